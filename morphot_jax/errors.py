@@ -1,0 +1,9 @@
+"""The one kind of error that bad input raises."""
+
+
+class InputError(ValueError):
+    """Something that was handed in cannot be used.
+
+    The message is one line: it quotes what was received, says why it cannot be used and what to do instead.
+    The command line prints it and exits with 2; Python callers catch it, or the ``ValueError`` that it is.
+    """
