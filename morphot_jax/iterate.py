@@ -1,0 +1,138 @@
+"""The one driver of every iterative solve: lanes that step together, freeze one by one, and report.
+
+A lane is one problem of a batch (one frame of a trajectory). All lanes step in one ``lax.while_loop``; a lane that
+has met its criterion keeps its state while the others go on, so an answer never depends on its neighbours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Criterion = Literal["marginal_error", "change_l1", "change_l2"]
+CRITERIA: tuple[str, ...] = get_args(Criterion)
+
+
+class Status(IntEnum):
+    """How a solve ended."""
+
+    CONVERGED = 0
+    MAX_ITERATIONS = 1
+    FIXED_ITERATIONS = 2
+    NONFINITE = 3
+    INFEASIBLE = 4
+
+    @property
+    def word(self) -> str:
+        """The name that reports use."""
+        return self.name.lower()
+
+    @property
+    def advice(self) -> str:
+        """What it means and what to try."""
+        return {
+            Status.CONVERGED: "the criterion was met",
+            Status.MAX_ITERATIONS: "the criterion was not met: allow more iterations, or a larger sigma",
+            Status.FIXED_ITERATIONS: "exactly the iterations asked for were run",
+            Status.NONFINITE: "the iteration blew up: relax less (1 is always stable) or use double precision",
+            Status.INFEASIBLE: "the kernel cannot reach across the gap between the maps: "
+            "use a larger sigma, or the log kernel",
+        }[self]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Measures:
+    """What one iteration says about each lane; see ``barycenter`` for the definitions."""
+
+    marginal_error: Float[Array, "lanes"]
+    change_l1: Float[Array, "lanes"]
+    change_l2: Float[Array, "lanes"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Loop:
+    """Everything the driver carries from one iteration to the next.
+
+    ``history`` holds the measures of every iteration, ``lanes iterations``, NaN where a lane had stopped.
+    """
+
+    state: Any
+    iteration: Int[Array, ""]
+    active: Bool[Array, "lanes"]
+    iterations: Int[Array, "lanes"]
+    history: Measures
+
+
+def start(state: Any, lanes: int, max_iterations: int, dtype) -> Loop:
+    """A loop that has not stepped yet, with room for ``max_iterations`` in its history."""
+    empty = jnp.full((lanes, max_iterations), jnp.nan, dtype)
+    return Loop(
+        state=state,
+        iteration=jnp.zeros((), jnp.int32),
+        active=jnp.ones((lanes,), bool),
+        iterations=jnp.zeros((lanes,), jnp.int32),
+        history=Measures(empty, empty, empty),
+    )
+
+
+def run(
+    step: Callable[[Any, Int[Array, ""]], tuple[Any, Measures]],
+    loop: Loop,
+    *,
+    until: Int[Array, ""] | int,
+    criterion: Criterion,
+    tolerance: Float[Array, ""] | float,
+) -> Loop:
+    """Step until every lane has stopped, or ``until`` iterations have been made since the start.
+
+    A lane stops when its ``criterion`` is at or below ``tolerance`` (never, if that is negative) or not finite.
+    Calling again with a larger ``until`` goes on where the last call ended.
+    """
+    room = loop.history.marginal_error.shape[1]
+
+    def unfinished(loop: Loop) -> Bool[Array, ""]:
+        return jnp.any(loop.active) & (loop.iteration < jnp.minimum(until, room))
+
+    def advance(loop: Loop) -> Loop:
+        state, measures = step(loop.state, loop.iteration)
+        going_on = (getattr(measures, criterion) > tolerance) & jnp.isfinite(measures.marginal_error)
+        return Loop(
+            state=jax.tree.map(lambda new, old: _where_lane(loop.active, new, old), state, loop.state),
+            iteration=loop.iteration + 1,
+            active=loop.active & going_on,
+            iterations=loop.iterations + loop.active,
+            history=jax.tree.map(
+                lambda record, now: record.at[:, loop.iteration].set(jnp.where(loop.active, now, jnp.nan)),
+                loop.history,
+                measures,
+            ),
+        )
+
+    return jax.lax.while_loop(unfinished, advance, loop)
+
+
+def last(loop: Loop) -> Measures:
+    """The measures of each lane's last iteration."""
+    at = jnp.maximum(loop.iterations - 1, 0)[:, None]
+    return jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)
+
+
+def status(
+    loop: Loop, *, criterion: Criterion, tolerance, unreached: Float[Array, "lanes"], fixed: bool
+) -> Int[Array, "lanes"]:
+    """The ``Status`` code of each lane; ``unreached`` is the share of mass that the kernel cannot move."""
+    measures = last(loop)
+    open_ending = Status.FIXED_ITERATIONS if fixed else Status.MAX_ITERATIONS
+    code = jnp.where((unreached > tolerance) & (not fixed), Status.INFEASIBLE, open_ending)
+    code = jnp.where(getattr(measures, criterion) <= tolerance, Status.CONVERGED, code)
+    return jnp.where(jnp.isfinite(measures.marginal_error), code, Status.NONFINITE).astype(jnp.int32)
+
+
+def _where_lane(active: Bool[Array, "lanes"], new: Array, old: Array) -> Array:
+    return jnp.where(active.reshape(active.shape + (1,) * (new.ndim - 1)), new, old)

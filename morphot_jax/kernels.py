@@ -1,0 +1,260 @@
+r"""Gaussian kernels on a grid: the convolutions that take the place of the paper's cost matrix.
+
+With cost |x - y|^2 / 2 and entropic regularisation epsilon = sigma^2, the Gibbs kernel exp(-cost / epsilon) is a
+Gaussian of standard deviation sigma (paper, section 2.2; Solomon et al. 2015). It is the product of one matrix
+per axis,
+
+    (K f)[k, j, i] = sum over k', j', i' of Z[k, k'] Y[j, j'] X[i, i'] f[k', j', i'] ,
+
+and every kernel here is used through one method, ``log_apply``: log f -> log K f, on the last three axes, with
+-inf for zero mass. A kernel is a pytree whose leaves follow sigma, so sigma may be traced and batched.
+
+| made by     | values                                               | far field                      |
+|-------------|------------------------------------------------------|--------------------------------|
+| `dense`     | exp(-d^2 / 2 sigma^2), full support, free edges      | zero where the dtype underflows|
+| `fft`       | the same, by zero-padded Fourier transforms          | zero below round-off           |
+| `log`       | the same, by log-sum-exp                             | exact                          |
+| `truncated` | the original's: cut at 4 sigma, unit sum, reflecting | zero past 4 sigma              |
+
+``reach`` gives these distances.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
+from scipy.fft import next_fast_len
+
+from morphot_jax.errors import InputError
+
+Kind = Literal["dense", "fft", "log", "truncated"]
+Shape = tuple[int, int, int]
+Sigma = float | Float[Array, ""] | Float[Array, "3"] | Float[np.ndarray, "3"] | tuple[float, float, float]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
+TRUNCATED_IMAGES = 2  # reflections of the box on either side that the truncated kernel can see
+
+
+class Kernel(Protocol):
+    """What the solvers ask of a kernel."""
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along z, y, x."""
+        ...
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        """Log of K exp(log_field); -inf stands for zero."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SeparableKernel:
+    """One matrix per axis, applied by matrix products in the scaling domain."""
+
+    z: Float[Array, "z z"]
+    y: Float[Array, "y y"]
+    x: Float[Array, "x x"]
+
+    @property
+    def shape(self) -> Shape:
+        return self.z.shape[-1], self.y.shape[-1], self.x.shape[-1]
+
+    def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        """K f, for f >= 0 (exact zeros stay where the kernel does not reach)."""
+        nz, ny, nx = self.shape
+        values = (values.reshape(-1, nx) @ self.x).reshape(values.shape)
+        values = jnp.matmul(self.y, values)
+        return jnp.matmul(self.z, values.reshape(-1, nz, ny * nx)).reshape(values.shape)
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        """Log K exp(log_field), the maximum taken out first.
+
+        In double precision one maximum for the whole box leaves a range of exp(-700); in single precision the
+        range is exp(-87), too little for real maps, so each line takes out its own maximum before its product.
+        """
+        if log_field.dtype == jnp.float64:
+            top = _finite_maximum(log_field, axis=(-3, -2, -1))
+            return jnp.log(self.apply(jnp.exp(log_field - top))) + top
+        for axis, matrix in ((-1, self.x), (-2, self.y), (-3, self.z)):
+            lines = jnp.moveaxis(log_field, axis, -1)
+            top = _finite_maximum(lines, axis=-1)
+            lines = jnp.log(jnp.exp(lines - top) @ matrix) + top
+            log_field = jnp.moveaxis(lines, -1, axis)
+        return log_field
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LogKernel:
+    """Logs of one matrix per axis, applied by log-sum-exp: exact at any sigma, and slow."""
+
+    log_z: Float[Array, "z z"]
+    log_y: Float[Array, "y y"]
+    log_x: Float[Array, "x x"]
+
+    @property
+    def shape(self) -> Shape:
+        return self.log_z.shape[-1], self.log_y.shape[-1], self.log_x.shape[-1]
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        for axis, log_matrix in ((-1, self.log_x), (-2, self.log_y), (-3, self.log_z)):
+            lines = jnp.moveaxis(log_field, axis, -1)
+            # One output index at a time: the n^4 terms of a pass never exist together.
+            rows = jax.lax.map(lambda row, lines=lines: logsumexp(lines + row, axis=-1), log_matrix)
+            log_field = jnp.moveaxis(rows, 0, axis)
+        return log_field
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FourierKernel:
+    """The transfer function of the kernel on a zero-padded box.
+
+    Round-off is absolute: what lies below ``floor`` times the largest value of K f is noise and becomes zero.
+    """
+
+    transfer: Float[Array, "pz py px"]
+    shape: Shape = field(metadata={"static": True})
+    padded: Shape = field(metadata={"static": True})
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        top = _finite_maximum(log_field, axis=(-3, -2, -1))
+        axes = (-3, -2, -1)
+        spectrum = jnp.fft.rfftn(jnp.exp(log_field - top), s=self.padded, axes=axes)
+        values = jnp.fft.irfftn(spectrum * self.transfer, s=self.padded, axes=axes)
+        nz, ny, nx = self.shape
+        values = values[..., :nz, :ny, :nx]
+        noise = fft_floor(log_field.dtype) * jnp.max(values, axis=axes, keepdims=True)
+        return jnp.where(values > noise, jnp.log(jnp.maximum(values, noise)), -jnp.inf) + top
+
+
+def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
+    """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c makes the sum over the infinite line one.
+
+    - ``shape``: voxels along z, y, x. ``sigma``: standard deviation in voxels, one number or one per axis z, y, x.
+    - ``dtype``: of the matrices; JAX's default float when not given.
+    """
+    return SeparableKernel(*(jnp.exp(m) for m in _log_matrices(shape, sigma, dtype)))
+
+
+def log(shape: Shape, sigma: Sigma, dtype=None) -> LogKernel:
+    """The values of ``dense``, kept as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
+    return LogKernel(*_log_matrices(shape, sigma, dtype))
+
+
+def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -> FourierKernel:
+    """The values of ``dense``, applied by fast Fourier transforms on a box zero-padded by ``padding`` voxels.
+
+    Without ``padding`` the box doubles, which no sigma can wrap around. ``fft_padding`` gives the least that is
+    safe for a known sigma.
+    """
+    padded = tuple(
+        next_fast_len(n + (n - 1 if padding is None else min(padding, n - 1)), real=True) for n in shape
+    )
+    sigmas = _per_axis(sigma, dtype)
+    transfers = []
+    for n, length, axis_sigma in zip(shape, padded, sigmas, strict=True):
+        index = jnp.arange(length)
+        distance = jnp.minimum(index, length - index)
+        values = jnp.where(distance < n, jnp.exp(_log_line(distance, n, axis_sigma)), 0.0)
+        transfers.append(jnp.fft.fft(values).real.astype(axis_sigma.dtype))
+    z, y, x = transfers
+    transfer = z[:, None, None] * y[:, None] * x[: padded[2] // 2 + 1]
+    return FourierKernel(transfer, shape=shape, padded=padded)
+
+
+def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
+    """The original's filter: a Gaussian cut at radius floor(4 sigma + 1/2), unit sum, half-sample reflection.
+
+    Equals ``scipy.ndimage.gaussian_filter`` with its defaults, for sigma up to 1.25 times the box.
+    """
+    matrices = []
+    for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
+        radius = jnp.floor(TRUNCATION * axis_sigma + 0.5)
+        offsets = jnp.arange((2 * TRUNCATED_IMAGES + 1) * n + 1)
+        inside = offsets <= radius
+        half = jnp.where(inside, jnp.exp(-0.5 * (offsets / axis_sigma) ** 2), 0.0)
+        weights = half / (2.0 * jnp.sum(half) - half[0])
+        i, j = np.arange(n)[:, None], np.arange(n)
+        images = [2 * n * m for m in range(-TRUNCATED_IMAGES, TRUNCATED_IMAGES + 1)]
+        seen = [np.abs(i - j + shift) for shift in images] + [np.abs(i + j + 1 + shift) for shift in images]
+        matrices.append(sum(_look_up(weights, distances) for distances in seen))
+    return SeparableKernel(*matrices)
+
+
+def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
+    """The kernel of a kind named in ``KINDS``; InputError for any other name."""
+    makers = {"dense": dense, "fft": fft, "log": log, "truncated": truncated}
+    if kind not in makers:
+        raise InputError(f"kernel '{kind}' is not known: choose one of {', '.join(KINDS)}")
+    return makers[kind](shape, sigma, dtype)
+
+
+def reach(kind: Kind, dtype) -> float:
+    """Distance, in standard deviations, past which a kernel applied in ``dtype`` gives zero."""
+    if kind == "log":
+        return float("inf")
+    if kind == "truncated":
+        return TRUNCATION
+    smallest = fft_floor(dtype) if kind == "fft" else float(jnp.finfo(dtype).tiny)
+    return float(np.sqrt(-2.0 * np.log(smallest)))
+
+
+def choose(distance: float, dtype) -> tuple[Kind, str]:
+    """The fastest kernel that is safe, and why.
+
+    ``distance``: the largest distance, in sigma, from mass in one map to the nearest mass in the other.
+    """
+    limit = reach("dense", dtype)
+    if distance <= 0.8 * limit:
+        return "dense", f"the maps lie within {distance:.1f} sigma of each other; dense reaches {limit:.0f}"
+    return (
+        "log",
+        f"the maps lie up to {distance:.1f} sigma apart, beyond the safe range of dense ({limit:.0f})",
+    )
+
+
+def fft_floor(dtype) -> float:
+    """Smallest value of K f, relative to its largest, that Fourier transforms in ``dtype`` resolve."""
+    return 4.0 * float(jnp.finfo(dtype).eps)
+
+
+def fft_padding(sigma: float, dtype) -> int:
+    """Zeros, in voxels, that keep what wraps around below round-off."""
+    return int(np.ceil(reach("fft", dtype) * sigma)) + 1
+
+
+def _per_axis(sigma: Sigma, dtype) -> Float[Array, "3"]:
+    return jnp.broadcast_to(jnp.asarray(sigma, dtype=dtype or jnp.result_type(float)), (3,))
+
+
+def _log_line(distance, n: int, sigma):
+    """Log of the normalised Gaussian at integer distances."""
+    line = jnp.arange(1, n)
+    total = 1.0 + 2.0 * jnp.sum(jnp.exp(-0.5 * (line / sigma) ** 2))
+    return -0.5 * (distance / sigma) ** 2 - jnp.log(total)
+
+
+def _log_matrices(shape: Shape, sigma: Sigma, dtype) -> list[Float[Array, "n n"]]:
+    return [
+        _log_line(jnp.abs(jnp.arange(n)[:, None] - jnp.arange(n)), n, axis_sigma)
+        for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True)
+    ]
+
+
+def _look_up(weights: Float[Array, " radius"], distances: np.ndarray) -> Float[Array, "n n"]:
+    inside = distances < weights.shape[0]
+    return jnp.where(inside, weights[np.where(inside, distances, 0)], 0.0)
+
+
+def _finite_maximum(log_field: Float[Array, "..."], axis) -> Float[Array, "..."]:
+    """The maximum along ``axis``, 0 where all is -inf (so that subtracting it gives no NaN)."""
+    top = jnp.max(log_field, axis=axis, keepdims=True)
+    return jnp.where(jnp.isfinite(top), top, 0.0)

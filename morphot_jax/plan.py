@@ -1,0 +1,125 @@
+"""How a set of maps will be solved: every automatic choice, made in one place and with its reason."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+from scipy.ndimage import distance_transform_edt
+
+from morphot_jax import kernels
+from morphot_jax.barycenter import AUTOMATIC, Relaxation
+from morphot_jax.settings import Settings
+from morphot_jax.volume import Volume
+
+DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
+FIELDS_PER_MAP = 10  # u, v, their convolutions and the temporaries of one iteration, for each map of a lane
+FIELDS_PER_LANE = 6  # the barycenter, its logarithm and differences
+ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
+LANES_ON_CPU = 4  # frames that a CPU solves together: more only push one another out of its caches
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings became for one set of maps.
+
+    - ``sigma``: voxels along z, y, x. ``distance``: the farthest that mass of one map lies from the next map,
+      in sigma. ``iterations``: the most a solve may make. ``guard``: smallest divisor (``solve_barycenter``).
+    - ``reasons``: why, for each automatic choice.
+    """
+
+    sigma: tuple[float, float, float]
+    distance: float
+    kernel: kernels.Kind
+    precision: str
+    batch: int
+    relaxation: Relaxation
+    iterations: int
+    guard: float | None
+    reasons: dict[str, str]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The array type of the solve."""
+        return np.dtype(np.float64 if self.precision == "double" else np.float32)
+
+    def scope(self) -> AbstractContextManager:
+        """A scope in which JAX computes in the plan's precision; the caller's global setting stays as it is."""
+        return jax.enable_x64(self.precision == "double")
+
+
+def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
+    """Resolve the settings for maps on one grid, ``lanes`` barycenters of two neighbouring maps each."""
+    sigma, sigma_reason = _sigma(settings, volumes[0])
+    precision, precision_reason = _precision(settings)
+    dtype = np.dtype(np.float64 if precision == "double" else np.float32)
+    distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
+    if settings.kernel == "auto":
+        kernel, kernel_reason = kernels.choose(distance, dtype)
+    else:
+        kernel, kernel_reason = settings.kernel, "asked for"
+    batch, batch_reason = _batch(settings, lanes, volumes[0].shape, dtype)
+    if settings.relaxation is None:
+        relaxation, relaxation_reason = AUTOMATIC, "plain at first, then by how little each voxel changes"
+    else:
+        relaxation, relaxation_reason = Relaxation(settings.relaxation), "asked for"
+    return Plan(
+        sigma=sigma,
+        distance=distance,
+        kernel=kernel,
+        precision=precision,
+        batch=batch,
+        relaxation=relaxation,
+        iterations=settings.iterations or settings.max_iterations,
+        guard=ORIGINAL_GUARD if kernel == "truncated" else None,
+        reasons={
+            "sigma": sigma_reason,
+            "kernel": kernel_reason,
+            "precision": precision_reason,
+            "batch": batch_reason,
+            "relaxation": relaxation_reason,
+        },
+    )
+
+
+def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sigma) -> float:
+    """max( max_{x in first} d(x, second), max_{y in second} d(y, first) ), in units of sigma (Hausdorff)."""
+    if first.all() and second.all():
+        return 0.0
+    spacing = [1.0 / s for s in sigma]
+    to_second = distance_transform_edt(~second, sampling=spacing)
+    to_first = distance_transform_edt(~first, sampling=spacing)
+    return float(max(to_second[first].max(), to_first[second].max()))
+
+
+def lane_bytes(shape: tuple[int, ...], maps: int, dtype: np.dtype) -> int:
+    """Bytes that one barycenter of ``maps`` maps needs while it is solved."""
+    return int(np.prod(shape)) * dtype.itemsize * (FIELDS_PER_MAP * maps + FIELDS_PER_LANE)
+
+
+def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, float], str]:
+    if settings.sigma_angstrom is not None:
+        x, y, z = (settings.sigma_angstrom / edge for edge in volume.voxel_size)
+        return (z, y, x), "asked for in Å"
+    if settings.sigma is not None:
+        return (settings.sigma,) * 3, "asked for"
+    sigma = max(volume.shape) / 60.0
+    return (sigma,) * 3, "the longest axis / 60"
+
+
+def _precision(settings: Settings) -> tuple[str, str]:
+    if settings.precision == "auto":
+        return "double", "single precision cannot hold the range of the potentials of real maps"
+    return settings.precision, "asked for"
+
+
+def _batch(settings: Settings, lanes: int, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, str]:
+    if settings.batch is not None:
+        return min(settings.batch, lanes), "asked for"
+    memory = settings.memory or DEFAULT_MEMORY
+    fitting = max(1, memory // lane_bytes(shape, 2, dtype))
+    if jax.default_backend() == "cpu" and fitting >= LANES_ON_CPU:
+        return min(lanes, LANES_ON_CPU), "a CPU is fastest with few frames at once"
+    return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

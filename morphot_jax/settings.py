@@ -1,0 +1,122 @@
+"""What a user can choose about a trajectory, and the checks of it."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax.errors import InputError
+from morphot_jax.iterate import Criterion
+
+Method = Literal["barycenter", "mixed", "linear"]
+Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
+Mass = Literal["interpolated", "original"]
+KernelChoice = Literal["auto", "dense", "fft", "log", "truncated"]
+Precision = Literal["auto", "single", "double"]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "rate": get_args(Rate),
+    "mass": get_args(Mass),
+    "kernel": get_args(KernelChoice),
+    "precision": get_args(Precision),
+    "criterion": get_args(Criterion),
+}
+POSITIVE = (
+    "sigma",
+    "sigma_angstrom",
+    "tolerance",
+    "relaxation",
+    "iterations",
+    "max_iterations",
+    "batch",
+    "memory",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be chosen about a trajectory; None and 'auto' are resolved from the maps.
+
+    - ``method``: how to interpolate (``trajectory``). ``keyframes``: barycenters per pair of the mixed method.
+    - ``frames``: how many, ``rate``: at which speed (``frame_times``); or ``times``: explicit t in [0, 1].
+    - ``sigma``: standard deviation of the kernel in voxels, or ``sigma_angstrom`` in Å; max(grid) / 60 voxels
+      when neither is given. ``kernel``: a kind of ``kernels``.
+    - ``criterion``, ``tolerance``, ``max_iterations``: when a solve ends. ``iterations``: make exactly so many.
+    - ``relaxation``: over-relaxation w, 1 for the plain iteration; None for the automatic schedule.
+    - ``mass``: 'interpolated' makes the mass of frame t exactly (1 - t) m_0 + t m_1; 'original' multiplies the
+      barycenter of the unit-mass maps by the mean of their masses and leaves it there, as the original did.
+    - ``precision``: of the solve; frames are always single. ``batch``: frames solved at once. ``memory``: bytes
+      that the solve may use.
+    """
+
+    method: Method = "barycenter"
+    frames: int = 25
+    times: tuple[float, ...] | None = None
+    rate: Rate = "linear"
+    keyframes: int = 5
+    sigma: float | None = None
+    sigma_angstrom: float | None = None
+    kernel: KernelChoice = "auto"
+    criterion: Criterion = "marginal_error"
+    tolerance: float = 1e-6
+    max_iterations: int = 500
+    iterations: int | None = None
+    relaxation: float | None = None
+    mass: Mass = "interpolated"
+    precision: Precision = "auto"
+    batch: int | None = None
+    memory: int | None = None
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise InputError, quoting what was given, for settings that cannot be used."""
+    for name, choices in CHOICES.items():
+        value = getattr(settings, name)
+        if value not in choices:
+            raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(choices)}")
+    for name in POSITIVE:
+        value = getattr(settings, name)
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value:g}: give a number above 0")
+    if settings.sigma is not None and settings.sigma_angstrom is not None:
+        raise InputError(
+            f"sigma is given as {settings.sigma:g} voxels and as {settings.sigma_angstrom:g} Å: give one"
+        )
+    if settings.relaxation is not None and settings.relaxation >= 2:
+        raise InputError(
+            f"relaxation is {settings.relaxation:g}: give a number below 2 (1 is the plain iteration)"
+        )
+    if settings.keyframes < 2:
+        raise InputError(f"keyframes is {settings.keyframes}: the mixed method needs 2 or more")
+    _check_times(settings)
+
+
+def _check_times(settings: Settings) -> None:
+    if settings.times is None:
+        if settings.frames < 2:
+            raise InputError(f"frames is {settings.frames}: give 2 or more, or explicit times")
+        return
+    if settings.rate != "linear":
+        raise InputError(f"rate '{settings.rate}' and explicit times exclude each other: give one of the two")
+    outside = [t for t in settings.times if not 0.0 <= t <= 1.0]
+    if outside or not settings.times:
+        raise InputError(f"times hold {', '.join(map(str, outside)) or 'nothing'}: give numbers from 0 to 1")
+
+
+def frame_times(settings: Settings) -> Float[np.ndarray, " t"]:
+    """The t of every frame: explicit times as they are, else evenly spaced steps s at the chosen rate.
+
+    linear s; sinusoidal (1 - cos pi s) / 2; ramp-up 1 - cos(pi s / 2); ramp-down sin(pi s / 2).
+    """
+    if settings.times is not None:
+        return np.array(settings.times, np.float64)
+    steps = np.linspace(0.0, 1.0, settings.frames)
+    times = {
+        "linear": steps,
+        "sinusoidal": (1.0 - np.cos(np.pi * steps)) / 2.0,
+        "ramp-up": 1.0 - np.cos(np.pi * steps / 2.0),
+        "ramp-down": np.sin(np.pi * steps / 2.0),
+    }
+    return times[settings.rate]

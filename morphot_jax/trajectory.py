@@ -1,0 +1,194 @@
+"""Two or more maps in, a trajectory of maps out: ``morph``.
+
+Frame t of a pair (a, b), t = 0 being the first map named:
+
+| method       | frame                                                                  | source         |
+|--------------|------------------------------------------------------------------------|----------------|
+| `linear`     | (1 - t) a + t b                                                        | the paper, 2.1 |
+| `barycenter` | the entropic Wasserstein barycenter of a, b with weights (1 - t, t)    | the paper, 2.4 |
+| `mixed`      | barycenters at a few keyframes, linear between them                    | the paper      |
+
+Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
+meaning along the trajectory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax.batches import Clock, Lane, Progress, solve_lanes
+from morphot_jax.errors import InputError
+from morphot_jax.iterate import Status
+from morphot_jax.plan import Plan, make_plan
+from morphot_jax.prepare import Prepared, prepare_maps
+from morphot_jax.settings import Settings, check_settings, frame_times
+from morphot_jax.volume import Volume
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is known of one frame beside its densities.
+
+    Errors are None where nothing was solved. A frame between two keyframes shows the worse of theirs.
+    ``history``: columns marginal_error, change_l1, change_l2, one row for each iteration.
+    """
+
+    index: int
+    time: float
+    mass: float
+    status: Status = Status.CONVERGED
+    iterations: int = 0
+    marginal_error: float | None = None
+    change_l1: float | None = None
+    change_l2: float | None = None
+    unreached: float = 0.0
+    history: Float[np.ndarray, "iterations 3"] = field(default_factory=lambda: np.empty((0, 3)), repr=False)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The frames of a morph.
+
+    - ``densities``: axes ``t z y x``, single precision; ``volume(i)`` gives frame i as a map in its place.
+    - ``frames``: time, mass, status and errors of each.
+    - ``plan``: what the automatic settings became and why; None where nothing was solved.
+    - ``actions``: what preparing did to the maps. ``clock``: seconds spent to compile and to solve.
+    """
+
+    densities: Float[np.ndarray, "t z y x"]
+    frames: tuple[Frame, ...]
+    template: Volume
+    settings: Settings
+    plan: Plan | None
+    actions: tuple[str, ...]
+    clock: Clock
+
+    def volume(self, index: int) -> Volume:
+        """Frame ``index`` as a map."""
+        return self.template.with_data(self.densities[index])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame ended as it was asked to."""
+        return all(frame.status in (Status.CONVERGED, Status.FIXED_ITERATIONS) for frame in self.frames)
+
+
+def morph(
+    maps: Prepared | Sequence[Volume], settings: Settings | None = None, *, report: Report = lambda progress: None
+) -> Trajectory:
+    """Interpolate between maps: the frame of ``settings.method`` at every time.
+
+    - ``maps``: two or more, in order; brought to one grid by ``prepare_maps`` unless they already were. More than
+      two are a sequence: map i of n lies at t = i / (n - 1).
+    - ``report``: called with a ``Progress`` about twice a second.
+
+    Raises InputError for maps or settings that cannot be used. A frame that does not converge is returned all the
+    same, and its ``status`` says so.
+    """
+    settings = settings or Settings()
+    check_settings(settings)
+    prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
+    if len(prepared.volumes) < 2:
+        raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
+    times = frame_times(settings)
+    clock = Clock()
+    plan = None
+    if settings.method == "linear":
+        densities = blend([volume.data for volume in prepared.volumes], times)
+        frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
+    elif settings.method == "barycenter":
+        plan, densities, frames = _barycenters(prepared, times, settings, clock, report)
+    else:
+        keys = (len(prepared.volumes) - 1) * (settings.keyframes - 1) + 1
+        plan, anchors, solved = _barycenters(prepared, np.linspace(0.0, 1.0, keys), settings, clock, report)
+        densities = blend(anchors, times)
+        frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
+    return Trajectory(densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions, clock)
+
+
+def locate(time: float, anchors: int) -> tuple[int, float]:
+    """Between which of evenly spaced anchors a time lies: index of the one before, share s of the way to the next.
+
+    Time t = 1 is the end of the last stretch, s = 1; time 0 the start of the first.
+    """
+    position = time * (anchors - 1)
+    before = min(int(position), anchors - 2)
+    return before, position - before
+
+
+def blend(
+    anchors: Sequence[Float[np.ndarray, "z y x"]] | Float[np.ndarray, "k z y x"], times: Float[np.ndarray, " t"]
+) -> Float[np.ndarray, "t z y x"]:
+    """(1 - s) a + s b between evenly spaced anchors (the paper, Eq 2.1); bit for bit at the anchors."""
+    frames = np.empty((len(times), *anchors[0].shape), np.float32)
+    for index, time in enumerate(times):
+        before, share = locate(float(time), len(anchors))
+        first, last = anchors[before], anchors[before + 1]
+        frames[index] = first if share == 0 else last if share == 1 else (1.0 - share) * first + share * last
+    return frames
+
+
+def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
+    """Sum over voxels, accumulated in double precision."""
+    return float(density.sum(dtype=np.float64))
+
+
+def _barycenters(
+    prepared: Prepared, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock, report: Report
+) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
+    """Eq 2.4 at each time, between the two maps that it lies between."""
+    plan = make_plan(prepared.volumes, len(times), settings)
+    densities = np.empty((len(times), *prepared.volumes[0].shape), np.float32)
+    frames: dict[int, Frame] = {}
+    places = [locate(float(time), len(prepared.volumes)) for time in times]
+    for before in sorted({place for place, _ in places}):
+        indices = [index for index, place in enumerate(places) if place[0] == before]
+        shares = np.array([places[index][1] for index in indices])
+        pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
+        weights = np.stack([1.0 - shares, shares], axis=1)
+        watch = _shifted(report, len(frames), len(times))
+        lanes = solve_lanes(pair, weights, plan, settings, clock=clock, report=watch)
+        for index, share, lane in zip(indices, shares, lanes, strict=True):
+            densities[index] = _scaled(lane, prepared.masses[before : before + 2], float(share), settings)
+            frames[index] = _frame(index, float(times[index]), densities[index], lane)
+    return plan, densities, [frames[index] for index in range(len(times))]
+
+
+def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
+    """From unit mass to the mass that the settings ask for."""
+    if settings.mass == "original":
+        return lane.value * (sum(masses) / 2.0)
+    target = (1.0 - share) * masses[0] + share * masses[1]
+    return lane.value * (target / lane.value.sum(dtype=np.float64))
+
+
+def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: Lane) -> Frame:
+    return Frame(
+        index,
+        time,
+        mass_of(density),
+        lane.status,
+        lane.iterations,
+        lane.marginal_error,
+        lane.change_l1,
+        lane.change_l2,
+        lane.unreached,
+        lane.history,
+    )
+
+
+def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarray, "z y x"]) -> Frame:
+    """The report of a blended frame: that of the worse keyframe it is made of."""
+    before, share = locate(time, len(keys))
+    used = [key for key, weight in ((keys[before], 1.0 - share), (keys[before + 1], share)) if weight > 0]
+    worst = max(used, key=lambda key: (key.status != Status.CONVERGED, key.marginal_error))
+    return replace(worst, index=index, time=time, mass=mass_of(density))
+
+
+def _shifted(report: Report, done: int, lanes: int) -> Report:
+    """Progress of one stretch of a sequence as progress of the whole."""
+    return lambda progress: report(replace(progress, done=progress.done + done, lanes=lanes))
