@@ -8,10 +8,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from morphot_jax import kernels, metrics
     from morphot_jax.barycenter import solve_barycenter
     from morphot_jax.errors import InputError
     from morphot_jax.mrc import read_volume, write_volume
     from morphot_jax.prepare import prepare_maps
+    from morphot_jax.settings import Settings
     from morphot_jax.trajectory import morph
     from morphot_jax.volume import Volume
 
@@ -19,6 +21,7 @@ __version__ = version("morphot_jax")
 
 _HOMES = {
     "InputError": "errors",
+    "Settings": "settings",
     "Volume": "volume",
     "morph": "trajectory",
     "prepare_maps": "prepare",
@@ -30,6 +33,7 @@ _MODULES = ("kernels", "metrics")
 
 __all__ = [
     "InputError",
+    "Settings",
     "Volume",
     "__version__",
     "kernels",

@@ -26,11 +26,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from morphot_jax import iterate
+from morphot_jax import choices, iterate
+from morphot_jax.choices import Criterion
 from morphot_jax.errors import InputError
-from morphot_jax.iterate import Criterion, Loop, Measures
+from morphot_jax.iterate import Loop, Measures
 from morphot_jax.kernels import Kernel
 
 
@@ -202,12 +204,13 @@ def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterat
             f"the kernel is made for a box of {tuple(kernel.shape)} voxels and the maps have {maps.shape[1:]}: "
             "make the kernel with the maps' shape"
         )
-    if criterion not in iterate.CRITERIA:
-        raise InputError(f"criterion '{criterion}' is not known: choose one of {', '.join(iterate.CRITERIA)}")
+    if criterion not in choices.SETTINGS["criterion"]:
+        known = ", ".join(choices.SETTINGS["criterion"])
+        raise InputError(f"criterion '{criterion}' is not known: choose one of {known}")
     if max_iterations < 1:
         raise InputError(f"{max_iterations} iterations cannot be made: give 1 or more")
     for name, values, axes in (("maps", maps, (1, 2, 3)), ("weights", weights, (1,))):
-        if isinstance(values, jax.core.Tracer):
+        if isinstance(values, Tracer):
             continue
         array = np.asarray(values)
         if not np.all(np.isfinite(array)) or array.min() < 0 or not np.all(array.sum(axis=axes) > 0):

@@ -7,14 +7,13 @@ has met its criterion keeps its state while the others go on, so an answer never
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Criterion = Literal["marginal_error", "change_l1", "change_l2"]
-CRITERIA: tuple[str, ...] = get_args(Criterion)
+from morphot_jax.choices import Criterion
 
 
 class Status(IntEnum):

@@ -20,7 +20,7 @@ and every kernel here is used through one method, ``log_apply``: log f -> log K 
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +29,13 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 from scipy.fft import next_fast_len
 
+from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 
-Kind = Literal["dense", "fft", "log", "truncated"]
 Shape = tuple[int, int, int]
 Sigma = float | Float[Array, ""] | Float[Array, "3"] | Float[np.ndarray, "3"] | tuple[float, float, float]
 
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = get_args(KernelKind)
 TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
 TRUNCATED_IMAGES = 2  # reflections of the box on either side that the truncated kernel can see
 
@@ -155,19 +155,17 @@ def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -
     Without ``padding`` the box doubles, which no sigma can wrap around. ``fft_padding`` gives the least that is
     safe for a known sigma.
     """
-    padded = tuple(
-        next_fast_len(n + (n - 1 if padding is None else min(padding, n - 1)), real=True) for n in shape
-    )
-    sigmas = _per_axis(sigma, dtype)
-    transfers = []
-    for n, length, axis_sigma in zip(shape, padded, sigmas, strict=True):
+    transfers: list[Array] = []
+    for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
+        zeros = n - 1 if padding is None else min(padding, n - 1)
+        length = int(np.asarray(next_fast_len(n + zeros, real=True)))
         index = jnp.arange(length)
         distance = jnp.minimum(index, length - index)
         values = jnp.where(distance < n, jnp.exp(_log_line(distance, n, axis_sigma)), 0.0)
         transfers.append(jnp.fft.fft(values).real.astype(axis_sigma.dtype))
     z, y, x = transfers
-    transfer = z[:, None, None] * y[:, None] * x[: padded[2] // 2 + 1]
-    return FourierKernel(transfer, shape=shape, padded=padded)
+    transfer = z[:, None, None] * y[:, None] * x[: len(x) // 2 + 1]
+    return FourierKernel(transfer, shape=shape, padded=(len(z), len(y), len(x)))
 
 
 def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
@@ -197,7 +195,7 @@ def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
     return makers[kind](shape, sigma, dtype)
 
 
-def reach(kind: Kind, dtype) -> float:
+def reach(kind: KernelKind, dtype) -> float:
     """Distance, in standard deviations, past which a kernel applied in ``dtype`` gives zero."""
     if kind == "log":
         return float("inf")
@@ -207,7 +205,7 @@ def reach(kind: Kind, dtype) -> float:
     return float(np.sqrt(-2.0 * np.log(smallest)))
 
 
-def choose(distance: float, dtype) -> tuple[Kind, str]:
+def choose(distance: float, dtype) -> tuple[KernelKind, str]:
     """The fastest kernel that is safe, and why.
 
     ``distance``: the largest distance, in sigma, from mass in one map to the nearest mass in the other.

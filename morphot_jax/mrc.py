@@ -14,10 +14,9 @@ import bz2
 import gzip
 import math
 import os
-import secrets
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
@@ -35,6 +34,7 @@ from mrcfile.utils import (
 
 from morphot_jax import __version__
 from morphot_jax.errors import InputError
+from morphot_jax.files import complete_file
 from morphot_jax.volume import Volume
 
 HEADER_BYTES = HEADER_DTYPE.itemsize
@@ -166,7 +166,7 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
             data = np.ascontiguousarray(volume.data, dtype="<f4")
         _require_finite(data)
         header = _header_for(volume, data)
-        with _complete_file(path) as file, _compressed(file, SUFFIXES.get(path.suffix.lower())) as stream:
+        with complete_file(path) as file, _compressed(file, SUFFIXES.get(path.suffix.lower())) as stream:
             stream.write(header.tobytes())
             stream.write(data.data.cast("B"))
 
@@ -380,19 +380,3 @@ def _compressed(file: BufferedIOBase, compression: str | None) -> AbstractContex
     if compression == "gzip":
         return gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0)
     return bz2.BZ2File(file, "wb") if compression == "bzip2" else nullcontext(file)
-
-
-@contextmanager
-def _complete_file(path: Path) -> Iterator[BufferedIOBase]:
-    """Give a file that takes the name ``path`` if the block ends well, and leaves nothing behind if not."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

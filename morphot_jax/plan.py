@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from morphot_jax import kernels
 from morphot_jax.barycenter import AUTOMATIC, Relaxation
+from morphot_jax.choices import KernelKind
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 
@@ -18,7 +19,7 @@ DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machin
 FIELDS_PER_MAP = 10  # u, v, their convolutions and the temporaries of one iteration, for each map of a lane
 FIELDS_PER_LANE = 6  # the barycenter, its logarithm and differences
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
-LANES_ON_CPU = 4  # frames that a CPU solves together: more only push one another out of its caches
+CPU_BYTES = 64 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Plan:
 
     sigma: tuple[float, float, float]
     distance: float
-    kernel: kernels.Kind
+    kernel: KernelKind
     precision: str
     batch: int
     relaxation: Relaxation
@@ -89,8 +90,8 @@ def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sig
     if first.all() and second.all():
         return 0.0
     spacing = [1.0 / s for s in sigma]
-    to_second = distance_transform_edt(~second, sampling=spacing)
-    to_first = distance_transform_edt(~first, sampling=spacing)
+    to_second = np.asarray(distance_transform_edt(~second, sampling=spacing))
+    to_first = np.asarray(distance_transform_edt(~first, sampling=spacing))
     return float(max(to_second[first].max(), to_first[second].max()))
 
 
@@ -104,9 +105,9 @@ def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, floa
         x, y, z = (settings.sigma_angstrom / edge for edge in volume.voxel_size)
         return (z, y, x), "asked for in Å"
     if settings.sigma is not None:
-        return (settings.sigma,) * 3, "asked for"
+        return (settings.sigma, settings.sigma, settings.sigma), "asked for"
     sigma = max(volume.shape) / 60.0
-    return (sigma,) * 3, "the longest axis / 60"
+    return (sigma, sigma, sigma), "the longest axis / 60"
 
 
 def _precision(settings: Settings) -> tuple[str, str]:
@@ -120,6 +121,7 @@ def _batch(settings: Settings, lanes: int, shape: tuple[int, ...], dtype: np.dty
         return min(settings.batch, lanes), "asked for"
     memory = settings.memory or DEFAULT_MEMORY
     fitting = max(1, memory // lane_bytes(shape, 2, dtype))
-    if jax.default_backend() == "cpu" and fitting >= LANES_ON_CPU:
-        return min(lanes, LANES_ON_CPU), "a CPU is fastest with few frames at once"
+    friendly = max(1, CPU_BYTES // lane_bytes(shape, 2, dtype))
+    if jax.default_backend() == "cpu" and fitting >= friendly:
+        return min(lanes, friendly), "a CPU is fastest with as few frames at once as fit in its caches"
     return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

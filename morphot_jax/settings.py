@@ -1,28 +1,14 @@
 """What a user can choose about a trajectory, and the checks of it."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
+from morphot_jax import choices
+from morphot_jax.choices import Criterion, KernelChoice, Mass, Method, Precision, Rate
 from morphot_jax.errors import InputError
-from morphot_jax.iterate import Criterion
 
-Method = Literal["barycenter", "mixed", "linear"]
-Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
-Mass = Literal["interpolated", "original"]
-KernelChoice = Literal["auto", "dense", "fft", "log", "truncated"]
-Precision = Literal["auto", "single", "double"]
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "method": get_args(Method),
-    "rate": get_args(Rate),
-    "mass": get_args(Mass),
-    "kernel": get_args(KernelChoice),
-    "precision": get_args(Precision),
-    "criterion": get_args(Criterion),
-}
 POSITIVE = (
     "sigma",
     "sigma_angstrom",
@@ -72,10 +58,10 @@ class Settings:
 
 def check_settings(settings: Settings) -> None:
     """Raise InputError, quoting what was given, for settings that cannot be used."""
-    for name, choices in CHOICES.items():
+    for name, known in choices.SETTINGS.items():
         value = getattr(settings, name)
-        if value not in choices:
-            raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(choices)}")
+        if value not in known:
+            raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")
     for name in POSITIVE:
         value = getattr(settings, name)
         if value is not None and not (np.isfinite(value) and value > 0):

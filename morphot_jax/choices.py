@@ -1,0 +1,21 @@
+"""The words that users choose from, in one place, without imports that would slow the command line."""
+
+from typing import Literal, get_args
+
+Method = Literal["barycenter", "mixed", "linear"]
+Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
+KernelKind = Literal["dense", "fft", "log", "truncated"]
+KernelChoice = Literal["auto", "dense", "fft", "log", "truncated"]
+Criterion = Literal["marginal_error", "change_l1", "change_l2"]
+Mass = Literal["interpolated", "original"]
+Precision = Literal["auto", "single", "double"]
+Device = Literal["auto", "cpu", "gpu", "tpu"]
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "rate": get_args(Rate),
+    "kernel": get_args(KernelChoice),
+    "criterion": get_args(Criterion),
+    "mass": get_args(Mass),
+    "precision": get_args(Precision),
+}

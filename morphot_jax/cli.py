@@ -1,0 +1,244 @@
+"""The command ``morphot``. Everything heavy is imported inside the command that needs it."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from morphot_jax.choices import Criterion, Device, KernelChoice, Mass, Method, Precision, Rate
+from morphot_jax.errors import InputError
+
+app = typer.Typer(
+    help="Morph cryo-EM density maps into one another by entropic optimal transport.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a frame did not converge, 2 bad input or usage (one line, no traceback)."""
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        code = _fail(str(error))
+    except typer.TyperException as error:
+        code = _fail(f"{error.format_message().rstrip('.')}. See 'morphot --help'")
+    except (KeyboardInterrupt, typer.Abort):
+        print("morphot: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> int:
+    print(f"morphot: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+Maps = Annotated[list[str], typer.Argument(help="Maps in order: .mrc .map .ccp4, .gz .bz2, or sample:NAME.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not empty.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and list every frame.")]
+Frames = Annotated[int, typer.Option(help="How many frames, evenly spaced in time.")]
+MethodOption = Annotated[Method, typer.Option(help="How to interpolate.")]
+
+
+@app.command()
+def morph(
+    maps: Maps,
+    output: Output,
+    method: MethodOption = "barycenter",
+    frames: Frames = 25,
+    times: Annotated[
+        str | None, typer.Option(help="Explicit t in [0, 1], as in 0,0.25,1; 0 is the first map.")
+    ] = None,
+    rate: Annotated[Rate, typer.Option(help="Speed along the trajectory.")] = "linear",
+    keyframes: Annotated[int, typer.Option(help="Barycenters for each pair of maps, for --method mixed.")] = 5,
+    sigma: Annotated[
+        float | None, typer.Option(help="Width of the kernel (standard deviation) in voxels. [longest axis / 60]")
+    ] = None,
+    sigma_angstrom: Annotated[float | None, typer.Option(help="The same in Å.")] = None,
+    kernel: Annotated[KernelChoice, typer.Option(help="How to convolve.")] = "auto",
+    tolerance: Annotated[
+        float, typer.Option(help="A frame is converged when the criterion is at most this.")
+    ] = 1e-6,
+    criterion: Annotated[Criterion, typer.Option(help="What the tolerance is compared with.")] = "marginal_error",
+    max_iterations: Annotated[int, typer.Option(help="The most iterations a frame may take.")] = 500,
+    iterations: Annotated[int | None, typer.Option(help="Make exactly so many iterations.")] = None,
+    relaxation: Annotated[
+        str, typer.Option(help="Over-relaxation: auto, or a number below 2; 1 is the plain iteration.")
+    ] = "auto",
+    mass: Annotated[
+        Mass, typer.Option(help="interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.")
+    ] = "interpolated",
+    precision: Annotated[Precision, typer.Option(help="Of the solve; frames are single precision.")] = "auto",
+    level: Annotated[
+        str,
+        typer.Option(help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9)."),
+    ] = "auto",
+    grid: Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")] = None,
+    apix: Annotated[
+        float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Morph two or more maps, in order, into one another: OUT gets a map for each frame, a report and pictures."""
+    from morphot_jax.run import Request
+    from morphot_jax.settings import Settings
+
+    settings = Settings(
+        method=method,
+        frames=frames,
+        times=None if times is None else _numbers("times", times),
+        rate=rate,
+        keyframes=keyframes,
+        sigma=sigma,
+        sigma_angstrom=sigma_angstrom,
+        kernel=kernel,
+        criterion=criterion,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        iterations=iterations,
+        relaxation=None if relaxation == "auto" else _numbers("relaxation", relaxation, most=1)[0],
+        mass=mass,
+        precision=precision,
+        batch=None if batch == "auto" else int(_numbers("batch", batch, most=1)[0]),
+    )
+    request = Request(
+        maps=maps,
+        output=output,
+        command=_command(),
+        device=device,
+        voxel_size=apix,
+        grid=grid,
+        level=level if level in ("auto", "none") else _levels(level),
+        overwrite=overwrite,
+    )
+    return _run(request, settings, quiet, verbose)
+
+
+@app.command()
+def demo(
+    output: Output,
+    method: MethodOption = "barycenter",
+    frames: Frames = 25,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Morph the chaperonin Mm-cpn from open to closed (the paper's Figure 1), from maps that come along."""
+    from morphot_jax.run import Request
+    from morphot_jax.settings import Settings
+
+    maps = ["sample:mmcpn-open", "sample:mmcpn-closed"]
+    request = Request(maps, output, command=_command(), device=device, overwrite=overwrite)
+    return _run(request, Settings(method=method, frames=frames), quiet, verbose)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="The map in question.")],
+    second: Annotated[str, typer.Argument(help="The map that it is compared with.")],
+    threshold: Annotated[float, typer.Option(help="Contour, as a fraction of each map's own maximum.")] = 0.01,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print how different two maps are: RMSD, volume and voxel difference (the paper, Eq 3.1-3.3), correlation."""
+    import json
+
+    from morphot_jax.metrics import compare_maps
+    from morphot_jax.prepare import same_grid
+    from morphot_jax.run import load
+
+    a, b = load(first).volume, load(second).volume
+    if not same_grid(a, b):
+        raise InputError(
+            f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
+            "compare maps on one grid"
+        )
+    measures = compare_maps(a.data, b.data, threshold)
+    if as_json:
+        print(json.dumps(measures, indent=2))
+    else:
+        for name, value in measures.items():
+            print(f"{name:24s}{value:.6g}")
+
+
+@app.command()
+def simulate(
+    model: Annotated[str, typer.Argument(help="Atomic model: PDB or mmCIF, also .gz, or sample:NAME.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Map to write, .mrc or .mrc.gz.")],
+    resolution: Annotated[
+        float, typer.Option(help="Å; Gaussians have a standard deviation of 0.225 times this.")
+    ] = 8.0,
+    grid: Annotated[int | None, typer.Option(help="Voxels along each axis. [as many as the model needs]")] = None,
+    apix: Annotated[float | None, typer.Option(help="Voxel size in Å. [resolution / 3]")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the map if it exists.")] = False,
+) -> None:
+    """Make a density map from an atomic model, a Gaussian for each atom."""
+    from morphot_jax.atoms import choose_box, read_atoms, simulate_density
+    from morphot_jax.mrc import write_volume
+    from morphot_jax.run import SAMPLE
+    from morphot_jax.samples import sample_atoms
+
+    atoms = sample_atoms(model.removeprefix(SAMPLE)) if model.startswith(SAMPLE) else read_atoms(model)
+    box = choose_box(atoms, resolution=resolution, grid=grid, apix=apix)
+    volume = simulate_density(atoms, **box._asdict(), resolution=resolution)
+    write_volume(volume, output, overwrite=overwrite)
+    x, y, z = volume.voxel_size
+    print(f"{output}: {len(atoms.weights)} atoms on {volume.shape} voxels (z y x) of {x:g} x {y:g} x {z:g} Å")
+
+
+@app.command()
+def info(
+    maps: Maps,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Print what map files say about themselves, and what their voxels hold."""
+    import json
+
+    from morphot_jax.run import describe_map
+
+    for entry in (described := [describe_map(name) for name in maps]):
+        if not as_json:
+            print("\n".join(f"{key:18s}{value}" for key, value in entry.items()), end="\n\n")
+    if as_json:
+        print(json.dumps(described, indent=2))
+
+
+def _run(request, settings, quiet: bool, verbose: bool) -> int:
+    from morphot_jax.run import run_morph
+    from morphot_jax.terminal import Terminal
+
+    trajectory = run_morph(request, settings, Terminal(quiet=quiet, verbose=verbose))
+    return 0 if trajectory.complete else 1
+
+
+def _command() -> str:
+    return shlex.join(["morphot", *sys.argv[1:]])
+
+
+def _numbers(name: str, text: str, most: int | None = None) -> tuple[float, ...]:
+    """Numbers separated by commas; InputError quoting what is none."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{name} is '{text}': give numbers, separated by commas") from None
+    if most is not None and len(numbers) > most:
+        raise InputError(f"{name} is '{text}': give one number")
+    return numbers
+
+
+def _levels(text: str) -> float | tuple[float, ...]:
+    numbers = _numbers("level", text)
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -1,0 +1,121 @@
+"""Pictures of a trajectory, for people who would rather look than read."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from morphot_jax.report import level_enclosing
+from morphot_jax.trajectory import Trajectory
+
+COLUMNS = 7
+INK = "#1d3b57"
+AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
+SMALLEST_BOX = 12  # voxels: a crop never gets tighter
+GAMMA = 0.6  # faint density stays visible beside the densest parts
+
+
+def frames_figure(trajectory: Trajectory) -> Figure:
+    """Projections of frames along z, y and x, side by side, on one grey scale a row, with a scale bar."""
+    shown = spread(len(trajectory.frames), COLUMNS)
+    window = _window(trajectory.densities[shown])
+    figure = Figure(
+        figsize=(1.75 * len(shown) + 0.35, 5.9), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    )
+    axes = figure.subplots(len(AXES), len(shown), squeeze=False)
+    for row, (axis, across, up) in zip(axes, AXES, strict=True):
+        pictures = [np.sum(trajectory.densities[i][window], axis=axis, dtype=np.float64) for i in shown]
+        top = max(picture.max() for picture in pictures) or 1.0
+        voxel = dict(zip("xyz", trajectory.template.voxel_size, strict=True))
+        for panel, picture in zip(row, pictures, strict=True):
+            height, width = picture.shape[0], picture.shape[1]
+            extent = (0.0, width * voxel[across], 0.0, height * voxel[up])
+            panel.imshow((picture / top) ** GAMMA, cmap="Greys", vmin=0, vmax=1, origin="lower", extent=extent)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            for spine in panel.spines.values():
+                spine.set_color("#c8c8c8")
+        row[0].set_ylabel(f"along {'zyx'[axis]}   ({across} →, {up} ↑)", color=INK)
+    for panel, index in zip(axes[0], shown, strict=True):
+        panel.set_title(f"t = {trajectory.frames[index].time:.3g}", color=INK)
+    _scale_bar(axes[0, 0])
+    return figure
+
+
+def convergence_figure(trajectory: Trajectory) -> Figure | None:
+    """Marginal error against iteration, one line a frame, dark to light with t; None where nothing was solved."""
+    solved = [frame for frame in trajectory.frames if len(frame.history)]
+    if not solved:
+        return None
+    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    panel = figure.subplots()
+    colours = colormaps["cividis"]
+    for frame in solved:
+        error = frame.history[:, 0]
+        iterations = np.arange(1, len(error) + 1)
+        panel.semilogy(iterations[error > 0], error[error > 0], color=colours(frame.time), linewidth=1)
+    if trajectory.settings.iterations is None and trajectory.settings.criterion == "marginal_error":
+        tolerance = trajectory.settings.tolerance
+        panel.axhline(tolerance, color="#888888", linestyle="--", linewidth=0.8)
+        panel.text(
+            0.01, tolerance, "tolerance", va="bottom", color="#666666", transform=panel.get_yaxis_transform()
+        )
+    panel.set_xlabel("iteration")
+    panel.set_ylabel("marginal error (unit mass)")
+    panel.spines[["top", "right"]].set_visible(False)
+    scale = ScalarMappable(Normalize(0, 1), colours)
+    figure.colorbar(scale, ax=panel, label="t", pad=0.02)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as PNG, the same bytes each time."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to ``most`` indices out of ``count``, evenly spread, first and last among them."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+
+
+def _window(densities: Float[np.ndarray, "t z y x"]) -> tuple[slice, slice, slice]:
+    """The part of the box that holds what can be seen in any of the frames."""
+    seen = np.zeros(densities.shape[1:], bool)
+    for density in densities:
+        seen |= density > 0.1 * level_enclosing(density, 0.9)
+    slices = []
+    for axis in range(3):
+        present = np.flatnonzero(seen.any(axis=tuple(a for a in range(3) if a != axis)))
+        size = seen.shape[axis]
+        first, last = (present[0], present[-1]) if present.size else (0, size - 1)
+        spare = max(2, (SMALLEST_BOX - (last - first)) // 2)
+        slices.append(slice(max(0, first - spare), min(size, last + spare + 1)))
+    return slices[0], slices[1], slices[2]
+
+
+def _scale_bar(panel) -> None:
+    """A bar of a round length, about a quarter of the panel, at its lower left."""
+    left, right = panel.get_xlim()
+    bottom, top = panel.get_ylim()
+    wish = (right - left) / 4
+    length = max(step * 10**power for step in (1, 2, 5) for power in range(-1, 4) if step * 10**power <= wish)
+    x, y = left + 0.06 * (right - left), bottom + 0.06 * (top - bottom)
+    panel.plot([x, x + length], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
+    panel.text(x, y + 0.02 * (top - bottom), f"{length:g} Å", fontsize=8, va="bottom")
+
+
+def all_figures(trajectory: Trajectory) -> dict[str, bytes]:
+    """File name and content of every picture of a run."""
+    figures: Sequence[tuple[str, Figure | None]] = (
+        ("frames.png", frames_figure(trajectory)),
+        ("convergence.png", convergence_figure(trajectory)),
+    )
+    return {name: png(figure) for name, figure in figures if figure is not None}

@@ -1,0 +1,66 @@
+"""How files are written and told apart: complete or not at all, and by their content."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedIOBase
+from pathlib import Path
+from typing import cast
+
+from morphot_jax.errors import InputError
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[BufferedIOBase]:
+    """Give a file that takes the name ``path`` if the block ends well, and leaves nothing behind if not."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            yield cast(BufferedIOBase, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file; InputError in one line where that cannot be done."""
+    try:
+        with complete_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise InputError(
+            f"cannot write '{path}': {error.strerror}; check the name, the rights and the disk"
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file in UTF-8; InputError in one line where that cannot be done."""
+    write_bytes(path, text.encode())
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_output_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise InputError where results cannot go: a file, or a folder that holds something, unless ``overwrite``."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"the output '{folder}' is a file: name a folder")
+    if folder.is_dir() and not overwrite and any(folder.iterdir()):
+        raise InputError(f"the output folder '{folder}' is not empty: name another, or add --overwrite")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; InputError in one line where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder '{folder}': {error.strerror}; choose another place") from None

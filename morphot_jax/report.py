@@ -1,0 +1,221 @@
+"""What a run leaves beside its maps: report.json, metrics.csv, convergence.csv and view.cxc."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax import __version__, files, metrics
+from morphot_jax.iterate import Status
+from morphot_jax.trajectory import Frame, Trajectory
+from morphot_jax.volume import Volume
+
+REPORT = "report.json"
+METRICS = "metrics.csv"
+CONVERGENCE = "convergence.csv"
+CHIMERAX = "view.cxc"
+FRAME_PATTERN = r"vol_\d{3,}\.mrc"
+ENCLOSED = 0.8  # share of a map's mass inside the surface that is shown first
+
+
+@dataclass(frozen=True)
+class Input:
+    """A map as it was read."""
+
+    name: str
+    sha256: str | None
+    volume: Volume
+
+
+@dataclass
+class Run:
+    """Everything that a report tells beside the trajectory."""
+
+    command: str
+    inputs: list[Input]
+    device: str
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def frame_name(index: int) -> str:
+    """File name of a frame."""
+    return f"vol_{index:03d}.mrc"
+
+
+def compose(run: Run, trajectory: Trajectory, peak_memory_bytes: int | None) -> dict[str, Any]:
+    """The content of report.json."""
+    plan = trajectory.plan
+    resolved = {}
+    if plan:
+        resolved = {
+            "sigma_voxels_zyx": list(plan.sigma),
+            "gap_sigma": plan.distance,
+            "kernel": plan.kernel,
+            "precision": plan.precision,
+            "batch": plan.batch,
+            "relaxation": {name: _number(value) for name, value in asdict(plan.relaxation).items()},
+            "max_iterations": plan.iterations,
+            "reasons": plan.reasons,
+        }
+    return {
+        "version": __version__,
+        "command": run.command,
+        "inputs": [_input_entry(item) for item in run.inputs],
+        "settings": {**asdict(trajectory.settings), "resolved": resolved},
+        "device": run.device,
+        "precision": plan.precision if plan else "single",
+        "warnings": run.warnings,
+        "frames": [_frame_entry(frame) for frame in trajectory.frames],
+        "seconds": run.seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """As text; a value that JSON cannot hold is an error here, not in the reader."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def warnings_of(trajectory: Trajectory) -> list[str]:
+    """What was done to the input, and what the reader of the frames has to know."""
+    said = list(trajectory.actions)
+    plan, voxel = trajectory.plan, trajectory.template.voxel_size
+    if plan and trajectory.settings.sigma_angstrom is None and max(voxel) > 1.001 * min(voxel):
+        said.append(
+            f"voxels of {voxel[0]:g} x {voxel[1]:g} x {voxel[2]:g} Å are no cubes and sigma is in voxels, so the "
+            "kernel is wider along their long axis: give --sigma-angstrom for one that is round"
+        )
+    for status in (Status.MAX_ITERATIONS, Status.INFEASIBLE, Status.NONFINITE):
+        indices = [frame.index for frame in trajectory.frames if frame.status == status]
+        if indices:
+            said.append(_complaint(status, indices, trajectory))
+    return said
+
+
+def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> str:
+    frames = [trajectory.frames[index] for index in indices]
+    text = f"{len(indices)} of {len(trajectory.frames)} frames ended as {status.word}"
+    if status == Status.INFEASIBLE:
+        gap = trajectory.plan.distance if trajectory.plan else math.nan
+        worst = max(frame.unreached for frame in frames)
+        text += f" (up to {worst:.1%} of the mass is out of reach; the maps lie up to {gap:.1f} sigma apart)"
+    elif status == Status.MAX_ITERATIONS:
+        text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in frames):.1e})"
+    return f"{text}: {status.advice}"
+
+
+def metrics_table(trajectory: Trajectory, first: Volume, last: Volume) -> str:
+    """One line for each frame: its report, and how far it is from the two ends."""
+    rows = []
+    for frame in trajectory.frames:
+        density = trajectory.densities[frame.index]
+        row = {
+            "frame": frame.index,
+            "time": repr(frame.time),
+            "mass": repr(frame.mass),
+            "marginal_error": _number(frame.marginal_error),
+            "iterations": frame.iterations,
+            "status": frame.status.word,
+            "maximum": float(density.max()),
+            "level": level_enclosing(density, ENCLOSED),
+        }
+        for end, volume in (("first", first), ("last", last)):
+            compared = metrics.compare_maps(density, volume.data)
+            for name in ("relative_rms", "voxel_difference", "correlation"):
+                row[f"{name}_to_{end}"] = compared[name]
+        rows.append(row)
+    return _csv(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def convergence_table(trajectory: Trajectory) -> str:
+    """One line for each frame and iteration: its marginal error and the changes of the barycenter."""
+    rows = [
+        [frame.index, repr(frame.time), iteration, *(f"{value:.6e}" for value in values)]
+        for frame in trajectory.frames
+        for iteration, values in enumerate(frame.history, start=1)
+    ]
+    return _csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
+
+
+def level_enclosing(density: Float[np.ndarray, "z y x"], share: float) -> float:
+    """The contour level inside which ``share`` of the mass lies."""
+    values = np.sort(density[density > 0], kind="stable")[::-1]
+    if not values.size:
+        return 0.0
+    enclosed = np.cumsum(values, dtype=np.float64)
+    return float(values[np.searchsorted(enclosed, share * enclosed[-1])])
+
+
+def chimerax_script(trajectory: Trajectory) -> str:
+    """Commands that open the frames as a volume series, at one level, and play it back and forth.
+
+    ChimeraX runs a .cxc file in the folder that holds it, so the names are relative.
+    """
+    level = float(np.mean([level_enclosing(d, ENCLOSED) for d in trajectory.densities]))
+    names = " ".join(frame_name(frame.index) for frame in trajectory.frames)
+    lines = [
+        f"# The frames of a morph, written by morphot_jax {__version__}. Open this file in ChimeraX.",
+        f"open {names} vseries true",
+        "set bgColor white",
+        f"volume #1 style surface step 1 level {level:.6g} color #6aa0d8",
+        "surface dust #1 size 10",
+        "lighting soft",
+        "view",
+        "vseries play #1 loop true direction oscillate maxFrameRate 12",
+        "vseries slider #1",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_all(folder: Path, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> None:
+    """Write the tables and the script; report.json is left to the end of the run."""
+    files.write_text(folder / METRICS, metrics_table(trajectory, *ends))
+    files.write_text(folder / CHIMERAX, chimerax_script(trajectory))
+    if any(len(frame.history) for frame in trajectory.frames):
+        files.write_text(folder / CONVERGENCE, convergence_table(trajectory))
+
+
+def _input_entry(item: Input) -> dict[str, Any]:
+    return {
+        "path": item.name,
+        "sha256": item.sha256,
+        "shape": list(item.volume.shape),
+        "voxel_size": list(item.volume.voxel_size),
+        "origin": list(item.volume.origin),
+        "mass": item.volume.mass,
+    }
+
+
+def _frame_entry(frame: Frame) -> dict[str, Any]:
+    return {
+        "index": frame.index,
+        "time": frame.time,
+        "file": frame_name(frame.index),
+        "mass": frame.mass,
+        "marginal_error": _number(frame.marginal_error),
+        "iterations": frame.iterations,
+        "status": frame.status.word,
+        "change_l1": _number(frame.change_l1),
+        "change_l2": _number(frame.change_l2),
+        "unreached": _number(frame.unreached),
+    }
+
+
+def _number(value: Any) -> float | None:
+    """A float that JSON can hold; None for what is missing or not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _csv(header: list[str], rows: list[list[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,163 @@
+"""One run of ``morphot morph``: names of maps in, a folder of frames, tables and pictures out."""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from morphot_jax import devices, figures, files, report
+from morphot_jax.errors import InputError
+from morphot_jax.mrc import read_header, read_volume, write_volume
+from morphot_jax.prepare import Level, prepare_maps
+from morphot_jax.report import Input, Run
+from morphot_jax.samples import sample_volume
+from morphot_jax.settings import Settings, check_settings
+from morphot_jax.terminal import Terminal
+from morphot_jax.trajectory import Trajectory, morph
+
+SAMPLE = "sample:"
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do, beside the settings of the trajectory.
+
+    ``maps``: paths or ``sample:NAME``, in order. ``voxel_size``: Å, in place of the headers'. ``grid``, ``level``:
+    of ``prepare_maps``. ``device``: a kind of ``devices``. ``command``: how the run was asked for, for the report.
+    """
+
+    maps: Sequence[str]
+    output: Path
+    command: str
+    device: str = "auto"
+    voxel_size: float | None = None
+    grid: int | None = None
+    level: Level = None
+    overwrite: bool = False
+
+
+def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Trajectory:
+    """Read, prepare, solve and write. Raises InputError before anything is written if something cannot be used."""
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "total"):
+        check_settings(settings)
+        if len(request.maps) < 2:
+            raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
+        files.check_output_folder(request.output, overwrite=request.overwrite)
+        device = devices.pick_device(request.device)
+        with _timed(seconds, "read"):
+            inputs = [load(name, request.voxel_size) for name in request.maps]
+        for item in inputs:
+            terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
+        with _timed(seconds, "prepare"):
+            names = [item.name for item in inputs]
+            volumes = [item.volume for item in inputs]
+            prepared = prepare_maps(volumes, grid=request.grid, level=request.level, names=names)
+        for action in prepared.actions:
+            terminal.warn(action)
+        settings = _with_memory(settings, device)
+        with jax.default_device(device), terminal.solving() as watch:
+            trajectory = morph(prepared, settings, report=watch)
+        seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
+        run = Run(request.command, inputs, devices.describe(device), report.warnings_of(trajectory), seconds)
+        for warning in run.warnings[len(prepared.actions) :]:
+            terminal.warn(warning)
+        old = _earlier_frames(request.output) if request.overwrite else set()
+        with _timed(seconds, "write"):
+            files.make_folder(request.output)
+            _write_frames(request, trajectory)
+            ends = (prepared.volumes[0], prepared.volumes[-1])
+            report.write_all(request.output, trajectory, ends)
+            _write_figures(request.output / FIGURES, trajectory)
+            for name in old - {report.frame_name(frame.index) for frame in trajectory.frames}:
+                (request.output / name).unlink(missing_ok=True)
+    content = report.compose(run, trajectory, devices.peak_memory())
+    files.write_text(request.output / report.REPORT, report.to_json(content))
+    terminal.summary(trajectory, seconds)
+    terminal.say(f"{len(trajectory.frames)} frames, {report.REPORT} and pictures are in {request.output}")
+    return trajectory
+
+
+def load(name: str, voxel_size: float | None = None) -> Input:
+    """Read a map by its path or as ``sample:NAME``; ``voxel_size`` (Å) replaces the header's."""
+    if name.startswith(SAMPLE):
+        return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
+    volume = read_volume(name, voxel_size=voxel_size)
+    return Input(name, files.sha256(Path(name)), volume)
+
+
+def describe_map(name: str) -> dict[str, Any]:
+    """What ``morphot info`` prints: the header in words, and what the voxels hold."""
+    if name.startswith(SAMPLE):
+        volume, entry = sample_volume(name.removeprefix(SAMPLE)), {"path": name}
+    else:
+        header = read_header(name)
+        # A file without a voxel size can still be looked at: 1 Å stands in for it and is not shown.
+        volume = read_volume(name, voxel_size=None if header.voxel_size else 1.0)
+        entry = {
+            "path": name,
+            "sha256": files.sha256(Path(name)),
+            "mode": header.mode,
+            "byte_order": header.byte_order,
+            "axis_order": list(header.axis_order),
+            "extended_header": header.extended_header_bytes,
+            "labels": list(header.labels),
+        }
+        if not header.voxel_size:
+            volume = replace(volume, voxel_size=(0.0, 0.0, 0.0))
+    data = volume.data
+    return entry | {
+        "shape_zyx": list(volume.shape),
+        "voxel_size_xyz": [float(edge) for edge in volume.voxel_size],
+        "origin_xyz": [float(edge) for edge in volume.origin],
+        "nstart_xyz": list(volume.nstart),
+        "cell_angles": list(volume.cell_angles),
+        "minimum": float(data.min()),
+        "maximum": float(data.max()),
+        "mean": float(data.mean(dtype=np.float64)),
+        "sd": float(data.std(dtype=np.float64)),
+        "mass": volume.mass,
+        "negative_share": float((data < 0).mean()),
+        "nonzero_share": float((data != 0).mean()),
+    }
+
+
+def _with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
+    return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
+
+
+def _write_frames(request: Request, trajectory: Trajectory) -> None:
+    for frame in trajectory.frames:
+        path = request.output / report.frame_name(frame.index)
+        write_volume(trajectory.volume(frame.index), path, overwrite=request.overwrite)
+
+
+def _write_figures(folder: Path, trajectory: Trajectory) -> None:
+    files.make_folder(folder)
+    for name, content in figures.all_figures(trajectory).items():
+        files.write_bytes(folder / name, content)
+
+
+def _earlier_frames(folder: Path) -> set[str]:
+    """Frames that an earlier run left there, by its own report: the only files that a run may remove."""
+    try:
+        content = json.loads((folder / report.REPORT).read_text(encoding="utf-8"))
+        names = {str(frame["file"]) for frame in content["frames"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name in names if re.fullmatch(report.FRAME_PATTERN, name)}
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started

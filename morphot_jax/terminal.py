@@ -1,0 +1,99 @@
+"""What people see in the terminal: progress while it runs, a table at the end, one line when it fails."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from morphot_jax.batches import Progress as Step
+from morphot_jax.iterate import Status
+from morphot_jax.trajectory import Trajectory
+
+ROWS = 13  # frames in the table; the others are in metrics.csv
+COLOURS = {Status.CONVERGED: "green", Status.FIXED_ITERATIONS: "green"}
+
+
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        return Text("" if left is None else f"{_clock(left)} left", style="cyan")
+
+
+class Terminal:
+    """Standard error for people; ``quiet`` says nothing but errors."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False):
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.verbose = verbose
+
+    def say(self, text: str) -> None:
+        """A plain line."""
+        self.console.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that should not be missed."""
+        self.console.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
+
+    def detail(self, text: str) -> None:
+        """A line for those who asked for more."""
+        if self.verbose:
+            self.console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+
+    @contextmanager
+    def solving(self) -> Iterator[Callable[[Step], None]]:
+        """A progress bar for as long as the block runs; the block reports to what it is given."""
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            _TimeLeft(),
+            console=self.console,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task("compiling", total=None, left=None)
+
+            def report(step: Step) -> None:
+                text = f"iteration {step.iteration:4d}, marginal error {step.marginal_error:.1e}"
+                bar.update(task, description=text, completed=step.done, total=step.lanes, left=step.seconds_left)
+
+            yield report
+
+    def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
+        """The frames in a table, and where the time went."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in ("frame", "t", "mass", "iterations", "marginal error", "status"):
+            table.add_column(name, justify="left" if name == "status" else "right")
+        frames = trajectory.frames
+        step = -(-len(frames) // ROWS)
+        shown = frames if self.verbose else [f for f in frames if f.index % step == 0 or f is frames[-1]]
+        for frame in shown:
+            error = "-" if frame.marginal_error is None else f"{frame.marginal_error:.1e}"
+            colour = COLOURS.get(frame.status, "red")
+            status = f"[{colour}]{frame.status.word}[/{colour}]"
+            table.add_row(
+                str(frame.index), f"{frame.time:.4g}", f"{frame.mass:.6g}", str(frame.iterations), error, status
+            )
+        self.console.print(table)
+        self.say(", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
