@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from morphot_jax.choices import Criterion, Device, KernelChoice, Mass, Method, Precision, Rate
 from morphot_jax.errors import InputError
@@ -28,11 +29,22 @@ def main() -> None:
     except InputError as error:
         code = _fail(str(error))
     except typer.TyperException as error:
-        code = _fail(f"{error.format_message().rstrip('.')}. See 'morphot --help'")
+        code = _fail(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
         print("morphot: interrupted", file=sys.stderr)
         code = INTERRUPTED
     sys.exit(code or 0)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What was wrong with the command, with the value that was received."""
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        received = cause.errors()[0]["input"]
+        if repr(received) not in message:
+            message += f"; received {received!r}"
+    return f"{message}. See 'morphot --help'"
 
 
 def _fail(message: str) -> int:
@@ -109,10 +121,10 @@ def morph(
         tolerance=tolerance,
         max_iterations=max_iterations,
         iterations=iterations,
-        relaxation=None if relaxation == "auto" else _numbers("relaxation", relaxation, most=1)[0],
+        relaxation=_auto_or_number("relaxation", relaxation),
         mass=mass,
         precision=precision,
-        batch=None if batch == "auto" else int(_numbers("batch", batch, most=1)[0]),
+        batch=None if (count := _auto_or_number("batch", batch)) is None else int(count),
     )
     request = Request(
         maps=maps,
@@ -228,15 +240,22 @@ def _command() -> str:
     return shlex.join(["morphot", *sys.argv[1:]])
 
 
-def _numbers(name: str, text: str, most: int | None = None) -> tuple[float, ...]:
+def _auto_or_number(name: str, text: str) -> float | None:
+    """None for auto; InputError quoting what is neither auto nor a number."""
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{name} is '{text}': give auto or a number") from None
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
     """Numbers separated by commas; InputError quoting what is none."""
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{name} is '{text}': give numbers, separated by commas") from None
-    if most is not None and len(numbers) > most:
-        raise InputError(f"{name} is '{text}': give one number")
-    return numbers
 
 
 def _levels(text: str) -> float | tuple[float, ...]:

@@ -34,8 +34,7 @@ def frames_figure(trajectory: Trajectory) -> Figure:
         top = max(picture.max() for picture in pictures) or 1.0
         voxel = dict(zip("xyz", trajectory.template.voxel_size, strict=True))
         for panel, picture in zip(row, pictures, strict=True):
-            height, width = picture.shape[0], picture.shape[1]
-            extent = (0.0, width * voxel[across], 0.0, height * voxel[up])
+            extent = (0.0, len(picture[0]) * voxel[across], 0.0, len(picture) * voxel[up])
             panel.imshow((picture / top) ** GAMMA, cmap="Greys", vmin=0, vmax=1, origin="lower", extent=extent)
             panel.set_xticks([])
             panel.set_yticks([])
@@ -63,6 +62,7 @@ def convergence_figure(trajectory: Trajectory) -> Figure | None:
     if trajectory.settings.iterations is None and trajectory.settings.criterion == "marginal_error":
         tolerance = trajectory.settings.tolerance
         panel.axhline(tolerance, color="#888888", linestyle="--", linewidth=0.8)
+        panel.set_ylim(bottom=0.1 * tolerance)
         panel.text(
             0.01, tolerance, "tolerance", va="bottom", color="#666666", transform=panel.get_yaxis_transform()
         )
