@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 
 BAD_INPUT, INTERRUPTED = 2, 130
+Number = TypeVar("Number", int, float)
 
 
 def main() -> None:
@@ -121,10 +123,10 @@ def morph(
         tolerance=tolerance,
         max_iterations=max_iterations,
         iterations=iterations,
-        relaxation=_auto_or_number("relaxation", relaxation),
+        relaxation=_auto_or("relaxation", relaxation, float),
         mass=mass,
         precision=precision,
-        batch=None if (count := _auto_or_number("batch", batch)) is None else int(count),
+        batch=_auto_or("batch", batch, int),
     )
     request = Request(
         maps=maps,
@@ -240,14 +242,15 @@ def _command() -> str:
     return shlex.join(["morphot", *sys.argv[1:]])
 
 
-def _auto_or_number(name: str, text: str) -> float | None:
+def _auto_or(name: str, text: str, kind: Callable[[str], Number]) -> Number | None:
     """None for auto; InputError quoting what is neither auto nor a number."""
     if text == "auto":
         return None
     try:
-        return float(text)
+        return kind(text)
     except ValueError:
-        raise InputError(f"{name} is '{text}': give auto or a number") from None
+        kinds = "a whole number" if kind is int else "a number"
+        raise InputError(f"{name} is '{text}': give auto or {kinds}") from None
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:

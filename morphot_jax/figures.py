@@ -30,11 +30,12 @@ def frames_figure(trajectory: Trajectory) -> Figure:
     )
     axes = figure.subplots(len(AXES), len(shown), squeeze=False)
     for row, (axis, across, up) in zip(axes, AXES, strict=True):
-        pictures = [np.sum(trajectory.densities[i][window], axis=axis, dtype=np.float64) for i in shown]
+        pictures = [_projection(trajectory.densities[i][window], axis) for i in shown]
         top = max(picture.max() for picture in pictures) or 1.0
         voxel = dict(zip("xyz", trajectory.template.voxel_size, strict=True))
         for panel, picture in zip(row, pictures, strict=True):
-            extent = (0.0, len(picture[0]) * voxel[across], 0.0, len(picture) * voxel[up])
+            height, width = picture.shape
+            extent = (0.0, width * voxel[across], 0.0, height * voxel[up])
             panel.imshow((picture / top) ** GAMMA, cmap="Greys", vmin=0, vmax=1, origin="lower", extent=extent)
             panel.set_xticks([])
             panel.set_yticks([])
@@ -84,6 +85,10 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 def spread(count: int, most: int) -> list[int]:
     """Up to ``most`` indices out of ``count``, evenly spread, first and last among them."""
     return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+
+
+def _projection(density: Float[np.ndarray, "z y x"], axis: int) -> Float[np.ndarray, "up across"]:
+    return np.asarray(density.sum(axis=axis, dtype=np.float64))
 
 
 def _window(densities: Float[np.ndarray, "t z y x"]) -> tuple[slice, slice, slice]:
