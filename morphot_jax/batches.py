@@ -80,7 +80,7 @@ def solve_lanes(
             problem = Problem(on_device, jnp.asarray(filled, plan.dtype), kernel)
             watch = _Watch(done, len(weights), plan, settings, report)
             solution = _solve_batch(problem, plan, settings, clock, watch)
-            solved = [_lane(solution, index) for index in range(len(rows))]
+            solved = _lanes(solution, len(rows))
         yield from solved
 
 
@@ -114,20 +114,27 @@ def _solve_batch(problem, plan: Plan, settings: Settings, clock: Clock, watch: "
     return solution
 
 
-def _lane(solution: Solution, index: int) -> Lane:
-    iterations = int(solution.iterations[index])
-    history = solution.history
-    columns = (history.marginal_error, history.change_l1, history.change_l2)
-    return Lane(
-        value=np.asarray(solution.value[index]),
-        status=Status(int(solution.status[index])),
-        iterations=iterations,
-        marginal_error=float(solution.marginal_error[index]),
-        change_l1=float(solution.change_l1[index]),
-        change_l2=float(solution.change_l2[index]),
-        unreached=float(solution.unreached[index]),
-        history=np.stack([np.asarray(column[index, :iterations]) for column in columns], axis=1),
-    )
+def _lanes(solution: Solution, count: int) -> list[Lane]:
+    """The first ``count`` lanes, on the host; the potentials stay where they are."""
+    measures = ("marginal_error", "change_l1", "change_l2")
+    numbers = {
+        name: np.asarray(getattr(solution, name)) for name in (*measures, "status", "iterations", "unreached")
+    }
+    history = np.stack([np.asarray(getattr(solution.history, name)) for name in measures], axis=-1)
+    values = np.asarray(solution.value)
+    return [
+        Lane(
+            value=values[i],
+            status=Status(int(numbers["status"][i])),
+            iterations=int(numbers["iterations"][i]),
+            marginal_error=float(numbers["marginal_error"][i]),
+            change_l1=float(numbers["change_l1"][i]),
+            change_l2=float(numbers["change_l2"][i]),
+            unreached=float(numbers["unreached"][i]),
+            history=history[i, : int(numbers["iterations"][i])],
+        )
+        for i in range(count)
+    ]
 
 
 class _Watch:
@@ -151,7 +158,7 @@ class _Watch:
     def _expected_iterations(self, iteration: int, error: float) -> float | None:
         """Iterations that the batch will make if its error goes on to decay as it did since first seen."""
         if self.tolerance is None:
-            return self.limit
+            return float(self.limit)
         first, first_error = self.first or (iteration, error)
         if not 0 < error < first_error:
             return None

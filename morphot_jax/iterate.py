@@ -46,11 +46,11 @@ class Status(IntEnum):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Measures:
-    """What one iteration says about each lane; see ``barycenter`` for the definitions."""
+    """What one iteration, or each of several, says about each lane; see ``barycenter`` for the definitions."""
 
-    marginal_error: Float[Array, "lanes"]
-    change_l1: Float[Array, "lanes"]
-    change_l2: Float[Array, "lanes"]
+    marginal_error: Float[Array, "lanes *iterations"]
+    change_l1: Float[Array, "lanes *iterations"]
+    change_l2: Float[Array, "lanes *iterations"]
 
 
 @jax.tree_util.register_dataclass

@@ -20,11 +20,12 @@ and every kernel here is used through one method, ``log_apply``: log f -> log K 
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol, get_args
+from typing import Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 from scipy.fft import next_fast_len
@@ -33,13 +34,20 @@ from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 
 Shape = tuple[int, int, int]
-Sigma = float | Float[Array, ""] | Float[Array, "3"] | Float[np.ndarray, "3"] | tuple[float, float, float]
+Sigma = (
+    float
+    | Float[Array, ""]
+    | Float[np.ndarray, ""]
+    | Float[Array, "3"]
+    | Float[np.ndarray, "3"]
+    | tuple[float, float, float]
+)
 
 KINDS: tuple[str, ...] = get_args(KernelKind)
 TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
-TRUNCATED_IMAGES = 2  # reflections of the box on either side that the truncated kernel can see
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """What the solvers ask of a kernel."""
 
@@ -171,18 +179,23 @@ def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -
 def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The original's filter: a Gaussian cut at radius floor(4 sigma + 1/2), unit sum, half-sample reflection.
 
-    Equals ``scipy.ndimage.gaussian_filter`` with its defaults, for sigma up to 1.25 times the box.
+    Equals ``scipy.ndimage.gaussian_filter`` with its defaults. InputError for a sigma longer than the box.
     """
+    longest = max(shape)
+    if not isinstance(sigma, Tracer) and np.max(sigma) > longest:
+        raise InputError(
+            f"sigma is {np.max(sigma):g} voxels in a box of {longest}: the truncated kernel needs it smaller"
+        )
+    offsets = np.arange(int(TRUNCATION * longest + 0.5) + 1)
     matrices = []
     for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
-        radius = jnp.floor(TRUNCATION * axis_sigma + 0.5)
-        offsets = jnp.arange((2 * TRUNCATED_IMAGES + 1) * n + 1)
-        inside = offsets <= radius
+        inside = offsets <= jnp.floor(TRUNCATION * axis_sigma + 0.5)
         half = jnp.where(inside, jnp.exp(-0.5 * (offsets / axis_sigma) ** 2), 0.0)
         weights = half / (2.0 * jnp.sum(half) - half[0])
         i, j = np.arange(n)[:, None], np.arange(n)
-        images = [2 * n * m for m in range(-TRUNCATED_IMAGES, TRUNCATED_IMAGES + 1)]
-        seen = [np.abs(i - j + shift) for shift in images] + [np.abs(i + j + 1 + shift) for shift in images]
+        boxes = len(offsets) // (2 * n) + 1  # reflected boxes within sight on either side
+        shifts = [2 * n * m for m in range(-boxes, boxes + 1)]
+        seen = [np.abs(i - j + shift) for shift in shifts] + [np.abs(i + j + 1 + shift) for shift in shifts]
         matrices.append(sum(_look_up(weights, distances) for distances in seen))
     return SeparableKernel(*matrices)
 

@@ -1,0 +1,311 @@
+"""Reports and tables of trajectories that are made here by hand, so that every number is known."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import morphot_jax
+from morphot_jax import report
+from morphot_jax.barycenter import Relaxation
+from morphot_jax.batches import Clock
+from morphot_jax.iterate import Status
+from morphot_jax.plan import Plan
+from morphot_jax.report import Input, Run, level_enclosing
+from morphot_jax.settings import Settings
+from morphot_jax.trajectory import Frame, Trajectory
+from morphot_jax.volume import Volume
+
+PLAN = Plan(
+    sigma=(1.0, 1.0, 1.0),
+    distance=41.5,
+    kernel="dense",
+    precision="double",
+    batch=2,
+    relaxation=Relaxation(1.8),
+    iterations=50,
+    guard=None,
+    reasons={"sigma": "asked for"},
+)
+KEYS = {  # those that every report has
+    "version",
+    "command",
+    "inputs",
+    "settings",
+    "device",
+    "precision",
+    "warnings",
+    "frames",
+    "seconds",
+    "peak_memory_bytes",
+}
+
+
+def density(seed, shape=(3, 4, 5)):
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def made(frames, *, settings=None, plan=PLAN, voxel_size=(2.0, 2.0, 2.0), actions=()):
+    """A trajectory of given frames with random densities."""
+    densities = np.stack([density(frame.index) for frame in frames])
+    template = Volume(densities[0], voxel_size)
+    return Trajectory(densities, tuple(frames), template, settings or Settings(), plan, actions, Clock())
+
+
+def solved(index, time, status=Status.CONVERGED, error=1e-7, **values):
+    history = np.array([[0.5, 1.0, 0.25], [error, 1e-3, 1e-4]])
+    known = {"iterations": 2, "marginal_error": error, "change_l1": 1e-3, "change_l2": 1e-4, "history": history}
+    return Frame(index, time, 1.0 + index, status, **(known | values))
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+# Contour levels
+
+
+@pytest.mark.parametrize(
+    ("share", "level"), [(0.1, 4), (0.4, 4), (0.41, 3), (0.7, 3), (0.8, 2), (0.9, 2), (1.0, 1)]
+)
+def test_level_encloses_the_share_of_the_mass(share, level):
+    values = np.array([0, 2, -9, 4, 1, 3, 0, 0], np.float32).reshape(2, 2, 2)  # 4, 7, 9, 10 of 10 from the top
+    assert level_enclosing(values, share) == level
+
+
+def test_level_of_nothing_is_zero():
+    assert level_enclosing(np.zeros((2, 2, 2), np.float32), 0.8) == 0.0
+    assert level_enclosing(np.full((2, 2, 2), -1, np.float32), 0.8) == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 999), share=st.floats(0.01, 0.99), more=st.floats(0.01, 0.99))
+def test_level_is_the_highest_that_encloses_the_share_and_falls_with_it(seed, share, more):
+    values = density(seed, (3, 3, 3)).astype(np.float64)
+    level = level_enclosing(values, share)
+    assert level in values
+    assert values[values >= level].sum() >= share * values.sum() * (1 - 1e-12)
+    assert values[values > level].sum() < share * values.sum() * (1 + 1e-12)
+    assert (level_enclosing(values, more) <= level) == (more >= share) or level_enclosing(values, more) == level
+
+
+# report.json
+
+
+def test_report_of_a_solved_trajectory(tmp_path):
+    trajectory = made([solved(0, 0.0), solved(1, 1.0)], settings=Settings(frames=2, sigma=1.0))
+    volume = Volume(density(7), (1.0, 1.25, 1.5), (-4.0, 5.0, 6.0))
+    run = Run("morphot morph a b", [Input("a.mrc", "00ff", volume)], "cpu", ["said"], {"total": 2.5})
+    content = json.loads(report.to_json(report.compose(run, trajectory, 123)))
+    assert set(content) >= KEYS
+    assert content["version"] == morphot_jax.__version__
+    assert (content["command"], content["device"], content["precision"]) == ("morphot morph a b", "cpu", "double")
+    assert (content["warnings"], content["seconds"], content["peak_memory_bytes"]) == (
+        ["said"],
+        {"total": 2.5},
+        123,
+    )
+    entry = content["inputs"][0]
+    assert entry == {
+        "path": "a.mrc",
+        "sha256": "00ff",
+        "shape": [3, 4, 5],
+        "voxel_size": [1.0, 1.25, 1.5],
+        "origin": [-4.0, 5.0, 6.0],
+        "mass": volume.mass,
+    }
+    assert {
+        "index": 1,
+        "time": 1.0,
+        "file": "vol_001.mrc",
+        "mass": 2.0,
+        "marginal_error": 1e-7,
+    }.items() <= content["frames"][1].items()
+    assert (content["frames"][1]["iterations"], content["frames"][1]["status"]) == (2, "converged")
+
+
+def test_report_holds_the_settings_and_what_became_of_them():
+    trajectory = made([solved(0, 0.5)], settings=Settings(times=(0.5,), sigma=1.0))
+    content = json.loads(report.to_json(report.compose(Run("c", [], "cpu"), trajectory, None)))
+    held = content["settings"]
+    assert set(held) == {*Settings.__dataclass_fields__, "resolved"}
+    assert (held["times"], held["sigma"], held["kernel"]) == ([0.5], 1.0, "auto")
+    resolved = held["resolved"]
+    assert (resolved["kernel"], resolved["sigma_voxels_zyx"], resolved["batch"]) == ("dense", [1.0, 1.0, 1.0], 2)
+    assert (resolved["gap_sigma"], resolved["max_iterations"]) == (41.5, 50)
+    assert resolved["relaxation"] == {"w": 1.8, "scale": None, "warmup": 0}  # JSON knows no infinity
+    assert resolved["reasons"] == {"sigma": "asked for"}
+    assert content["peak_memory_bytes"] is None
+
+
+def test_report_without_a_solve():
+    trajectory = made([Frame(0, 0.0, 1.0), Frame(1, 1.0, 2.0)], settings=Settings(method="linear"), plan=None)
+    content = json.loads(report.to_json(report.compose(Run("c", [], "cpu"), trajectory, None)))
+    assert content["settings"]["resolved"] == {}
+    assert content["precision"] == "single"
+    assert [frame["marginal_error"] for frame in content["frames"]] == [None, None]
+    assert [frame["status"] for frame in content["frames"]] == ["converged", "converged"]
+
+
+def test_report_of_a_frame_that_blew_up_is_still_json():
+    bad = float("nan"), float("inf")
+    frame = solved(0, 0.5, Status.NONFINITE, error=bad[0], change_l1=bad[1], change_l2=bad[0])
+    content = json.loads(report.to_json(report.compose(Run("c", [], "cpu"), made([frame]), None)))
+    entry = content["frames"][0]
+    assert (entry["status"], entry["marginal_error"], entry["change_l1"]) == ("nonfinite", None, None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_refuses_what_it_cannot_hold(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        report.to_json({"frames": [{"mass": value}]})
+
+
+def test_json_ends_with_a_line_break():
+    assert report.to_json({"a": 1.5}) == '{\n  "a": 1.5\n}\n'
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "vol_000.mrc"), (42, "vol_042.mrc"), (1234, "vol_1234.mrc")])
+def test_frame_names_match_the_pattern_of_what_may_be_removed(index, name):
+    assert report.frame_name(index) == name
+    assert re.fullmatch(report.FRAME_PATTERN, name)
+
+
+@pytest.mark.parametrize("name", ["vol_00.mrc", "../vol_000.mrc", "vol_000.mrc.gz", "xvol_000.mrc", "vol_000xmrc"])
+def test_other_names_do_not_match_it(name):
+    assert not re.fullmatch(report.FRAME_PATTERN, name)
+
+
+# Warnings
+
+
+def test_nothing_is_said_of_frames_that_ended_well():
+    trajectory = made([solved(0, 0.0), solved(1, 1.0, Status.FIXED_ITERATIONS)])
+    assert report.warnings_of(trajectory) == []
+    assert trajectory.complete
+
+
+def test_what_was_done_to_the_maps_comes_first():
+    trajectory = made([solved(0, 0.5, Status.MAX_ITERATIONS)], actions=("resampled", "cut"))
+    said = report.warnings_of(trajectory)
+    assert said[:2] == ["resampled", "cut"]
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            Status.MAX_ITERATIONS,
+            ["2 of 3 frames", "max_iterations", "marginal error up to 2.0e-03", "more iterations"],
+        ),
+        (
+            Status.INFEASIBLE,
+            ["2 of 3 frames", "infeasible", "up to 12.5% of the mass", "41.5 sigma", "larger sigma"],
+        ),
+        (Status.NONFINITE, ["2 of 3 frames", "nonfinite", "relax less"]),
+    ],
+)
+def test_frames_that_ended_badly_are_counted_with_the_worst_of_them(status, words):
+    trajectory = made(
+        [
+            solved(0, 0.0, status, error=2e-3, unreached=0.1),
+            solved(1, 0.5, error=0.9),
+            solved(2, 1.0, status, error=1e-3, unreached=0.125),
+        ]
+    )
+    (line,) = report.warnings_of(trajectory)
+    assert [word for word in words if word not in line] == []
+    assert "\n" not in line
+    assert not trajectory.complete
+
+
+def test_each_bad_ending_has_its_own_line():
+    statuses = Status.NONFINITE, Status.MAX_ITERATIONS, Status.INFEASIBLE
+    said = report.warnings_of(made([solved(i, i / 2, status) for i, status in enumerate(statuses)]))
+    assert len(said) == 3
+    assert all("1 of 3 frames" in line for line in said)
+
+
+def test_kernel_that_is_not_round_in_space_is_said():
+    long_voxels = {"voxel_size": (2.0, 2.0, 3.0)}
+    (line,) = report.warnings_of(made([solved(0, 0.5)], **long_voxels))
+    assert "2 x 2 x 3 Å" in line
+    assert "--sigma-angstrom" in line
+    assert report.warnings_of(made([solved(0, 0.5)], settings=Settings(sigma_angstrom=2.0), **long_voxels)) == []
+    assert report.warnings_of(made([Frame(0, 0.5, 1.0)], plan=None, **long_voxels)) == []
+
+
+# Tables
+
+
+def test_metrics_table_is_read_back():
+    trajectory = made([solved(0, 0.0), solved(1, 1 / 3, Status.MAX_ITERATIONS)])
+    first, last = trajectory.volume(0), trajectory.volume(1)
+    table = rows(report.metrics_table(trajectory, first, last))
+    assert [row["frame"] for row in table] == ["0", "1"]
+    assert [float(row["time"]) for row in table] == [0.0, 1 / 3]  # to the last digit
+    assert [float(row["mass"]) for row in table] == [1.0, 2.0]
+    assert [row["status"] for row in table] == ["converged", "max_iterations"]
+    assert [float(row["maximum"]) for row in table] == [float(d.max()) for d in trajectory.densities]
+    assert [float(row["level"]) for row in table] == [level_enclosing(d, 0.8) for d in trajectory.densities]
+    for row, end, other in ((table[0], "first", "last"), (table[1], "last", "first")):
+        assert float(row[f"relative_rms_to_{end}"]) == 0.0
+        assert float(row[f"voxel_difference_to_{end}"]) == 0.0
+        assert float(row[f"correlation_to_{end}"]) == pytest.approx(1.0)
+        assert float(row[f"relative_rms_to_{other}"]) > 0.1
+        assert float(row[f"correlation_to_{other}"]) < 0.99
+
+
+def test_metrics_table_leaves_out_what_is_not_known():
+    trajectory = made([Frame(0, 0.0, 1.0)], plan=None)
+    (row,) = rows(report.metrics_table(trajectory, trajectory.volume(0), trajectory.volume(0)))
+    assert (row["marginal_error"], row["iterations"]) == ("", "0")
+
+
+def test_convergence_table_has_a_line_for_every_iteration():
+    trajectory = made([solved(0, 0.0), Frame(1, 0.5, 1.0), solved(2, 1.0, error=2e-5)])
+    table = rows(report.convergence_table(trajectory))
+    assert [(row["frame"], row["iteration"]) for row in table] == [("0", "1"), ("0", "2"), ("2", "1"), ("2", "2")]
+    assert [float(row["time"]) for row in table] == [0.0, 0.0, 1.0, 1.0]
+    columns = "marginal_error", "change_l1", "change_l2"
+    np.testing.assert_allclose([float(table[3][name]) for name in columns], [2e-5, 1e-3, 1e-4])
+    np.testing.assert_allclose([float(table[2][name]) for name in columns], [0.5, 1.0, 0.25])
+
+
+def test_tables_are_written_with_the_script_and_convergence_only_where_something_was_solved(tmp_path):
+    ends = Volume(density(0), (2.0, 2.0, 2.0)), Volume(density(1), (2.0, 2.0, 2.0))
+    report.write_all(tmp_path, made([Frame(0, 0.0, 1.0)], plan=None), ends)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "view.cxc"]
+    report.write_all(tmp_path, made([solved(0, 0.0)]), ends)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["convergence.csv", "metrics.csv", "view.cxc"]
+
+
+# ChimeraX
+
+
+def test_chimerax_script_opens_the_series_at_its_level_and_plays_it():
+    trajectory = made([solved(0, 0.0), solved(1, 0.5), solved(2, 1.0)])
+    script = report.chimerax_script(trajectory)
+    assert script.endswith("\n")
+    commands = [line for line in script.splitlines() if not line.startswith("#")]
+    assert commands[0] == "open vol_000.mrc vol_001.mrc vol_002.mrc vseries true"
+    forms = [
+        r"open( vol_\d{3}\.mrc)+ vseries true",
+        r"set bgColor \w+",
+        r"volume #1 style surface step 1 level [\d.e+-]+ color #[0-9a-f]{6}",
+        r"surface dust #1 size [\d.]+",
+        r"lighting soft",
+        r"view",
+        r"vseries play #1 loop true direction oscillate maxFrameRate \d+",
+        r"vseries slider #1",
+    ]
+    assert [line for line in commands if not any(re.fullmatch(form, line) for form in forms)] == []
+    (volume,) = [line for line in commands if line.startswith("volume ")]
+    level = float(volume.split("level ")[1].split()[0])
+    assert level == pytest.approx(np.mean([level_enclosing(d, 0.8) for d in trajectory.densities]), rel=1e-5)
