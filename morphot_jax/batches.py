@@ -72,13 +72,14 @@ def solve_lanes(
     with plan.scope():
         kernel = kernels.make(plan.kernel, maps.shape[1:], np.array(plan.sigma), plan.dtype)
         on_device = jnp.asarray(maps, plan.dtype)
+    watch = _Watch(len(weights), plan, settings, report)
     for done in range(0, len(weights), plan.batch):
         rows = weights[done : done + plan.batch]
         # A short last batch is filled up: another shape would compile anew.
         filled = np.concatenate([rows, np.repeat(rows[-1:], plan.batch - len(rows), axis=0)])
         with plan.scope():
             problem = Problem(on_device, jnp.asarray(filled, plan.dtype), kernel)
-            watch = _Watch(done, len(weights), plan, settings, report)
+            watch.begin(done)
             solution = _solve_batch(problem, plan, settings, clock, watch)
             solved = _lanes(solution, len(rows))
         yield from solved
@@ -110,6 +111,7 @@ def _solve_batch(problem, plan: Plan, settings: Settings, clock: Clock, watch: "
         stretch = max(1, int(SECONDS_BETWEEN_REPORTS * until / elapsed))
     solution = barycenter.finish(loop, settings.tolerance, **options)
     jax.block_until_ready(solution.value)
+    watch.end(time.perf_counter() - compiled)
     clock.solve += time.perf_counter() - compiled
     return solution
 
@@ -138,22 +140,31 @@ def _lanes(solution: Solution, count: int) -> list[Lane]:
 
 
 class _Watch:
-    """Turns what is seen of one batch into ``Progress``."""
+    """Turns what is seen of the batches, one after the other, into ``Progress``."""
 
-    def __init__(self, done: int, lanes: int, plan: Plan, settings: Settings, report: Callable[[Progress], None]):
-        self.done, self.lanes, self.batch, self.report = done, lanes, plan.batch, report
-        self.limit = plan.iterations
+    def __init__(self, lanes: int, plan: Plan, settings: Settings, report: Callable[[Progress], None]):
+        self.lanes, self.batch, self.limit, self.report = lanes, plan.batch, plan.iterations, report
         by_error = settings.iterations is None and settings.criterion == "marginal_error"
         self.tolerance = settings.tolerance if by_error else None
-        self.first: tuple[int, float] | None = None
+        self.longest = 0.0  # seconds that a finished batch took
+        self.begin(0)
+
+    def begin(self, done: int) -> None:
+        """A batch starts, ``done`` lanes are finished."""
+        self.done, self.first = done, None
+
+    def end(self, seconds: float) -> None:
+        """The batch at work is finished."""
+        self.longest = max(self.longest, seconds)
 
     def tell(self, iteration: int, error: float, elapsed: float) -> None:
-        if self.first is None:
-            self.first = iteration, error
+        """The batch at work has made ``iteration`` iterations in ``elapsed`` seconds."""
+        self.first = self.first or (iteration, error)
         total = self._expected_iterations(iteration, error)
+        expected = max(self.longest, 0.0 if total is None else total * elapsed / iteration)
         batches_after = -(-(self.lanes - self.done) // self.batch) - 1
-        left = None if total is None else elapsed / iteration * (total - iteration + batches_after * total)
-        self.report(Progress(self.done, self.lanes, iteration, error, left))
+        left = max(0.0, expected - elapsed) + batches_after * expected
+        self.report(Progress(self.done, self.lanes, iteration, error, left if expected else None))
 
     def _expected_iterations(self, iteration: int, error: float) -> float | None:
         """Iterations that the batch will make if its error goes on to decay as it did since first seen."""

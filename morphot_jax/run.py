@@ -53,11 +53,11 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
         files.check_output_folder(request.output, overwrite=request.overwrite)
         device = devices.pick_device(request.device)
-        with _timed(seconds, "read"):
+        with _timed(seconds, "read"), terminal.busy("reading"):
             inputs = [load(name, request.voxel_size) for name in request.maps]
         for item in inputs:
             terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
-        with _timed(seconds, "prepare"):
+        with _timed(seconds, "prepare"), terminal.busy("preparing"):
             names = [item.name for item in inputs]
             volumes = [item.volume for item in inputs]
             prepared = prepare_maps(volumes, grid=request.grid, level=request.level, names=names)
@@ -71,7 +71,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         for warning in run.warnings[len(prepared.actions) :]:
             terminal.warn(warning)
         old = _earlier_frames(request.output) if request.overwrite else set()
-        with _timed(seconds, "write"):
+        with _timed(seconds, "write"), terminal.busy("writing"):
             files.make_folder(request.output)
             _write_frames(request, trajectory)
             ends = (prepared.volumes[0], prepared.volumes[-1])

@@ -1,7 +1,7 @@
 """What people see in the terminal: progress while it runs, a table at the end, one line when it fails."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -51,6 +51,10 @@ class Terminal:
         """A line for those who asked for more."""
         if self.verbose:
             self.console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+
+    def busy(self, what: str) -> AbstractContextManager:
+        """A sign of life for as long as the block runs."""
+        return self.console.status(what)
 
     @contextmanager
     def solving(self) -> Iterator[Callable[[Step], None]]:
