@@ -141,17 +141,6 @@ def test_golden_frame_of_the_original(shared_data):
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.slow
-def test_real_pair_converges_within_150_iterations(shared_data):
-    maps = [read_volume(shared_data / f"mmcpn_{state}_64.mrc") for state in ("closed", "open")]
-    settings = Settings(times=(0.04, 0.5, 0.75, 0.96), sigma=1.0, tolerance=1e-6, max_iterations=150)
-    found = morph(maps, settings)
-    assert [frame.status for frame in found.frames] == [Status.CONVERGED] * 4
-    plain = morph(maps, replace(settings, times=(0.5,), relaxation=1.0))
-    assert plain.frames[0].status is Status.MAX_ITERATIONS
-    assert plain.frames[0].marginal_error > 5e-4
-
-
 def test_single_precision_is_used_when_asked_for(maps):
     double, single = (
         morph(maps[:2], replace(QUICK, sigma=2.0, tolerance=1e-4, precision=p)) for p in ("double", "single")
