@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.errors import InputError
-from morphot_jax.volume import Volume
+from morphot_jax.volume import MAX_AXIS, Volume
 
 CUTOFF = 4.0  # an atom's Gaussian ends here, in standard deviations along each axis
 WIDTH_PER_RESOLUTION = 1 / (np.pi * np.sqrt(2))
@@ -241,10 +241,14 @@ def choose_box(
     lengths = high - low + 2 * padding * resolution
     if grid is None:
         step = _triple(resolution / 3 if apix is None else apix, "voxel size", float)[0]
-        counts = 2 * np.ceil(lengths / step / 2).astype(int)
+        counts = 2 * np.ceil(lengths / step / 2)
     else:
-        counts = np.array(_triple(grid, "grid", int))
+        counts = np.array(_triple(grid, "grid", float))
         step = _triple(lengths.max() / grid if apix is None else apix, "voxel size", float)[0]
+    if counts.max() > MAX_AXIS:
+        raise InputError(
+            f"a voxel of {step:g} Å needs {counts.max():g} voxels along an axis: {MAX_AXIS} are the most"
+        )
     x, y, z = (int(count) for count in counts)
     return Box((z, y, x), (step, step, step), _floats((low + high) / 2 - counts // 2 * step))
 

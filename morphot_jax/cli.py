@@ -14,7 +14,6 @@ from morphot_jax.errors import InputError
 
 app = typer.Typer(
     help="Morph cryo-EM density maps into one another by entropic optimal transport.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,14 +26,13 @@ Number = TypeVar("Number", int, float)
 def main() -> None:
     """Run the command line: 0 done, 1 a frame did not converge, 2 bad input or usage (one line, no traceback)."""
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except InputError as error:
         code = _fail(str(error))
     except typer.TyperException as error:
         code = _fail(_usage(error))
-    except (KeyboardInterrupt, typer.Abort):
+    if code == INTERRUPTED:  # what typer makes of Ctrl-C
         print("morphot: interrupted", file=sys.stderr)
-        code = INTERRUPTED
     sys.exit(code or 0)
 
 
@@ -169,6 +167,7 @@ def compare(
 ) -> None:
     """Print how different two maps are: RMSD, volume and voxel difference (the paper, Eq 3.1-3.3), correlation."""
     import json
+    import math
 
     from morphot_jax.metrics import compare_maps
     from morphot_jax.prepare import same_grid
@@ -182,7 +181,7 @@ def compare(
         )
     measures = compare_maps(a.data, b.data, threshold)
     if as_json:
-        print(json.dumps(measures, indent=2))
+        print(json.dumps({k: v if math.isfinite(v) else None for k, v in measures.items()}, indent=2))
     else:
         for name, value in measures.items():
             print(f"{name:24s}{value:.6g}")
@@ -197,16 +196,23 @@ def simulate(
     ] = 8.0,
     grid: Annotated[int | None, typer.Option(help="Voxels along each axis. [as many as the model needs]")] = None,
     apix: Annotated[float | None, typer.Option(help="Voxel size in Å. [resolution / 3]")] = None,
+    like: Annotated[str | None, typer.Option(help="Map whose grid to use, in place of --grid and --apix.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the map if it exists.")] = False,
 ) -> None:
     """Make a density map from an atomic model, a Gaussian for each atom."""
-    from morphot_jax.atoms import choose_box, read_atoms, simulate_density
+    from morphot_jax.atoms import Box, choose_box, read_atoms, simulate_density
     from morphot_jax.mrc import write_volume
-    from morphot_jax.run import SAMPLE
+    from morphot_jax.run import SAMPLE, load
     from morphot_jax.samples import sample_atoms
 
     atoms = sample_atoms(model.removeprefix(SAMPLE)) if model.startswith(SAMPLE) else read_atoms(model)
-    box = choose_box(atoms, resolution=resolution, grid=grid, apix=apix)
+    if like is None:
+        box = choose_box(atoms, resolution=resolution, grid=grid, apix=apix)
+    elif grid or apix:
+        raise InputError(f"--like {like} already gives a grid: leave out --grid and --apix")
+    else:
+        template = load(like).volume
+        box = Box(template.shape, template.voxel_size, template.origin)
     volume = simulate_density(atoms, **box._asdict(), resolution=resolution)
     write_volume(volume, output, overwrite=overwrite)
     x, y, z = volume.voxel_size

@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from morphot_jax.report import level_enclosing
 from morphot_jax.trajectory import Trajectory
 
+FRAMES, CONVERGENCE = "frames.png", "convergence.png"
 COLUMNS = 7
 INK = "#1d3b57"
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
@@ -111,7 +112,8 @@ def _scale_bar(panel) -> None:
     left, right = panel.get_xlim()
     bottom, top = panel.get_ylim()
     wish = (right - left) / 4
-    length = max(step * 10**power for step in (1, 2, 5) for power in range(-1, 4) if step * 10**power <= wish)
+    power = 10.0 ** np.floor(np.log10(wish))
+    length = power * max(step for step in (1, 2, 5) if step * power <= wish)
     x, y = left + 0.06 * (right - left), bottom + 0.06 * (top - bottom)
     panel.plot([x, x + length], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
     panel.text(x, y + 0.02 * (top - bottom), f"{length:g} Å", fontsize=8, va="bottom")
@@ -120,7 +122,7 @@ def _scale_bar(panel) -> None:
 def all_figures(trajectory: Trajectory) -> dict[str, bytes]:
     """File name and content of every picture of a run."""
     figures: Sequence[tuple[str, Figure | None]] = (
-        ("frames.png", frames_figure(trajectory)),
-        ("convergence.png", convergence_figure(trajectory)),
+        (FRAMES, frames_figure(trajectory)),
+        (CONVERGENCE, convergence_figure(trajectory)),
     )
     return {name: png(figure) for name, figure in figures if figure is not None}

@@ -52,8 +52,9 @@ def sha256(path: Path) -> str:
 
 def check_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise InputError where results cannot go: a file, or a folder that holds something, unless ``overwrite``."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"the output '{folder}' is a file: name a folder")
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"the output '{folder}' cannot be made: '{place}' is a file; name another folder")
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise InputError(f"the output folder '{folder}' is not empty: name another, or add --overwrite")
 

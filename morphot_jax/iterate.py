@@ -90,7 +90,8 @@ def run(
 ) -> Loop:
     """Step until every lane has stopped, or ``until`` iterations have been made since the start.
 
-    A lane stops when its ``criterion`` is at or below ``tolerance`` (never, if that is negative) or not finite.
+    A lane stops when its ``criterion`` is at or below ``tolerance`` (never, if that is negative), or when its
+    error is not finite; then it keeps the last state that was sound.
     Calling again with a larger ``until`` goes on where the last call ended.
     """
     room = loop.history.marginal_error.shape[1]
@@ -100,9 +101,10 @@ def run(
 
     def advance(loop: Loop) -> Loop:
         state, measures = step(loop.state, loop.iteration)
-        going_on = (getattr(measures, criterion) > tolerance) & jnp.isfinite(measures.marginal_error)
+        sound = jnp.isfinite(measures.marginal_error)
+        going_on = sound & (getattr(measures, criterion) > tolerance)
         return Loop(
-            state=jax.tree.map(lambda new, old: _where_lane(loop.active, new, old), state, loop.state),
+            state=jax.tree.map(lambda new, old: _where_lane(loop.active & sound, new, old), state, loop.state),
             iteration=loop.iteration + 1,
             active=loop.active & going_on,
             iterations=loop.iterations + loop.active,

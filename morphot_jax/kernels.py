@@ -44,6 +44,7 @@ Sigma = (
 )
 
 KINDS: tuple[str, ...] = get_args(KernelKind)
+SAFE = 0.5  # share of the reach that may lie between maps: potentials take up the rest of the range
 TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
 
 
@@ -224,7 +225,7 @@ def choose(distance: float, dtype) -> tuple[KernelKind, str]:
     ``distance``: the largest distance, in sigma, from mass in one map to the nearest mass in the other.
     """
     limit = reach("dense", dtype)
-    if distance <= 0.8 * limit:
+    if distance <= SAFE * limit:
         return "dense", f"the maps lie within {distance:.1f} sigma of each other; dense reaches {limit:.0f}"
     return (
         "log",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 from scipy.ndimage import distance_transform_edt
@@ -12,6 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from morphot_jax import kernels
 from morphot_jax.barycenter import AUTOMATIC, Relaxation
 from morphot_jax.choices import KernelKind
+from morphot_jax.errors import InputError
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 
@@ -19,6 +21,7 @@ DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machin
 FIELDS_PER_MAP = 10  # u, v, their convolutions and the temporaries of one iteration, for each map of a lane
 FIELDS_PER_LANE = 6  # the barycenter, its logarithm and differences
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
+SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
 CPU_BYTES = 64 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
 
 
@@ -54,6 +57,10 @@ class Plan:
 def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
     """Resolve the settings for maps on one grid, ``lanes`` barycenters of two neighbouring maps each."""
     sigma, sigma_reason = _sigma(settings, volumes[0])
+    if min(sigma) < SMALLEST_SIGMA:
+        raise InputError(
+            f"sigma is {min(sigma):g} voxels: the kernel joins no voxels; give {SMALLEST_SIGMA:g} or more"
+        )
     precision, precision_reason = _precision(settings)
     dtype = np.dtype(np.float64 if precision == "double" else np.float32)
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
@@ -122,6 +129,7 @@ def _batch(settings: Settings, lanes: int, shape: tuple[int, ...], dtype: np.dty
     memory = settings.memory or DEFAULT_MEMORY
     fitting = max(1, memory // lane_bytes(shape, 2, dtype))
     friendly = max(1, CPU_BYTES // lane_bytes(shape, 2, dtype))
-    if jax.default_backend() == "cpu" and fitting >= friendly:
+    (device,) = jnp.zeros(()).devices()  # the caller's default device, which may not be the backend's
+    if device.platform == "cpu" and fitting >= friendly:
         return min(lanes, friendly), "a CPU is fastest with as few frames at once as fit in its caches"
     return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

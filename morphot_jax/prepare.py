@@ -17,13 +17,12 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from morphot_jax.errors import InputError
-from morphot_jax.volume import Volume
+from morphot_jax.volume import MAX_AXIS, Volume
 
 DUST = 1e-6  # fraction of the maximum below which density is dust, not mass
 SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
 NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
 SOLID = 0.1  # fraction of the maximum that tells the body of a map from noise where no level is given
-MAX_AXIS = 2048  # voxels: a longer axis is a mistaken unit rather than a wish
 
 Level = float | Sequence[float] | Literal["auto", "none"] | None
 Shape = tuple[int, int, int]

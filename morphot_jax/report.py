@@ -5,13 +5,12 @@ import io
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax import __version__, files, metrics
+from morphot_jax import __version__, metrics
 from morphot_jax.iterate import Status
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
@@ -56,7 +55,7 @@ def compose(run: Run, trajectory: Trajectory, peak_memory_bytes: int | None) -> 
     if plan:
         resolved = {
             "sigma_voxels_zyx": list(plan.sigma),
-            "gap_sigma": plan.distance,
+            "gap_sigma": _number(plan.distance),
             "kernel": plan.kernel,
             "precision": plan.precision,
             "batch": plan.batch,
@@ -174,12 +173,12 @@ def chimerax_script(trajectory: Trajectory) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_all(folder: Path, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> None:
-    """Write the tables and the script; report.json is left to the end of the run."""
-    files.write_text(folder / METRICS, metrics_table(trajectory, *ends))
-    files.write_text(folder / CHIMERAX, chimerax_script(trajectory))
+def tables(trajectory: Trajectory, ends: tuple[Volume, Volume]) -> dict[str, str]:
+    """File name and text of every table and script of a run."""
+    found = {METRICS: metrics_table(trajectory, *ends), CHIMERAX: chimerax_script(trajectory)}
     if any(len(frame.history) for frame in trajectory.frames):
-        files.write_text(folder / CONVERGENCE, convergence_table(trajectory))
+        found[CONVERGENCE] = convergence_table(trajectory)
+    return found
 
 
 def _input_entry(item: Input) -> dict[str, Any]:

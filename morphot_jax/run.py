@@ -18,9 +18,10 @@ from morphot_jax.mrc import read_header, read_volume, write_volume
 from morphot_jax.prepare import Level, prepare_maps
 from morphot_jax.report import Input, Run
 from morphot_jax.samples import sample_volume
-from morphot_jax.settings import Settings, check_settings
+from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
 from morphot_jax.trajectory import Trajectory, morph
+from morphot_jax.volume import Volume
 
 SAMPLE = "sample:"
 FIGURES = "figures"
@@ -52,6 +53,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         if len(request.maps) < 2:
             raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
         files.check_output_folder(request.output, overwrite=request.overwrite)
+        _check_targets(request, len(frame_times(settings)))
         device = devices.pick_device(request.device)
         with _timed(seconds, "read"), terminal.busy("reading"):
             inputs = [load(name, request.voxel_size) for name in request.maps]
@@ -70,15 +72,12 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         run = Run(request.command, inputs, devices.describe(device), report.warnings_of(trajectory), seconds)
         for warning in run.warnings[len(prepared.actions) :]:
             terminal.warn(warning)
-        old = _earlier_frames(request.output) if request.overwrite else set()
         with _timed(seconds, "write"), terminal.busy("writing"):
-            files.make_folder(request.output)
-            _write_frames(request, trajectory)
-            ends = (prepared.volumes[0], prepared.volumes[-1])
-            report.write_all(request.output, trajectory, ends)
-            _write_figures(request.output / FIGURES, trajectory)
-            for name in old - {report.frame_name(frame.index) for frame in trajectory.frames}:
-                (request.output / name).unlink(missing_ok=True)
+            earlier = _earlier_files(request.output)
+            written = _write(request, trajectory, (prepared.volumes[0], prepared.volumes[-1]))
+            for stale in earlier - written:
+                if stale.is_file():
+                    stale.unlink()
     content = report.compose(run, trajectory, devices.peak_memory())
     files.write_text(request.output / report.REPORT, report.to_json(content))
     terminal.summary(trajectory, seconds)
@@ -112,7 +111,7 @@ def describe_map(name: str) -> dict[str, Any]:
             "labels": list(header.labels),
         }
         if not header.voxel_size:
-            volume = replace(volume, voxel_size=(0.0, 0.0, 0.0))
+            volume = replace(volume, voxel_size=(0.0, 0.0, 0.0), origin=header.origin)
     data = volume.data
     return entry | {
         "shape_zyx": list(volume.shape),
@@ -134,26 +133,44 @@ def _with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
     return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
 
 
-def _write_frames(request: Request, trajectory: Trajectory) -> None:
+def _check_targets(request: Request, frames: int) -> None:
+    """Raise InputError, before the solve, for names in an old output folder that cannot be written over."""
+    for index in range(frames):
+        path = request.output / report.frame_name(index)
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder where a frame has to go: name another output folder")
+    figures_folder = request.output / FIGURES
+    if figures_folder.exists() and not figures_folder.is_dir():
+        raise InputError(f"'{figures_folder}' is a file where a folder has to go: name another output folder")
+
+
+def _write(request: Request, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> set[Path]:
+    """Write frames, tables and pictures; the files that were written."""
+    folder = request.output
+    written = set()
+    files.make_folder(folder / FIGURES)
     for frame in trajectory.frames:
-        path = request.output / report.frame_name(frame.index)
+        path = folder / report.frame_name(frame.index)
         write_volume(trajectory.volume(frame.index), path, overwrite=request.overwrite)
-
-
-def _write_figures(folder: Path, trajectory: Trajectory) -> None:
-    files.make_folder(folder)
+        written.add(path)
+    for name, text in report.tables(trajectory, ends).items():
+        files.write_text(folder / name, text)
+        written.add(folder / name)
     for name, content in figures.all_figures(trajectory).items():
-        files.write_bytes(folder / name, content)
+        files.write_bytes(folder / FIGURES / name, content)
+        written.add(folder / FIGURES / name)
+    return written
 
 
-def _earlier_frames(folder: Path) -> set[str]:
-    """Frames that an earlier run left there, by its own report: the only files that a run may remove."""
+def _earlier_files(folder: Path) -> set[Path]:
+    """What an earlier run left there, by its own report: the only files that a run may remove."""
     try:
         content = json.loads((folder / report.REPORT).read_text(encoding="utf-8"))
         names = {str(frame["file"]) for frame in content["frames"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-    return {name for name in names if re.fullmatch(report.FRAME_PATTERN, name)}
+    frames = {folder / name for name in names if re.fullmatch(report.FRAME_PATTERN, name)}
+    return frames | {folder / report.CONVERGENCE, folder / FIGURES / figures.CONVERGENCE}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from morphot_jax import choices
 from morphot_jax.choices import Criterion, KernelChoice, Mass, Method, Precision, Rate
 from morphot_jax.errors import InputError
 
+MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
 POSITIVE = (
     "sigma",
     "sigma_angstrom",
@@ -64,8 +65,11 @@ def check_settings(settings: Settings) -> None:
             raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")
     for name in POSITIVE:
         value = getattr(settings, name)
-        if value is not None and not (np.isfinite(value) and value > 0):
+        if value is not None and not 0 < value < float("inf"):
             raise InputError(f"{name} is {value:g}: give a number above 0")
+    for name in ("iterations", "max_iterations"):
+        if (getattr(settings, name) or 0) > MOST_ITERATIONS:
+            raise InputError(f"{name} is {getattr(settings, name)}: give {MOST_ITERATIONS} at most")
     if settings.sigma is not None and settings.sigma_angstrom is not None:
         raise InputError(
             f"sigma is given as {settings.sigma:g} voxels and as {settings.sigma_angstrom:g} Å: give one"
@@ -102,7 +106,7 @@ def frame_times(settings: Settings) -> Float[np.ndarray, " t"]:
     times = {
         "linear": steps,
         "sinusoidal": (1.0 - np.cos(np.pi * steps)) / 2.0,
-        "ramp-up": 1.0 - np.cos(np.pi * steps / 2.0),
+        "ramp-up": 1.0 - np.sin(np.pi * (1.0 - steps) / 2.0),  # 1 - cos(pi s / 2), and exactly 1 at s = 1
         "ramp-down": np.sin(np.pi * steps / 2.0),
     }
     return times[settings.rate]

@@ -163,7 +163,9 @@ def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Setting
     if settings.mass == "original":
         return lane.value * (sum(masses) / 2.0)
     target = (1.0 - share) * masses[0] + share * masses[1]
-    return lane.value * (target / lane.value.sum(dtype=np.float64))
+    found = lane.value.sum(dtype=np.float64)
+    # Nothing arrives where the kernel reaches nothing; the frame is empty then, and its status tells.
+    return lane.value * (target / found) if found > 0 else lane.value
 
 
 def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: Lane) -> Frame:

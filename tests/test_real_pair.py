@@ -56,7 +56,7 @@ def test_research_use(pair, double, count_compilations):
     """A caller's jit, vmap over sigma, vmap over pairs of maps and separate calls agree to 1e-10."""
     maps = jnp.asarray(np.stack([volume.data for volume in pair.volumes]), jnp.float64)
     maps = maps / maps.sum(axis=(1, 2, 3), keepdims=True)
-    t = jnp.array(0.3)
+    t = jnp.array([0.3])[0]
     pairs, sigmas = jnp.stack([maps, maps[::-1]]), jnp.array([1.0, 2.0])
 
     @jax.jit
@@ -73,6 +73,7 @@ def test_research_use(pair, double, count_compilations):
         np.testing.assert_allclose(over_pairs[i], separate[i][0], rtol=0, atol=1e-10 * largest)
     direct = solve_barycenter(maps, jnp.array([[0.7, 0.3]]), kernels.dense(maps.shape[1:], 2.0)).value
     np.testing.assert_allclose(direct, separate[0][1], rtol=0, atol=1e-10 * largest)
+    sigma, t = jnp.array([1.7, 0.9])
     with count_compilations() as again:
-        barycenter(maps, jnp.array(1.7), jnp.array(0.9)).block_until_ready()
+        barycenter(maps, sigma, t).block_until_ready()
     assert again.count == 0
