@@ -123,13 +123,18 @@ def _precision(settings: Settings) -> tuple[str, str]:
     return settings.precision, "asked for"
 
 
+def _platform() -> str:
+    """Of the device that JAX computes on here, a caller's ``jax.default_device`` included."""
+    (device,) = jnp.zeros(()).devices()
+    return device.platform
+
+
 def _batch(settings: Settings, lanes: int, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, str]:
     if settings.batch is not None:
         return min(settings.batch, lanes), "asked for"
     memory = settings.memory or DEFAULT_MEMORY
     fitting = max(1, memory // lane_bytes(shape, 2, dtype))
     friendly = max(1, CPU_BYTES // lane_bytes(shape, 2, dtype))
-    (device,) = jnp.zeros(()).devices()  # the caller's default device, which may not be the backend's
-    if device.platform == "cpu" and fitting >= friendly:
+    if _platform() == "cpu" and fitting >= friendly:
         return min(lanes, friendly), "a CPU is fastest with as few frames at once as fit in its caches"
     return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

@@ -141,7 +141,7 @@ def test_batch_is_at_least_one_and_at_most_the_lanes(memory, lanes, side):
 
 
 def test_batch_on_a_cpu_stays_within_its_caches(monkeypatch):
-    monkeypatch.setattr(planning.jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(planning, "_platform", lambda: "cpu")
     volume = points((64, 64, 64), (0, 0, 0))
     fields = lane_bytes(volume.shape, 2, DOUBLE)
     batch = make_plan((volume, volume), 1000, Settings(memory=10**15)).batch
@@ -149,7 +149,7 @@ def test_batch_on_a_cpu_stays_within_its_caches(monkeypatch):
 
 
 def test_batch_on_an_accelerator_is_as_large_as_its_memory(monkeypatch):
-    monkeypatch.setattr(planning.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(planning, "_platform", lambda: "gpu")
     volume = points((64, 64, 64), (0, 0, 0))
     memory = 300 * lane_bytes(volume.shape, 2, DOUBLE)
     assert make_plan((volume, volume), 1000, Settings(memory=memory)).batch == 300
