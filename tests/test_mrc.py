@@ -7,6 +7,8 @@ import bz2
 import errno
 import gzip
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -571,19 +573,29 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def no_file_beyond_64_bytes():
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+WRITE_WITH_SMALL_FILES_ONLY = """
+import resource, sys
+import numpy as np
+from morphot_jax import InputError, Volume, write_volume
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    write_volume(Volume(np.ones((3, 4, 5), np.float32), (1.0, 1.0, 1.0)), sys.argv[1])
+except InputError as error:
+    print(error)
+"""
 
 
 @pytest.mark.parametrize("suffix", list(COMPRESSORS))
-@pytest.mark.usefixtures("no_file_beyond_64_bytes")
 def test_error_of_the_disk_itself_is_one_line(tmp_path, suffix):
-    refused(tmp_path / f"out.mrc{suffix}", "File too large", act=lambda path: write_volume(VOLUME, path))
+    """In a process of its own, whose files the system keeps to 64 bytes."""
+    pytest.importorskip("resource")
+    path = tmp_path / f"out.mrc{suffix}"
+    command = [sys.executable, "-c", WRITE_WITH_SMALL_FILES_ONLY, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert str(path) in done.stdout
+    assert "File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
