@@ -32,26 +32,9 @@ from jaxtyping import Array, Float, Int
 from morphot_jax import choices, iterate
 from morphot_jax.choices import Criterion
 from morphot_jax.errors import InputError
-from morphot_jax.iterate import Loop, Measures
+from morphot_jax.iterate import Loop
 from morphot_jax.kernels import Kernel
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Relaxation:
-    """How strongly each block is over-relaxed: w_eff = 1 + (w - 1) / (1 + (change / scale)^2).
-
-    ``change`` is what the plain step would add to the voxel's log. The first ``warmup`` iterations are plain.
-    ``scale`` = inf relaxes every voxel by ``w``.
-    """
-
-    w: float | Float[Array, ""]
-    scale: float | Float[Array, ""] = float("inf")
-    warmup: int | Int[Array, ""] = 0
-
-
-PLAIN = Relaxation(1.0)
-AUTOMATIC = Relaxation(1.85, scale=2.0, warmup=5)
+from morphot_jax.relaxation import AUTOMATIC, Relaxation
 
 
 @jax.tree_util.register_dataclass
@@ -73,6 +56,16 @@ class State:
     potential_target: Float[Array, "t k z y x"]  # log v, on the side of the barycenter
     barycenter: Float[Array, "t z y x"]
     unreached: Float[Array, " t"]  # mass of the maps where K v vanishes
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Measures:
+    """The error and the changes of each lane, at one iteration or at all (NaN where a lane had stopped)."""
+
+    marginal_error: Float[Array, "t *iterations"]
+    change_l1: Float[Array, "t *iterations"]
+    change_l2: Float[Array, "t *iterations"]
 
 
 @jax.tree_util.register_dataclass
@@ -143,7 +136,7 @@ def begin(problem: Problem, *, max_iterations: int) -> Loop:
         barycenter=jnp.zeros((lanes, *box), dtype),
         unreached=jnp.zeros((lanes,), dtype),
     )
-    return iterate.start(state, lanes, max_iterations, dtype)
+    return iterate.start(state, Measures, lanes, max_iterations, dtype)
 
 
 @partial(jax.jit, static_argnames=("criterion", "fixed_iterations", "guard"), donate_argnames=("loop",))
@@ -229,13 +222,12 @@ def _step(
     relaxation: Relaxation,
     guard: float | None,
 ) -> tuple[State, Measures]:
-    w = jnp.where(iteration < relaxation.warmup, 1.0, relaxation.w).astype(log_maps.dtype)
     least = -jnp.inf if guard is None else float(np.log(guard))
 
     log_kv = kernel.log_apply(state.potential_target)
     reached = log_kv > least
     plain = jnp.where(reached | (guard is not None), log_maps - jnp.maximum(log_kv, least), -jnp.inf)
-    log_u = _relax(state.potential_source, plain, w, relaxation.scale, shared=False)
+    log_u = relaxation.step(state.potential_source, plain, iteration)
 
     log_ku = kernel.log_apply(log_u)
     log_second = state.potential_target + log_ku  # log of P_k^T 1
@@ -243,7 +235,7 @@ def _step(
     log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
     q = jnp.exp(log_q)
     plain = jnp.where(jnp.isfinite(log_q)[:, None], log_q[:, None] - jnp.maximum(log_ku, least), -jnp.inf)
-    log_v = _relax(state.potential_target, plain, w, relaxation.scale, shared=True)
+    log_v = relaxation.step(state.potential_target, plain, iteration, shared_axis=1)
 
     maps = jnp.exp(log_maps)
     first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - maps), axis=(-3, -2, -1))
@@ -256,21 +248,6 @@ def _step(
         change_l2=jnp.sqrt(jnp.sum(change**2, axis=(-3, -2, -1))),
     )
     return State(log_u, log_v, q, _weighted_sum(weights, unreached)), measures
-
-
-def _relax(
-    old: Float[Array, "t k z y x"], plain: Float[Array, "t k z y x"], w, scale, *, shared: bool
-) -> Float[Array, "t k z y x"]:
-    """Old + w_eff (plain - old) where both are finite, else plain.
-
-    ``shared``: one w_eff for all maps of a voxel, which keeps sum_k alpha_k log v_k = 0.
-    """
-    change = plain - old
-    both = jnp.isfinite(change)
-    change = jnp.where(both, change, 0.0)
-    largest = jnp.max(jnp.abs(change), axis=1, keepdims=True) if shared else change
-    effective = 1.0 + (w - 1.0) / (1.0 + (largest / scale) ** 2)
-    return jnp.where(both, old + effective * change, plain)
 
 
 def _weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field"]) -> Float[Array, "t *field"]:

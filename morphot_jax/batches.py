@@ -1,36 +1,18 @@
 """Many barycenters of one set of maps, a batch at a time, with progress: the host's side of a solve."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax import barycenter, iterate, kernels
+from morphot_jax import barycenter, kernels
 from morphot_jax.barycenter import Problem, Solution
 from morphot_jax.iterate import Loop, Status
 from morphot_jax.plan import Plan
+from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
-
-SECONDS_BETWEEN_REPORTS = 0.5
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a solve has come.
-
-    ``done`` of ``lanes`` barycenters are finished; those at work are at ``iteration``, the worst of them at
-    ``marginal_error``. ``seconds_left`` extrapolates the decay of the error, None before there is any.
-    """
-
-    done: int
-    lanes: int
-    iteration: int
-    marginal_error: float
-    seconds_left: float | None
 
 
 @dataclass(frozen=True)
@@ -51,14 +33,6 @@ class Lane:
     history: Float[np.ndarray, "iterations 3"]
 
 
-@dataclass
-class Clock:
-    """Seconds spent so far to compile and to solve."""
-
-    compile: float = 0.0
-    solve: float = 0.0
-
-
 def solve_lanes(
     maps: Float[np.ndarray, "k z y x"],
     weights: Float[np.ndarray, "t k"],
@@ -72,7 +46,7 @@ def solve_lanes(
     with plan.scope():
         kernel = kernels.make(plan.kernel, maps.shape[1:], np.array(plan.sigma), plan.dtype)
         on_device = jnp.asarray(maps, plan.dtype)
-    watch = _Watch(len(weights), plan, settings, report)
+    watch = Watch(len(weights), plan.batch, plan.iterations, settings, report)
     for done in range(0, len(weights), plan.batch):
         rows = weights[done : done + plan.batch]
         # A short last batch is filled up: another shape would compile anew.
@@ -85,8 +59,7 @@ def solve_lanes(
         yield from solved
 
 
-def _solve_batch(problem, plan: Plan, settings: Settings, clock: Clock, watch: "_Watch") -> Solution:
-    """One batch, in stretches of iterations short enough to report between them."""
+def _solve_batch(problem: Problem, plan: Plan, settings: Settings, clock: Clock, watch: Watch) -> Solution:
     options = {"criterion": settings.criterion, "fixed_iterations": settings.iterations is not None}
 
     def advance(loop: Loop, until: int) -> Loop:
@@ -94,26 +67,10 @@ def _solve_batch(problem, plan: Plan, settings: Settings, clock: Clock, watch: "
             loop, problem, plan.relaxation, settings.tolerance, until, guard=plan.guard, **options
         )
 
-    started = time.perf_counter()
-    loop = barycenter.begin(problem, max_iterations=plan.iterations)
-    loop = jax.block_until_ready(advance(loop, 0))  # compiles, and makes no iteration
-    compiled = time.perf_counter()
-    clock.compile += compiled - started
-    until, stretch = 0, 1
-    while until < plan.iterations:
-        until = min(until + stretch, plan.iterations)
-        loop = advance(loop, until)
-        active, errors = jax.device_get((loop.active, iterate.last(loop).marginal_error))
-        if not active.any():
-            break
-        elapsed = time.perf_counter() - compiled
-        watch.tell(until, float(np.max(errors[active])), elapsed)
-        stretch = max(1, int(SECONDS_BETWEEN_REPORTS * until / elapsed))
-    solution = barycenter.finish(loop, settings.tolerance, **options)
-    jax.block_until_ready(solution.value)
-    watch.end(time.perf_counter() - compiled)
-    clock.solve += time.perf_counter() - compiled
-    return solution
+    loop = run_in_stretches(
+        lambda: barycenter.begin(problem, max_iterations=plan.iterations), advance, plan.iterations, clock, watch
+    )
+    return barycenter.finish(loop, settings.tolerance, **options)
 
 
 def _lanes(solution: Solution, count: int) -> list[Lane]:
@@ -137,41 +94,3 @@ def _lanes(solution: Solution, count: int) -> list[Lane]:
         )
         for i in range(count)
     ]
-
-
-class _Watch:
-    """Turns what is seen of the batches, one after the other, into ``Progress``."""
-
-    def __init__(self, lanes: int, plan: Plan, settings: Settings, report: Callable[[Progress], None]):
-        self.lanes, self.batch, self.limit, self.report = lanes, plan.batch, plan.iterations, report
-        by_error = settings.iterations is None and settings.criterion == "marginal_error"
-        self.tolerance = settings.tolerance if by_error else None
-        self.longest = 0.0  # seconds that a finished batch took
-        self.begin(0)
-
-    def begin(self, done: int) -> None:
-        """A batch starts, ``done`` lanes are finished."""
-        self.done, self.first = done, None
-
-    def end(self, seconds: float) -> None:
-        """The batch at work is finished."""
-        self.longest = max(self.longest, seconds)
-
-    def tell(self, iteration: int, error: float, elapsed: float) -> None:
-        """The batch at work has made ``iteration`` iterations in ``elapsed`` seconds."""
-        self.first = self.first or (iteration, error)
-        total = self._expected_iterations(iteration, error)
-        expected = max(self.longest, 0.0 if total is None else total * elapsed / iteration)
-        batches_after = -(-(self.lanes - self.done) // self.batch) - 1
-        left = max(0.0, expected - elapsed) + batches_after * expected
-        self.report(Progress(self.done, self.lanes, iteration, error, left if expected else None))
-
-    def _expected_iterations(self, iteration: int, error: float) -> float | None:
-        """Iterations that the batch will make if its error goes on to decay as it did since first seen."""
-        if self.tolerance is None:
-            return float(self.limit)
-        first, first_error = self.first or (iteration, error)
-        if not 0 < error < first_error:
-            return None
-        rate = np.log(first_error / error) / (iteration - first)
-        return float(min(self.limit, iteration + np.log(max(error / self.tolerance, 1.0)) / rate))

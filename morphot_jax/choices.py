@@ -4,8 +4,8 @@ from typing import Literal, get_args
 
 Method = Literal["barycenter", "mixed", "linear"]
 Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
-KernelKind = Literal["dense", "fft", "log", "truncated"]
-KernelChoice = Literal["auto", "dense", "fft", "log", "truncated"]
+KernelKind = Literal["dense", "fft", "log", "heat", "truncated"]
+KernelChoice = Literal["auto", "dense", "fft", "log", "heat", "truncated"]
 Criterion = Literal["marginal_error", "change_l1", "change_l2"]
 Mass = Literal["interpolated", "original"]
 Precision = Literal["auto", "single", "double"]

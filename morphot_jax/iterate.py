@@ -5,9 +5,9 @@ has met its criterion keeps its state while the others go on, so an answer never
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -43,14 +43,13 @@ class Status(IntEnum):
         }[self]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Measures:
-    """What one iteration, or each of several, says about each lane; see ``barycenter`` for the definitions."""
+class Measures(Protocol):
+    """What one iteration, or each of several, says about each lane: arrays ``lanes`` or ``lanes iterations``."""
 
-    marginal_error: Float[Array, "lanes *iterations"]
-    change_l1: Float[Array, "lanes *iterations"]
-    change_l2: Float[Array, "lanes *iterations"]
+    @property
+    def marginal_error(self) -> Float[Array, "lanes *iterations"]:
+        """How far the marginals of the plans are from what they should be, in L1 on unit mass."""
+        ...
 
 
 @jax.tree_util.register_dataclass
@@ -65,18 +64,18 @@ class Loop:
     iteration: Int[Array, ""]
     active: Bool[Array, "lanes"]
     iterations: Int[Array, "lanes"]
-    history: Measures
+    history: Any
 
 
-def start(state: Any, lanes: int, max_iterations: int, dtype) -> Loop:
-    """A loop that has not stepped yet, with room for ``max_iterations`` in its history."""
+def start(state: Any, measures: type, lanes: int, max_iterations: int, dtype) -> Loop:
+    """A loop that has not stepped yet, with room in its history for ``max_iterations`` of these ``measures``."""
     empty = jnp.full((lanes, max_iterations), jnp.nan, dtype)
     return Loop(
         state=state,
         iteration=jnp.zeros((), jnp.int32),
         active=jnp.ones((lanes,), bool),
         iterations=jnp.zeros((lanes,), jnp.int32),
-        history=Measures(empty, empty, empty),
+        history=measures(*(empty for _ in fields(measures))),
     )
 
 
@@ -118,7 +117,7 @@ def run(
     return jax.lax.while_loop(unfinished, advance, loop)
 
 
-def last(loop: Loop) -> Measures:
+def last(loop: Loop) -> Any:
     """The measures of each lane's last iteration."""
     at = jnp.maximum(loop.iterations - 1, 0)[:, None]
     return jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)

@@ -11,9 +11,9 @@ from jaxtyping import Bool
 from scipy.ndimage import distance_transform_edt
 
 from morphot_jax import kernels
-from morphot_jax.barycenter import AUTOMATIC, Relaxation
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
+from morphot_jax.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 

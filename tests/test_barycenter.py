@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from morphot_jax import kernels
-from morphot_jax.barycenter import AUTOMATIC, PLAIN, Relaxation, Solution, check_arguments, solve_barycenter
+from morphot_jax.barycenter import Solution, check_arguments, solve_barycenter
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
+from morphot_jax.relaxation import AUTOMATIC, PLAIN, Relaxation
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -8,7 +8,7 @@ from conftest import scatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
-from scipy.special import logsumexp
+from scipy.special import ive, logsumexp
 
 from morphot_jax import kernels
 from morphot_jax.errors import InputError
@@ -166,5 +166,35 @@ def test_choice_follows_the_distance():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(InputError, match="kernel 'cubic' is not known: choose one of dense, fft, log, truncated"):
+    with pytest.raises(
+        InputError, match="kernel 'cubic' is not known: choose one of dense, fft, log, heat, truncated"
+    ):
         kernels.make("cubic", (2, 2, 2), 1.0)
+
+
+@pytest.mark.parametrize("time", [1e-4, 0.01, 0.3, 1.0, 4.0, 30.0])
+@pytest.mark.parametrize("n", [1, 2, 64, 128])
+def test_heat_kernel_is_the_bessel_function(double, n, time):
+    """exp(-s) I_d(s), every digit of the tails, against SciPy."""
+    line = np.asarray(kernels.heat((n, n, n), np.sqrt(time)).x)[0]
+    expected = ive(np.arange(n), time)
+    seen = expected > 1e-290
+    np.testing.assert_allclose(line[seen], expected[seen], rtol=1e-12)
+
+
+@pytest.mark.parametrize("t", [0.001, 0.1, 0.5])
+def test_heat_kernels_are_a_semigroup(double, t):
+    """H_ts H_(1-t)s = H_s at any t, away from the edges; a sampled Gaussian is far from it at small t."""
+    n, sigma, inner = 61, 1.2, slice(25, 36)
+
+    def product(maker):
+        parts = [np.asarray(maker((n, n, n), sigma * np.sqrt(share)).x) for share in (t, 1 - t)]
+        whole = np.asarray(maker((n, n, n), sigma).x)
+        return np.abs((parts[0] @ parts[1] - whole)[inner, inner]).max()
+
+    assert product(kernels.heat) < 1e-15
+    assert product(kernels.dense) > (1e-4 if t < 0.5 else 0.0)
+
+
+def test_heat_at_time_zero_is_the_identity(double):
+    np.testing.assert_array_equal(kernels.heat((3, 4, 5), 0.0).x, np.eye(5))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morphot_jax import plan as planning
-from morphot_jax.barycenter import AUTOMATIC
 from morphot_jax.plan import CPU_BYTES, gap, lane_bytes, make_plan
+from morphot_jax.relaxation import AUTOMATIC
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 

@@ -1,0 +1,240 @@
+r"""Entropic transport between two maps: the plan that joins them with the least cost.
+
+For maps a, b of unit mass and a kernel K, the plan P = diag(u) K diag(v) with marginals a and b minimises the
+relative entropy KL(P | K); with a Gaussian kernel that is <P, |x - y|^2 / 2> + sigma^2 KL(P | a x b) in units of
+sigma^2, up to a constant of a and b. The potentials are found by alternating (Sinkhorn; Cuturi 2013)
+
+    u = a / (K v) ,    v = b / (K u) ,
+
+both over-relaxed in their logs (``relaxation``). They live only where the maps have mass, and so does the work
+beside the two convolutions of an iteration. The error of a plan, on unit mass, is
+
+    marginal_error = || P 1 - a ||_1 + || P^T 1 - b ||_1 .
+
+The returned u is made exact for the returned v, so that P 1 = a to round-off; that never enlarges the error, since
+it moves the plan by || P 1 - a ||_1 in L1.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from morphot_jax import iterate, kernels
+from morphot_jax.errors import InputError
+from morphot_jax.iterate import Loop
+from morphot_jax.kernels import Kernel
+from morphot_jax.relaxation import AUTOMATIC, Relaxation
+
+SUPPORT_STEPS = 64  # supports are filled up to whole parts of the box, so that few sizes are ever compiled
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Side:
+    """One map on its support: voxel indices into the raveled box, and the log of its unit-mass density.
+
+    Filled up with indices beyond the box, of log mass -inf.
+    """
+
+    index: Int[Array, " n"]
+    log_mass: Float[Array, " n"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
+    """Two sides and the kernel of their grid."""
+
+    source: Side
+    target: Side
+    kernel: Kernel
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class State:
+    """Log potentials on the supports, and log K u where the target has mass; one lane leads."""
+
+    log_u: Float[Array, "1 n"]
+    log_v: Float[Array, "1 m"]
+    log_ku: Float[Array, "1 m"]
+    unreached: Float[Array, " 1"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Measures:
+    """The marginal error, at one iteration or at all (NaN after the last)."""
+
+    marginal_error: Float[Array, "1 *iterations"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Coupling:
+    """A transport plan P = diag(u) K diag(v), and what is to be known of it.
+
+    - ``log_u``, ``log_v``: potentials on the grid, -inf where there is no mass.
+    - ``relative_entropy``: KL(P | K) = <a, log u> + <b, log v>, the cost in units of sigma^2.
+    - ``status``: code of ``iterate.Status``; ``marginal_error`` at the end, ``history`` at every iteration.
+    - ``unreached``: share of the source's mass that the kernel cannot move to the target.
+    """
+
+    log_u: Float[Array, "z y x"]
+    log_v: Float[Array, "z y x"]
+    relative_entropy: Float[Array, ""]
+    status: Int[Array, ""]
+    iterations: Int[Array, ""]
+    marginal_error: Float[Array, ""]
+    unreached: Float[Array, ""]
+    history: Float[Array, " iterations"]
+
+
+def solve_sinkhorn(
+    source: Float[Array, "z y x"],
+    target: Float[Array, "z y x"],
+    kernel: Kernel,
+    *,
+    tolerance: float | Float[Array, ""] = 1e-6,
+    max_iterations: int = 500,
+    relaxation: Relaxation = AUTOMATIC,
+) -> Coupling:
+    """P = argmin { KL(P | K) : P 1 = source, P^T 1 = target } by over-relaxed Sinkhorn iterations.
+
+    - ``source``, ``target``: non-negative densities, brought to unit mass here; their dtype is the solver's.
+    - ``kernel``: of their grid, from ``morphot_jax.kernels``.
+    - ``tolerance``: the solve stops when the marginal error is at or below it.
+
+    May be called under a caller's own jit and vmap; then the work is on the whole box, since supports have no
+    static size there. Raises InputError for shapes that do not match and, where the values are at hand, for
+    negative, non-finite or empty maps.
+    """
+    check_maps(source, target, kernel, max_iterations=max_iterations)
+    problem = Problem(side_of(source), side_of(target), kernel)
+    loop = begin(problem, max_iterations=max_iterations)
+    loop = advance(loop, problem, relaxation, tolerance, max_iterations)
+    return finish(loop, problem, tolerance)
+
+
+def side_of(density: Float[Array, "z y x"]) -> Side:
+    """A map on its support, or on all voxels where it is traced."""
+    total = jnp.sum(density)
+    if isinstance(density, Tracer):
+        index = jnp.arange(density.size, dtype=jnp.int32)
+        return Side(index, jnp.log(density.ravel() / total))
+    found = np.flatnonzero(np.asarray(density))
+    step = -(-density.size // SUPPORT_STEPS)
+    room = -(-len(found) // step) * step
+    index = jnp.asarray(np.concatenate([found, np.full(room - len(found), density.size)]), jnp.int32)
+    return Side(index, jnp.log(density.ravel().at[index].get(mode="fill", fill_value=0.0) / total))
+
+
+@partial(jax.jit, static_argnames=("max_iterations",))
+def begin(problem: Problem, *, max_iterations: int) -> Loop:
+    """The cold start: u = a, v = 1 on the target."""
+    source, target = problem.source, problem.target
+    state = State(
+        log_u=source.log_mass[None],
+        log_v=jnp.where(jnp.isfinite(target.log_mass), 0.0, -jnp.inf)[None],
+        log_ku=_convolved(problem.kernel, source.log_mass, source, target)[None],
+        unreached=jnp.zeros((1,), source.log_mass.dtype),
+    )
+    return iterate.start(state, Measures, 1, max_iterations, source.log_mass.dtype)
+
+
+@partial(jax.jit, donate_argnames=("loop",))
+def advance(
+    loop: Loop,
+    problem: Problem,
+    relaxation: Relaxation,
+    tolerance: float | Float[Array, ""],
+    until: int | Int[Array, ""],
+) -> Loop:
+    """Iterate until the plan is good enough or ``until`` iterations have been made in all."""
+
+    def step(state: State, iteration: Int[Array, ""]) -> tuple[State, Measures]:
+        return _step(state, iteration, problem, relaxation)
+
+    bound = jnp.asarray(tolerance, loop.history.marginal_error.dtype)
+    return iterate.run(step, loop, until=until, criterion="marginal_error", tolerance=bound)
+
+
+@jax.jit
+def finish(loop: Loop, problem: Problem, tolerance) -> Coupling:
+    """Make u exact for v and read the plan off a loop that has ended."""
+    state: State = loop.state
+    source, target, kernel = problem.source, problem.target, problem.kernel
+    log_v = state.log_v[0]
+    log_u = _divided(source.log_mass, _convolved(kernel, log_v, target, source))
+    log_ku = _convolved(kernel, log_u, source, target)
+    a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
+    code = iterate.status(
+        loop, criterion="marginal_error", tolerance=tolerance, unreached=state.unreached, fixed=False
+    )
+    return Coupling(
+        log_u=_spread(log_u, source, kernel.shape),
+        log_v=_spread(log_v, target, kernel.shape),
+        relative_entropy=_expectation(a, log_u) + _expectation(b, log_v),
+        status=code[0],
+        iterations=loop.iterations[0],
+        marginal_error=state.unreached[0] + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b)),
+        unreached=state.unreached[0],
+        history=loop.history.marginal_error[0],
+    )
+
+
+def check_maps(source, target, kernel: Kernel, *, max_iterations: int) -> None:
+    """Raise InputError for what ``solve_sinkhorn`` cannot take."""
+    if source.ndim != 3 or source.shape != target.shape or tuple(kernel.shape) != tuple(source.shape):
+        raise InputError(
+            f"source {source.shape}, target {target.shape} and the kernel's box {tuple(kernel.shape)} differ: "
+            "give all three the same shape (z, y, x)"
+        )
+    if max_iterations < 1:
+        raise InputError(f"{max_iterations} iterations cannot be made: give 1 or more")
+    for name, density in (("source", source), ("target", target)):
+        if isinstance(density, Tracer):
+            continue
+        values = np.asarray(density)
+        if not np.all(np.isfinite(values)) or values.min() < 0 or values.sum() <= 0:
+            raise InputError(
+                f"{name} holds values from {values.min():g} to {values.max():g}: "
+                "give finite, non-negative values with a positive sum"
+            )
+
+
+def _step(
+    state: State, iteration: Int[Array, ""], problem: Problem, relaxation: Relaxation
+) -> tuple[State, Measures]:
+    source, target = problem.source, problem.target
+    log_v = relaxation.step(state.log_v[0], _divided(target.log_mass, state.log_ku[0]), iteration)
+    log_kv = _convolved(problem.kernel, log_v, target, source)
+    log_u = relaxation.step(state.log_u[0], _divided(source.log_mass, log_kv), iteration)
+    log_ku = _convolved(problem.kernel, log_u, source, target)
+    a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
+    error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - a)) + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b))
+    unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), a, 0.0))
+    return State(log_u[None], log_v[None], log_ku[None], unreached[None]), Measures(error[None])
+
+
+def _divided(log_mass: Float[Array, " n"], log_smoothed: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Log of mass / smoothed; no potential where the kernel brings nothing."""
+    return jnp.where(jnp.isneginf(log_smoothed), -jnp.inf, log_mass - log_smoothed)
+
+
+def _convolved(kernel: Kernel, log_values: Float[Array, " n"], inside: Side, outside: Side) -> Float[Array, " m"]:
+    return kernels.log_apply_between(kernel, log_values, inside.index, outside.index)
+
+
+def _spread(log_values: Float[Array, " n"], side: Side, shape: kernels.Shape) -> Float[Array, "z y x"]:
+    box = jnp.full((int(np.prod(shape)),), -jnp.inf, log_values.dtype)
+    return box.at[side.index].set(log_values, mode="drop").reshape(shape)
+
+
+def _expectation(mass: Float[Array, " n"], log_values: Float[Array, " n"]) -> Float[Array, ""]:
+    return jnp.sum(jnp.where(mass > 0, mass * log_values, 0.0))
