@@ -15,14 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from morphot_jax import kernels
+from morphot_jax.kernels import Sigma
 
 
 @jax.jit
 def bridge_frames(
-    log_u: Float[Array, "z y x"],
-    log_v: Float[Array, "z y x"],
-    sigma: float | Float[Array, ""] | Float[Array, "3"],
-    times: Float[Array, " t"],
+    log_u: Float[Array, "z y x"], log_v: Float[Array, "z y x"], sigma: Sigma, times: Float[Array, " t"]
 ) -> Float[Array, "t z y x"]:
     """rho_t = (H_(t s) u) (H_((1-t) s) v) at each time t in [0, 1], s = sigma^2.
 
@@ -31,14 +29,15 @@ def bridge_frames(
 
     The frames have unit mass to round-off where the box holds all walks.
     """
-    sigma = jnp.asarray(sigma, log_u.dtype)
-    top_u, top_v = (jnp.max(field) for field in (log_u, log_v))
+    (z, y, x), dtype = log_u.shape, log_u.dtype
+    sigma = jnp.asarray(sigma, dtype)
+    top_u, top_v = jnp.max(log_u), jnp.max(log_v)
     u, v = jnp.exp(log_u - top_u), jnp.exp(log_v - top_v)
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
-        towards = kernels.heat(log_u.shape, sigma * jnp.sqrt(t), log_u.dtype).apply(u)
-        back = kernels.heat(log_u.shape, sigma * jnp.sqrt(1.0 - t), log_u.dtype).apply(v)
-        # Both factors range over hundreds of e-folds: only their product is of order one.
-        return jnp.exp(jnp.log(towards) + jnp.log(back) + top_u + top_v)
+        towards = kernels.heat((z, y, x), sigma * jnp.sqrt(t), dtype).apply(u)
+        back = kernels.heat((z, y, x), sigma * jnp.sqrt(1.0 - t), dtype).apply(v)
+        # Each factor ranges over hundreds of e-folds; only their product is of order one.
+        return jnp.exp(jnp.log(towards) + jnp.log(back) + (top_u + top_v))
 
-    return jax.lax.map(frame, times.astype(log_u.dtype))
+    return jax.lax.map(frame, times.astype(dtype))

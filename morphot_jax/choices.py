@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-Method = Literal["barycenter", "mixed", "linear"]
+Method = Literal["barycenter", "bridge", "displacement", "mixed", "linear"]
 Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
 KernelKind = Literal["dense", "fft", "log", "heat", "truncated"]
 KernelChoice = Literal["auto", "dense", "fft", "log", "heat", "truncated"]

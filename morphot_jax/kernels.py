@@ -21,6 +21,7 @@ and every kernel here is used through one method, ``log_apply``: log f -> log K 
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, get_args, runtime_checkable
 
 import jax
@@ -194,12 +195,8 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
 
     Equals ``scipy.ndimage.gaussian_filter`` with its defaults. InputError for a sigma longer than the box.
     """
-    longest = max(shape)
-    if not isinstance(sigma, Tracer) and np.max(sigma) > longest:
-        raise InputError(
-            f"sigma is {np.max(sigma):g} voxels in a box of {longest}: the truncated kernel needs it smaller"
-        )
-    offsets = np.arange(int(TRUNCATION * longest + 0.5) + 1)
+    _check_truncated(shape, sigma)
+    offsets = np.arange(int(TRUNCATION * max(shape) + 0.5) + 1)
     matrices = []
     for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
         inside = offsets <= jnp.floor(TRUNCATION * axis_sigma + 0.5)
@@ -214,17 +211,24 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
 
 
 def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
-    """The kernel of a kind named in ``KINDS``; InputError for any other name."""
-    makers = {"dense": dense, "fft": fft, "log": log, "heat": heat, "truncated": truncated}
-    if kind not in makers:
+    """The kernel of a kind named in ``KINDS``, compiled once for a box; InputError for any other name."""
+    if kind not in KINDS:
         raise InputError(f"kernel '{kind}' is not known: choose one of {', '.join(KINDS)}")
-    return makers[kind](shape, sigma, dtype)
+    if kind == "truncated":
+        _check_truncated(shape, sigma)
+    return _make(kind, shape, jnp.asarray(sigma, dtype or jnp.result_type(float)))
+
+
+@partial(jax.jit, static_argnames=("kind", "shape"))
+def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
+    makers = {"dense": dense, "fft": fft, "log": log, "heat": heat, "truncated": truncated}
+    return makers[kind](shape, sigma, sigma.dtype)
 
 
 def log_apply_between(
     kernel: Kernel, log_values: Float[Array, " n"], source: Int[Array, " n"], target: Int[Array, " m"]
 ) -> Float[Array, " m"]:
-    """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source``, indices of the raveled box.
+    """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source`` (raveled indices).
 
     The same numbers as ``log_apply``, but with transcendental functions on n + m values instead of two boxes.
     Indices beyond the box are ignored on the way in and read -inf on the way out.
@@ -272,6 +276,13 @@ def fft_floor(dtype) -> float:
 def fft_padding(sigma: float, dtype) -> int:
     """Zeros, in voxels, that keep what wraps around below round-off."""
     return int(np.ceil(reach("fft", dtype) * sigma)) + 1
+
+
+def _check_truncated(shape: Shape, sigma: Sigma) -> None:
+    if not isinstance(sigma, Tracer) and np.max(sigma) > max(shape):
+        raise InputError(
+            f"sigma is {np.max(sigma):g} voxels in a box of {max(shape)}: the truncated kernel needs it smaller"
+        )
 
 
 def _per_axis(sigma: Sigma, dtype) -> Float[Array, "3"]:

@@ -14,7 +14,7 @@ from morphot_jax import kernels
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.relaxation import AUTOMATIC, Relaxation
-from morphot_jax.settings import Settings
+from morphot_jax.settings import SINGLE_PLAN, Settings
 from morphot_jax.volume import Volume
 
 DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
@@ -64,7 +64,9 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     precision, precision_reason = _precision(settings)
     dtype = np.dtype(np.float64 if precision == "double" else np.float32)
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
-    if settings.kernel == "auto":
+    if settings.method in SINGLE_PLAN:
+        kernel, kernel_reason = "heat", "a semigroup on the lattice: mass and ends are exact at every t"
+    elif settings.kernel == "auto":
         kernel, kernel_reason = kernels.choose(distance, dtype)
     else:
         kernel, kernel_reason = settings.kernel, "asked for"

@@ -1,7 +1,8 @@
 """The host's side of a solve: stretches of iterations, what is told between them, and where the time goes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
@@ -35,6 +36,13 @@ class Clock:
 
     compile: float = 0.0
     solve: float = 0.0
+
+    @contextmanager
+    def solving(self) -> Iterator[None]:
+        """Count what the block takes as solving."""
+        started = time.perf_counter()
+        yield
+        self.solve += time.perf_counter() - started
 
 
 def run_in_stretches(

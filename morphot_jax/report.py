@@ -135,11 +135,11 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume) -> str:
 
 def convergence_table(trajectory: Trajectory) -> str:
     """One line for each frame and iteration: its marginal error and the changes of the barycenter."""
-    rows = [
-        [frame.index, repr(frame.time), iteration, *(f"{value:.6e}" for value in values)]
-        for frame in trajectory.frames
-        for iteration, values in enumerate(frame.history, start=1)
-    ]
+    rows = []
+    for frame in trajectory.frames:
+        for iteration, values in enumerate(frame.history, start=1):
+            known = [f"{value:.6e}" for value in values]
+            rows.append([frame.index, repr(frame.time), iteration, *known, *[""] * (3 - len(known))])
     return _csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 

@@ -9,6 +9,7 @@ from morphot_jax import choices
 from morphot_jax.choices import Criterion, KernelChoice, Mass, Method, Precision, Rate
 from morphot_jax.errors import InputError
 
+SINGLE_PLAN = ("bridge", "displacement")  # methods whose frames all come from one plan
 MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
 POSITIVE = (
     "sigma",
@@ -78,9 +79,24 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             f"relaxation is {settings.relaxation:g}: give a number below 2 (1 is the plain iteration)"
         )
+    if settings.method in SINGLE_PLAN:
+        _check_single_plan(settings)
     if settings.keyframes < 2:
         raise InputError(f"keyframes is {settings.keyframes}: the mixed method needs 2 or more")
     _check_times(settings)
+
+
+def _check_single_plan(settings: Settings) -> None:
+    for name, allowed in (
+        ("kernel", ("auto", "heat")),
+        ("criterion", ("marginal_error",)),
+        ("mass", ("interpolated",)),
+    ):
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise InputError(
+                f"{name} '{value}' does not go with the method '{settings.method}': give {' or '.join(allowed)}"
+            )
 
 
 def _check_times(settings: Settings) -> None:

@@ -103,12 +103,14 @@ def solve_sinkhorn(
     tolerance: float | Float[Array, ""] = 1e-6,
     max_iterations: int = 500,
     relaxation: Relaxation = AUTOMATIC,
+    fixed_iterations: bool = False,
 ) -> Coupling:
     """P = argmin { KL(P | K) : P 1 = source, P^T 1 = target } by over-relaxed Sinkhorn iterations.
 
     - ``source``, ``target``: non-negative densities, brought to unit mass here; their dtype is the solver's.
     - ``kernel``: of their grid, from ``morphot_jax.kernels``.
-    - ``tolerance``: the solve stops when the marginal error is at or below it.
+    - ``tolerance``: the solve stops when the marginal error is at or below it. ``fixed_iterations``: make exactly
+      ``max_iterations`` instead.
 
     May be called under a caller's own jit and vmap; then the work is on the whole box, since supports have no
     static size there. Raises InputError for shapes that do not match and, where the values are at hand, for
@@ -117,8 +119,8 @@ def solve_sinkhorn(
     check_maps(source, target, kernel, max_iterations=max_iterations)
     problem = Problem(side_of(source), side_of(target), kernel)
     loop = begin(problem, max_iterations=max_iterations)
-    loop = advance(loop, problem, relaxation, tolerance, max_iterations)
-    return finish(loop, problem, tolerance)
+    loop = advance(loop, problem, relaxation, -1.0 if fixed_iterations else tolerance, max_iterations)
+    return finish(loop, problem, tolerance, fixed_iterations=fixed_iterations)
 
 
 def side_of(density: Float[Array, "z y x"]) -> Side:
@@ -155,7 +157,7 @@ def advance(
     tolerance: float | Float[Array, ""],
     until: int | Int[Array, ""],
 ) -> Loop:
-    """Iterate until the plan is good enough or ``until`` iterations have been made in all."""
+    """Iterate until the error is at or below ``tolerance`` or ``until`` iterations have been made in all."""
 
     def step(state: State, iteration: Int[Array, ""]) -> tuple[State, Measures]:
         return _step(state, iteration, problem, relaxation)
@@ -164,8 +166,8 @@ def advance(
     return iterate.run(step, loop, until=until, criterion="marginal_error", tolerance=bound)
 
 
-@jax.jit
-def finish(loop: Loop, problem: Problem, tolerance) -> Coupling:
+@partial(jax.jit, static_argnames=("fixed_iterations",))
+def finish(loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = False) -> Coupling:
     """Make u exact for v and read the plan off a loop that has ended."""
     state: State = loop.state
     source, target, kernel = problem.source, problem.target, problem.kernel
@@ -174,7 +176,7 @@ def finish(loop: Loop, problem: Problem, tolerance) -> Coupling:
     log_ku = _convolved(kernel, log_u, source, target)
     a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
     code = iterate.status(
-        loop, criterion="marginal_error", tolerance=tolerance, unreached=state.unreached, fixed=False
+        loop, criterion="marginal_error", tolerance=tolerance, unreached=state.unreached, fixed=fixed_iterations
     )
     return Coupling(
         log_u=_spread(log_u, source, kernel.shape),

@@ -6,24 +6,28 @@ Frame t of a pair (a, b), t = 0 being the first map named:
 |--------------|------------------------------------------------------------------------|----------------|
 | `linear`     | (1 - t) a + t b                                                        | the paper, 2.1 |
 | `barycenter` | the entropic Wasserstein barycenter of a, b with weights (1 - t, t)    | the paper, 2.4 |
+| `bridge` | the most likely random walks from a to b, from one plan (``bridge``)      | Leonard 2014   |
+| `displacement` | mass pushed along straight lines, from one plan (``displacement``) | McCann 1997 |
 | `mixed`      | barycenters at a few keyframes, linear between them                    | the paper      |
 
 Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
 meaning along the trajectory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax.batches import Clock, Lane, Progress, solve_lanes
+from morphot_jax.batches import Lane, solve_lanes
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.plan import Plan, make_plan
 from morphot_jax.prepare import Prepared, prepare_maps
-from morphot_jax.settings import Settings, check_settings, frame_times
+from morphot_jax.progress import Clock, Progress
+from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times
+from morphot_jax.transport import frames_between, solve_pair
 from morphot_jax.volume import Volume
 
 Report = Callable[[Progress], None]
@@ -34,7 +38,8 @@ class Frame:
     """What is known of one frame beside its densities.
 
     Errors are None where nothing was solved. A frame between two keyframes shows the worse of theirs.
-    ``history``: columns marginal_error, change_l1, change_l2, one row for each iteration.
+    ``history``: one row for each iteration, columns marginal_error and, where known, change_l1, change_l2; that
+    of a plan which many frames share is with the first of them.
     """
 
     index: int
@@ -46,7 +51,7 @@ class Frame:
     change_l1: float | None = None
     change_l2: float | None = None
     unreached: float = 0.0
-    history: Float[np.ndarray, "iterations 3"] = field(default_factory=lambda: np.empty((0, 3)), repr=False)
+    history: Float[np.ndarray, "iterations measures"] = field(default_factory=lambda: np.empty((0, 1)), repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ def morph(
     if settings.method == "linear":
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
+    elif settings.method in SINGLE_PLAN:
+        plan, densities, frames = _transported(prepared, times, settings, clock, report)
     elif settings.method == "barycenter":
         plan, densities, frames = _barycenters(prepared, times, settings, clock, report)
     else:
@@ -144,10 +151,7 @@ def _barycenters(
     plan = make_plan(prepared.volumes, len(times), settings)
     densities = np.empty((len(times), *prepared.volumes[0].shape), np.float32)
     frames: dict[int, Frame] = {}
-    places = [locate(float(time), len(prepared.volumes)) for time in times]
-    for before in sorted({place for place, _ in places}):
-        indices = [index for index, place in enumerate(places) if place[0] == before]
-        shares = np.array([places[index][1] for index in indices])
+    for before, indices, shares in _stretches(times, len(prepared.volumes)):
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
         weights = np.stack([1.0 - shares, shares], axis=1)
         watch = _shifted(report, len(frames), len(times))
@@ -158,14 +162,63 @@ def _barycenters(
     return plan, densities, [frames[index] for index in range(len(times))]
 
 
+def _transported(
+    prepared: Prepared, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock, report: Report
+) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
+    """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
+    plan = make_plan(prepared.volumes, 1, settings)
+    densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
+    frames: dict[int, Frame] = {}
+    for before, indices, shares in _stretches(times, len(prepared.volumes)):
+        pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
+        masses = prepared.masses[before : before + 2]
+        watch = _shifted(report, len(frames), len(times))
+        transport = solve_pair(pair, plan, settings, clock=clock, report=watch)
+        error = float(transport.coupling.marginal_error)
+        solved = frames_between(transport, shares, plan, settings, clock)
+        for index, share, density in zip(indices, shares, solved, strict=True):
+            if share in (0.0, 1.0):
+                densities[index] = pair[int(share)]
+            else:
+                densities[index][transport.window] = _to_mass(density, masses, float(share))
+            history = transport.history if index == indices[0] else np.empty((0, 1))
+            frames[index] = Frame(
+                index,
+                float(times[index]),
+                mass_of(densities[index]),
+                Status(int(transport.coupling.status)),
+                int(transport.coupling.iterations),
+                error,
+                unreached=float(transport.coupling.unreached),
+                history=history,
+            )
+            watch(Progress(len(frames), len(times), int(transport.coupling.iterations), error, None))
+    return plan, densities, [frames[index] for index in range(len(times))]
+
+
+def _stretches(
+    times: Float[np.ndarray, " t"], maps: int
+) -> Iterator[tuple[int, list[int], Float[np.ndarray, " n"]]]:
+    """For each pair of neighbouring maps: the index of its first, the frames that lie in it, and where."""
+    places = [locate(float(time), maps) for time in times]
+    for before in sorted({place for place, _ in places}):
+        indices = [index for index, place in enumerate(places) if place[0] == before]
+        yield before, indices, np.array([places[index][1] for index in indices])
+
+
 def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
     """From unit mass to the mass that the settings ask for."""
     if settings.mass == "original":
         return lane.value * (sum(masses) / 2.0)
-    target = (1.0 - share) * masses[0] + share * masses[1]
-    found = lane.value.sum(dtype=np.float64)
-    # Nothing arrives where the kernel reaches nothing; the frame is empty then, and its status tells.
-    return lane.value * (target / found) if found > 0 else lane.value
+    return _to_mass(lane.value, masses, share)
+
+
+def _to_mass(
+    density: Float[np.ndarray, "z y x"], masses: Sequence[float], share: float
+) -> Float[np.ndarray, "z y x"]:
+    """Scaled to (1 - s) m_0 + s m_1; a frame without mass, where the kernel reached nothing, stays empty."""
+    found = density.sum(dtype=np.float64)
+    return density * (((1.0 - share) * masses[0] + share * masses[1]) / found) if found > 0 else density
 
 
 def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: Lane) -> Frame:
