@@ -31,13 +31,15 @@ def bridge_frames(
     """
     (z, y, x), dtype = log_u.shape, log_u.dtype
     sigma = jnp.asarray(sigma, dtype)
+    # Each factor ranges over hundreds of e-folds and only their product is of order one, so the product takes half
+    # of what the maxima hold back from either side.
     top_u, top_v = jnp.max(log_u), jnp.max(log_v)
     u, v = jnp.exp(log_u - top_u), jnp.exp(log_v - top_v)
+    half = jnp.exp((top_u + top_v) / 2.0)
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
         towards = kernels.heat((z, y, x), sigma * jnp.sqrt(t), dtype).apply(u)
         back = kernels.heat((z, y, x), sigma * jnp.sqrt(1.0 - t), dtype).apply(v)
-        # Each factor ranges over hundreds of e-folds; only their product is of order one.
-        return jnp.exp(jnp.log(towards) + jnp.log(back) + (top_u + top_v))
+        return (half * towards) * (half * back)
 
     return jax.lax.map(frame, times.astype(dtype))

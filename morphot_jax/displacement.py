@@ -7,7 +7,8 @@ A plan P = diag(u) K diag(v) sends the mass at x to many places; on average to
 Frame t carries the mass of the source from x to (1-t) x + t T(x), that of the target from y to t y + (1-t) S(y),
 each shared among the eight voxels around its place (trilinear weights, which keep the mass), and blends the two
 1-t : t. At t = 0 and 1 the frames are the maps. Averages lie inside the cloud that they are averages of: T
-contracts towards local means, the more so the larger sigma is.
+contracts towards local means, the more so the larger sigma is. The kernel should be Gaussian (``dense``): walks of
+the heat kernel spread by the root of the way they go, which blurs T.
 """
 
 import jax

@@ -117,6 +117,7 @@ def run(
     return jax.lax.while_loop(unfinished, advance, loop)
 
 
+@jax.jit
 def last(loop: Loop) -> Any:
     """The measures of each lane's last iteration."""
     at = jnp.maximum(loop.iterations - 1, 0)[:, None]

@@ -14,7 +14,7 @@ from morphot_jax import kernels
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.relaxation import AUTOMATIC, Relaxation
-from morphot_jax.settings import SINGLE_PLAN, Settings
+from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 
 DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
@@ -64,12 +64,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     precision, precision_reason = _precision(settings)
     dtype = np.dtype(np.float64 if precision == "double" else np.float32)
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
-    if settings.method in SINGLE_PLAN:
-        kernel, kernel_reason = "heat", "a semigroup on the lattice: mass and ends are exact at every t"
-    elif settings.kernel == "auto":
-        kernel, kernel_reason = kernels.choose(distance, dtype)
-    else:
-        kernel, kernel_reason = settings.kernel, "asked for"
+    kernel, kernel_reason = _kernel(settings, distance, dtype)
     batch, batch_reason = _batch(settings, lanes, volumes[0].shape, dtype)
     if settings.relaxation is None:
         relaxation, relaxation_reason = AUTOMATIC, "plain at first, then by how little each voxel changes"
@@ -117,6 +112,17 @@ def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, floa
         return (settings.sigma, settings.sigma, settings.sigma), "asked for"
     sigma = max(volume.shape) / 60.0
     return (sigma, sigma, sigma), "the longest axis / 60"
+
+
+def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, str]:
+    if settings.kernel != "auto":
+        return settings.kernel, "asked for"
+    if settings.method == "bridge":
+        return "heat", "a semigroup on the lattice: mass and ends are exact at every t"
+    kernel, reason = kernels.choose(distance, dtype)
+    if settings.method == "displacement" and kernel == "log":
+        return "heat", f"{reason}; heat reaches farther, and its means can be taken"
+    return kernel, reason
 
 
 def _precision(settings: Settings) -> tuple[str, str]:

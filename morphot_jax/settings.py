@@ -9,7 +9,10 @@ from morphot_jax import choices
 from morphot_jax.choices import Criterion, KernelChoice, Mass, Method, Precision, Rate
 from morphot_jax.errors import InputError
 
-SINGLE_PLAN = ("bridge", "displacement")  # methods whose frames all come from one plan
+SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels that it may have
+    "bridge": ("auto", "heat"),
+    "displacement": ("auto", "dense", "heat"),
+}
 MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
 POSITIVE = (
     "sigma",
@@ -88,7 +91,7 @@ def check_settings(settings: Settings) -> None:
 
 def _check_single_plan(settings: Settings) -> None:
     for name, allowed in (
-        ("kernel", ("auto", "heat")),
+        ("kernel", SINGLE_PLAN[settings.method]),
         ("criterion", ("marginal_error",)),
         ("mass", ("interpolated",)),
     ):

@@ -123,17 +123,18 @@ def solve_sinkhorn(
     return finish(loop, problem, tolerance, fixed_iterations=fixed_iterations)
 
 
-def side_of(density: Float[Array, "z y x"]) -> Side:
+def side_of(density: Float[Array | np.ndarray, "z y x"]) -> Side:
     """A map on its support, or on all voxels where it is traced."""
-    total = jnp.sum(density)
     if isinstance(density, Tracer):
         index = jnp.arange(density.size, dtype=jnp.int32)
-        return Side(index, jnp.log(density.ravel() / total))
-    found = np.flatnonzero(np.asarray(density))
+        return Side(index, jnp.log(density.ravel() / jnp.sum(density)))
+    values = np.asarray(density).ravel()
+    found = np.flatnonzero(values)
     step = -(-density.size // SUPPORT_STEPS)
     room = -(-len(found) // step) * step
-    index = jnp.asarray(np.concatenate([found, np.full(room - len(found), density.size)]), jnp.int32)
-    return Side(index, jnp.log(density.ravel().at[index].get(mode="fill", fill_value=0.0) / total))
+    index, log_mass = np.full(room, density.size, np.int32), np.full(room, -np.inf, values.dtype)
+    index[: len(found)], log_mass[: len(found)] = found, np.log(values[found] / values.sum(dtype=np.float64))
+    return Side(jnp.asarray(index), jnp.asarray(log_mass))
 
 
 @partial(jax.jit, static_argnames=("max_iterations",))
@@ -142,7 +143,7 @@ def begin(problem: Problem, *, max_iterations: int) -> Loop:
     source, target = problem.source, problem.target
     state = State(
         log_u=source.log_mass[None],
-        log_v=jnp.where(jnp.isfinite(target.log_mass), 0.0, -jnp.inf)[None],
+        log_v=jnp.where(jnp.isfinite(target.log_mass), jnp.zeros_like(target.log_mass), -jnp.inf)[None],
         log_ku=_convolved(problem.kernel, source.log_mass, source, target)[None],
         unreached=jnp.zeros((1,), source.log_mass.dtype),
     )

@@ -29,8 +29,11 @@ from morphot_jax.progress import Clock, Progress
 from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times
 from morphot_jax.transport import frames_between, solve_pair
 from morphot_jax.volume import Volume
+from morphot_jax.window import Window, bounding_box, widened
 
 Report = Callable[[Progress], None]
+
+BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,27 @@ def _barycenters(
 ) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
     """Eq 2.4 at each time, between the two maps that it lies between."""
     plan = make_plan(prepared.volumes, len(times), settings)
-    densities = np.empty((len(times), *prepared.volumes[0].shape), np.float32)
+    densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
     frames: dict[int, Frame] = {}
     for before, indices, shares in _stretches(times, len(prepared.volumes)):
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
         weights = np.stack([1.0 - shares, shares], axis=1)
         watch = _shifted(report, len(frames), len(times))
-        lanes = solve_lanes(pair, weights, plan, settings, clock=clock, report=watch)
+        window = _window(pair, plan)
+        lanes = solve_lanes(pair[(slice(None), *window)], weights, plan, settings, clock=clock, report=watch)
         for index, share, lane in zip(indices, shares, lanes, strict=True):
-            densities[index] = _scaled(lane, prepared.masses[before : before + 2], float(share), settings)
+            masses = prepared.masses[before : before + 2]
+            densities[index][window] = _scaled(lane, masses, float(share), settings)
             frames[index] = _frame(index, float(times[index]), densities[index], lane)
     return plan, densities, [frames[index] for index in range(len(times))]
+
+
+def _window(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Window:
+    """Where barycenters can have mass. The original's kernel reflects at the faces of the box: it keeps the box."""
+    shape = pair.shape[1:]
+    if plan.kernel == "truncated":
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    return widened(bounding_box(pair.sum(axis=0) > 0), plan.sigma, BARYCENTER_SIGMAS, shape)
 
 
 def _transported(

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from morphot_jax import kernels, sinkhorn
 from morphot_jax.bridge import bridge_frames
@@ -15,9 +17,9 @@ from morphot_jax.plan import Plan
 from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
 from morphot_jax.sinkhorn import Coupling, Problem, Side
+from morphot_jax.window import Window, bounding_box, widened
 
-Window = tuple[slice, slice, slice]
-
+BRIDGE_SIGMAS = 3.0  # bridges do not stray farther from the maps: at their middle they are sigma / 2 wide
 FRAMES_AT_ONCE = 4  # frames computed between two reports; they fit in memory beside the solve
 
 
@@ -52,7 +54,7 @@ def solve_pair(
     mass. Its potentials come back on that box and a margin that bridges may stray into.
     """
     inner = bounding_box(pair.sum(axis=0) > 0)
-    outer = widened(inner, margins(plan.sigma), pair.shape[1:])
+    outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])
     with plan.scope():
         problem = _problem(pair[(slice(None), *inner)], plan)
         watch = Watch(1, 1, plan.iterations, settings, report)
@@ -66,7 +68,7 @@ def solve_pair(
             lambda: sinkhorn.begin(problem, max_iterations=plan.iterations), advance, plan.iterations, clock, watch
         )
         coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed)
-        sides = tuple(sinkhorn.side_of(jnp.asarray(data[outer], plan.dtype)) for data in pair)
+        sides = tuple(sinkhorn.side_of(data[outer].astype(plan.dtype)) for data in pair)
         return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
 
 
@@ -84,46 +86,26 @@ def frames_between(
             if settings.method == "bridge":
                 frames = bridge_frames(coupling.log_u, coupling.log_v, sigma, t)
             else:
-                kernel = kernels.make("heat", (shape[0], shape[1], shape[2]), sigma, plan.dtype)
+                kernel = kernels.make(plan.kernel, (shape[0], shape[1], shape[2]), sigma, plan.dtype)
                 sides = [(side.index, jnp.exp(side.log_mass)) for side in transport.sides]
                 frames = displacement_frames(sides[0], sides[1], coupling.log_u, coupling.log_v, kernel, t)
             frames = np.asarray(frames)
         yield from frames[: len(some)]
 
 
-def bounding_box(mask: np.ndarray) -> Window:
-    """The smallest box around what is true."""
-    slices = []
-    for axis in range(3):
-        present = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        slices.append(slice(int(present[0]), int(present[-1]) + 1))
-    return slices[0], slices[1], slices[2]
-
-
-def margins(sigma: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Voxels along z, y, x past which less than 1e-15 of a bridge strays: it is sigma/2 wide at its middle."""
-    z, y, x = (int(np.ceil(5 * s)) + 3 for s in sigma)
-    return z, y, x
-
-
-def widened(window: Window, margin: tuple[int, int, int], shape: tuple[int, ...]) -> Window:
-    """The window with a margin on every side, as far as the box goes."""
-    z, y, x = (
-        slice(max(0, part.start - wide), min(n, part.stop + wide))
-        for part, wide, n in zip(window, margin, shape, strict=True)
-    )
-    return z, y, x
-
-
 def _problem(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Problem:
-    source, target = (jnp.asarray(data, plan.dtype) for data in pair)
+    source, target = pair.astype(plan.dtype)
     z, y, x = source.shape
-    kernel = kernels.make("heat", (z, y, x), np.array(plan.sigma), plan.dtype)
+    kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
     return Problem(sinkhorn.side_of(source), sinkhorn.side_of(target), kernel)
 
 
 def _moved(coupling: Coupling, inner: Window, outer: Window) -> Coupling:
     """The same plan, its potentials on the outer window."""
-    pads = [(i.start - o.start, o.stop - i.stop) for i, o in zip(inner, outer, strict=True)]
-    moved = {name: jnp.pad(getattr(coupling, name), pads, constant_values=-jnp.inf) for name in ("log_u", "log_v")}
-    return replace(coupling, **moved)
+    pads = tuple((i.start - o.start, o.stop - i.stop) for i, o in zip(inner, outer, strict=True))
+    return replace(coupling, log_u=_padded(coupling.log_u, pads), log_v=_padded(coupling.log_v, pads))
+
+
+@partial(jax.jit, static_argnames=("pads",))
+def _padded(log_field: Float[Array, "z y x"], pads: tuple[tuple[int, int], ...]) -> Float[Array, "Z Y X"]:
+    return jnp.pad(log_field, pads, constant_values=-jnp.inf)
