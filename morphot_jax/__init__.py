@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from morphot_jax.mrc import read_volume, write_volume
     from morphot_jax.prepare import prepare_maps
     from morphot_jax.settings import Settings
+    from morphot_jax.sinkhorn import solve_sinkhorn
     from morphot_jax.trajectory import morph
     from morphot_jax.volume import Volume
 
@@ -27,6 +28,7 @@ _HOMES = {
     "prepare_maps": "prepare",
     "read_volume": "mrc",
     "solve_barycenter": "barycenter",
+    "solve_sinkhorn": "sinkhorn",
     "write_volume": "mrc",
 }
 _MODULES = ("kernels", "metrics")
@@ -42,6 +44,7 @@ __all__ = [
     "prepare_maps",
     "read_volume",
     "solve_barycenter",
+    "solve_sinkhorn",
     "write_volume",
 ]
 

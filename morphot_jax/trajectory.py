@@ -168,7 +168,7 @@ def _barycenters(
 
 
 def _window(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Window:
-    """Where barycenters can have mass. The original's kernel reflects at the faces of the box: it keeps the box."""
+    """Where barycenters can have mass; the whole box for the original's kernel, which reflects at its faces."""
     shape = pair.shape[1:]
     if plan.kernel == "truncated":
         return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
