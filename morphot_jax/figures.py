@@ -11,13 +11,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from morphot_jax.report import level_enclosing
 from morphot_jax.trajectory import Trajectory
+from morphot_jax.window import Window, bounding_box
 
 FRAMES, CONVERGENCE = "frames.png", "convergence.png"
 COLUMNS = 7
 INK = "#1d3b57"
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
+VISIBLE = 0.02  # of a frame's maximum
 SMALLEST_BOX = 12  # voxels: a crop never gets tighter
 GAMMA = 0.6  # faint density stays visible beside the densest parts
 
@@ -92,18 +93,14 @@ def _projection(density: Float[np.ndarray, "z y x"], axis: int) -> Float[np.ndar
     return np.asarray(density.sum(axis=axis, dtype=np.float64))
 
 
-def _window(densities: Float[np.ndarray, "t z y x"]) -> tuple[slice, slice, slice]:
-    """The part of the box that holds what can be seen in any of the frames."""
-    seen = np.zeros(densities.shape[1:], bool)
-    for density in densities:
-        seen |= density > 0.1 * level_enclosing(density, 0.9)
+def _window(densities: Float[np.ndarray, "t z y x"]) -> Window:
+    """The part of the box that holds what can be seen in any of the frames, never a sliver."""
+    seen = np.max([density / (density.max() or 1.0) for density in densities], axis=0) > VISIBLE
+    found = bounding_box(seen if seen.any() else ~seen)
     slices = []
-    for axis in range(3):
-        present = np.flatnonzero(seen.any(axis=tuple(a for a in range(3) if a != axis)))
-        size = seen.shape[axis]
-        first, last = (present[0], present[-1]) if present.size else (0, size - 1)
-        spare = max(2, (SMALLEST_BOX - (last - first)) // 2)
-        slices.append(slice(max(0, first - spare), min(size, last + spare + 1)))
+    for part, n in zip(found, seen.shape, strict=True):
+        spare = max(2, (SMALLEST_BOX - (part.stop - part.start)) // 2 + 1)
+        slices.append(slice(max(0, part.start - spare), min(n, part.stop + spare)))
     return slices[0], slices[1], slices[2]
 
 

@@ -14,6 +14,7 @@ from morphot_jax import __version__, metrics
 from morphot_jax.iterate import Status
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
+from morphot_jax.window import bounding_box
 
 REPORT = "report.json"
 METRICS = "metrics.csv"
@@ -110,11 +111,12 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
     return f"{text}: {status.advice}"
 
 
-def metrics_table(trajectory: Trajectory, first: Volume, last: Volume) -> str:
-    """One line for each frame: its report, and how far it is from the two ends."""
+def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]) -> str:
+    """One line for each frame: its report, its level, and how far it is from the two ends."""
     rows = []
-    for frame in trajectory.frames:
-        density = trajectory.densities[frame.index]
+    window = bounding_box(trajectory.densities.max(axis=0) > 0)  # outside, nothing differs
+    for frame, level in zip(trajectory.frames, levels, strict=True):
+        density = trajectory.densities[frame.index][window]
         row = {
             "frame": frame.index,
             "time": repr(frame.time),
@@ -123,12 +125,13 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume) -> str:
             "iterations": frame.iterations,
             "status": frame.status.word,
             "maximum": float(density.max()),
-            "level": level_enclosing(density, ENCLOSED),
+            "level": float(level),
         }
         for end, volume in (("first", first), ("last", last)):
-            compared = metrics.compare_maps(density, volume.data)
-            for name in ("relative_rms", "voxel_difference", "correlation"):
-                row[f"{name}_to_{end}"] = compared[name]
+            reference = volume.data[window]
+            row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
+            row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))
+            row[f"correlation_to_{end}"] = float(metrics.correlation(density, reference))
         rows.append(row)
     return _csv(list(rows[0]), [list(row.values()) for row in rows])
 
@@ -145,25 +148,29 @@ def convergence_table(trajectory: Trajectory) -> str:
 
 def level_enclosing(density: Float[np.ndarray, "z y x"], share: float) -> float:
     """The contour level inside which ``share`` of the mass lies."""
-    values = np.sort(density[density > 0], kind="stable")[::-1]
-    if not values.size:
+    target = share * density.sum(dtype=np.float64)
+    if not target > 0:
         return 0.0
+    # Only the densest part is sorted: as little of it as holds the share.
+    cut = float(density.max())
+    while (values := density[density >= cut]).sum(dtype=np.float64) < target and cut > 0:
+        cut = cut / 2 if cut > np.finfo(np.float32).tiny else 0.0
+    values = np.sort(values)[::-1]
     enclosed = np.cumsum(values, dtype=np.float64)
-    return float(values[np.searchsorted(enclosed, share * enclosed[-1])])
+    return float(values[min(int(np.searchsorted(enclosed, target)), len(values) - 1)])
 
 
-def chimerax_script(trajectory: Trajectory) -> str:
+def chimerax_script(trajectory: Trajectory, levels: Float[np.ndarray, " t"]) -> str:
     """Commands that open the frames as a volume series, at one level, and play it back and forth.
 
     ChimeraX runs a .cxc file in the folder that holds it, so the names are relative.
     """
-    level = float(np.mean([level_enclosing(d, ENCLOSED) for d in trajectory.densities]))
     names = " ".join(frame_name(frame.index) for frame in trajectory.frames)
     lines = [
         f"# The frames of a morph, written by morphot_jax {__version__}. Open this file in ChimeraX.",
         f"open {names} vseries true",
         "set bgColor white",
-        f"volume #1 style surface step 1 level {level:.6g} color #6aa0d8",
+        f"volume #1 style surface step 1 level {np.mean(levels):.6g} color #6aa0d8",
         "surface dust #1 size 10",
         "lighting soft",
         "view",
@@ -175,7 +182,8 @@ def chimerax_script(trajectory: Trajectory) -> str:
 
 def tables(trajectory: Trajectory, ends: tuple[Volume, Volume]) -> dict[str, str]:
     """File name and text of every table and script of a run."""
-    found = {METRICS: metrics_table(trajectory, *ends), CHIMERAX: chimerax_script(trajectory)}
+    levels = np.array([level_enclosing(density, ENCLOSED) for density in trajectory.densities])
+    found = {METRICS: metrics_table(trajectory, *ends, levels), CHIMERAX: chimerax_script(trajectory, levels)}
     if any(len(frame.history) for frame in trajectory.frames):
         found[CONVERGENCE] = convergence_table(trajectory)
     return found

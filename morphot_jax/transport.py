@@ -20,7 +20,7 @@ from morphot_jax.sinkhorn import Coupling, Problem, Side
 from morphot_jax.window import Window, bounding_box, widened
 
 BRIDGE_SIGMAS = 3.0  # bridges do not stray farther from the maps: at their middle they are sigma / 2 wide
-FRAMES_AT_ONCE = 4  # frames computed between two reports; they fit in memory beside the solve
+FRAMES_AT_ONCE = 5  # frames computed between two reports; they fit in memory beside the solve
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,391 @@
+"""How near does each method come to the morph of the atoms? ``python -m experiments.accuracy -o OUT``.
+
+For every pair of maps of ``experiments.cases`` and every method, each frame is held against the density of the
+moved atoms at the same time, both at unit mass:
+
+    rmsd, relative rms: ||frame - reference||_2, per voxel and over ||reference||_2    (the paper, Eq 3.1)
+    volume, voxel difference at 1, 5, 10 and 20 % of either maximum                (after the paper, Eq 3.2, 3.3)
+
+OUT holds ``results.csv`` (a row for each case, method and time, written as they are found; a run that was
+interrupted goes on where it ended), ``summary.csv`` (means over the frames), ``accuracy.png``, ``claims.json``.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cases import (
+    CASE_NAMES,
+    ORIGINAL_ITERATIONS,
+    QUARTERS,
+    Case,
+    build_case,
+    missing_files,
+    original_barycenter,
+    unit,
+)
+from morphot_jax import Settings, metrics, morph, prepare_maps
+from morphot_jax.samples import GRID
+
+Frames = Float[np.ndarray, "t z y x"]
+
+TRANSPORT = ("barycenter", "bridge", "displacement", "mean")  # mean: of bridge and displacement
+METHODS = ("linear", *TRANSPORT, "original")
+QUICK_METHODS = ("linear", "bridge", "displacement", "mean")
+QUICK_CASES = ("adk-sample", "mmcpn-sample")
+
+THRESHOLDS = {"1": 0.01, "5": 0.05, "10": 0.1, "20": 0.2}  # share of either maximum, by its name in columns
+MEASURES = (
+    "rmsd",
+    "relative_rms",
+    *(f"volume_difference_{percent}" for percent in THRESHOLDS),
+    *(f"voxel_difference_{percent}" for percent in THRESHOLDS),
+)
+COLUMNS = ("case", "method", "sigma", "time", *MEASURES, "status", "iterations")
+RMS, VOXEL = "relative_rms", "voxel_difference_1"
+
+Row = dict[str, str]
+
+# Okabe and Ito's colours, which differ in lightness too, and a line and marker of its own for each method.
+LOOKS = {
+    "linear": ("#000000", ":", "x"),
+    "original": ("#999999", "-.", "s"),
+    "original-frame": ("#999999", "none", "*"),
+    "barycenter": ("#CC79A7", "--", "^"),
+    "bridge": ("#0072B2", "-", "o"),
+    "displacement": ("#E69F00", "--", "D"),
+    "mean": ("#009E73", (0, (7, 2)), "v"),
+}
+PANELS_ACROSS = 4
+
+GOAL = "this project's goal"
+ADK_BOUNDS = (("bridge", RMS, 0.165), ("displacement", VOXEL, 0.090))
+
+
+class Key(NamedTuple):
+    """What a row of results.csv is about; the numbers as they are written there."""
+
+    case: str
+    method: str
+    sigma: str
+    time: str
+
+
+class Claim(NamedTuple):
+    """A statement that the numbers bear out or not."""
+
+    claim: str
+    source: str
+    expected: str
+    measured: str
+    holds: bool
+
+
+class Means:
+    """Measures of the frames of every case and method, in order of time."""
+
+    def __init__(self, rows: Sequence[Row]):
+        self.rows = sorted(rows, key=lambda row: float(row["time"]))
+
+    def of(self, case: str, method: str, measure: str) -> dict[float, float]:
+        """The measure at each time; empty where nothing was computed."""
+        found = [row for row in self.rows if (row["case"], row["method"]) == (case, method)]
+        return {float(row["time"]): float(row[measure]) for row in found}
+
+    def mean(self, case: str, method: str, measure: str) -> float:
+        return float(np.mean(list(self.of(case, method, measure).values())))
+
+    @property
+    def cases(self) -> list[str]:
+        return [name for name in CASE_NAMES if any(row["case"] == name for row in self.rows)]
+
+    def methods(self, case: str) -> list[str]:
+        return [name for name in LOOKS if self.of(case, name, RMS)]
+
+
+def main(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    quick: Annotated[bool, typer.Option(help="Three times, two small cases, no barycenters.")] = False,
+    methods: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(METHODS)}.")] = "",
+    cases: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(CASE_NAMES)}.")] = "",
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the kernel in voxels.")] = GRID / 60,
+) -> None:
+    """Hold every method against the morph of the atoms."""
+    chosen_methods = _chosen(methods, METHODS, QUICK_METHODS if quick else METHODS, "methods")
+    chosen_cases = _chosen(cases, CASE_NAMES, QUICK_CASES if quick else CASE_NAMES, "cases")
+    output.mkdir(parents=True, exist_ok=True)
+    start_table(output / "results.csv")
+    rows = []
+    for name in chosen_cases:
+        if missing := missing_files(name):
+            print(f"{name}: skipped, {', '.join(missing)} not found")
+            continue
+        case = build_case(name)
+        if quick:
+            case = replace(case, times=QUARTERS)
+        rows += run_case(name, case, chosen_methods, sigma, output / "results.csv")
+    if not rows:
+        print("no case could be run: nothing to summarise")
+        raise typer.Exit(2)
+    means = Means(rows)
+    write_summary(means, output / "summary.csv")
+    accuracy_figure(means).savefig(output / "accuracy.png", dpi=110)
+    claims = all_claims(means)
+    text = json.dumps([claim._asdict() for claim in claims], indent=2, ensure_ascii=False)
+    (output / "claims.json").write_text(text + "\n", encoding="utf-8")
+    show(means, claims)
+
+
+def _chosen(given: str, known: tuple[str, ...], default: tuple[str, ...], option: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in given.split(",") if name.strip())
+    if unknown := [name for name in names if name not in known]:
+        raise typer.BadParameter(f"{option} {', '.join(unknown)} not known: choose from {', '.join(known)}")
+    return names or default
+
+
+def run_case(name: str, case: Case, methods: Sequence[str], sigma: float, path: Path) -> list[Row]:
+    """The rows of one case; what is not yet in the file is computed and added to it."""
+    rows, settings = read_rows(path), Settings(sigma=sigma)
+    found: list[Row] = []
+    computed = _Computed(case, settings)
+    for method in (*methods, *case.given):
+        times = sorted(case.given[method]) if method in case.given else case.times
+        keys = {time: Key(name, method, repr(sigma), repr(time)) for time in times}
+        todo = tuple(time for time in times if keys[time] not in rows)
+        if todo:
+            print(f"{name}: {method}, {len(todo)} frames", flush=True)
+            new = list(_measured(computed, method, todo, keys))
+            append_rows(path, new)
+            rows |= {_key(row): row for row in new}
+        found += [rows[key] for key in keys.values()]
+    return found
+
+
+class _Computed:
+    """The frames of one case by method and times, at unit mass: each computed once."""
+
+    def __init__(self, case: Case, settings: Settings):
+        self.case, self.settings = case, settings
+        self.maps = prepare_maps([case.first, case.last])
+        self._frames: dict[tuple[str, tuple[float, ...]], tuple[Frames, str, int]] = {}
+
+    def frames(self, method: str, times: tuple[float, ...]) -> tuple[Frames, str, int]:
+        """Densities, the worst status and the most iterations."""
+        if (method, times) not in self._frames:
+            self._frames[method, times] = self._compute(method, times)
+        return self._frames[method, times]
+
+    def _compute(self, method: str, times: tuple[float, ...]) -> tuple[Frames, str, int]:
+        if method in self.case.given:
+            return np.stack([unit(self.case.given[method][time]) for time in times]), "given", 0
+        if method == "original":
+            pair = np.stack([unit(volume.data) for volume in self.maps.volumes])
+            frames = [original_barycenter(pair, (1 - t, t), self.settings.sigma or 1.0) for t in times]
+            return np.stack([unit(frame) for frame in frames]), "fixed_iterations", ORIGINAL_ITERATIONS
+        if method == "mean":
+            (bridge, *said), (displacement, *_) = (self.frames(m, times) for m in ("bridge", "displacement"))
+            return (bridge + displacement) / 2, *said
+        trajectory = morph(self.maps, replace(self.settings, method=method, times=times))
+        statuses = sorted({frame.status.word for frame in trajectory.frames} - {"converged"}) or ["converged"]
+        iterations = max(frame.iterations for frame in trajectory.frames)
+        return np.stack([unit(data) for data in trajectory.densities]), " ".join(statuses), iterations
+
+
+def _measured(computed: _Computed, method: str, times: tuple[float, ...], keys: dict[float, Key]) -> Iterator[Row]:
+    frames, status, iterations = computed.frames(method, times)
+    for time, frame in zip(times, frames, strict=True):
+        values = {
+            measure: f"{value:.6g}" for measure, value in measures(frame, computed.case.reference(time)).items()
+        }
+        said = {"status": status, "iterations": str(iterations)}
+        yield keys[time]._asdict() | values | said
+
+
+def measures(frame: Float[np.ndarray, "z y x"], reference: Float[np.ndarray, "z y x"]) -> dict[str, float]:
+    """``MEASURES`` of a frame against a reference, both brought to unit mass."""
+    a, b = unit(frame), unit(reference)
+    found = {"rmsd": float(metrics.rmsd(a, b)), "relative_rms": float(metrics.relative_rms(a, b))}
+    compared: tuple[tuple[str, Callable], ...] = (
+        ("volume_difference", metrics.volume_difference),
+        ("voxel_difference", metrics.voxel_difference),
+    )
+    for word, measure in compared:
+        found |= {f"{word}_{percent}": float(measure(a, b, share)) for percent, share in THRESHOLDS.items()}
+    return found
+
+
+def start_table(path: Path) -> None:
+    """The header, or the whole lines that an earlier run has left."""
+    header = ",".join(COLUMNS) + "\n"
+    text = path.read_text(encoding="utf-8") if path.is_file() else header
+    if not text.startswith(header):
+        raise typer.BadParameter(f"{path} has other columns than this run writes: choose another folder")
+    path.write_text(text[: text.rindex("\n") + 1], encoding="utf-8")
+
+
+def read_rows(path: Path) -> dict[Key, Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {_key(row): row for row in csv.DictReader(file)}
+
+
+def append_rows(path: Path, rows: Sequence[Row]) -> None:
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
+
+
+def _key(row: Row) -> Key:
+    return Key(*(row[name] for name in Key._fields))
+
+
+def write_summary(means: Means, path: Path) -> None:
+    """Means over the frames, one row for each case and method."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["case", "method", "frames", *MEASURES])
+        for case in means.cases:
+            for method in means.methods(case):
+                values = [f"{means.mean(case, method, measure):.6g}" for measure in MEASURES]
+                writer.writerow([case, method, len(means.of(case, method, RMS)), *values])
+
+
+def accuracy_figure(means: Means) -> Figure:
+    """Relative rms and voxel difference against t: a panel for each case, a line for each method."""
+    across = min(PANELS_ACROSS, len(means.cases))
+    blocks = [means.cases[i : i + across] for i in range(0, len(means.cases), across)]
+    figure = Figure(figsize=(3.1 * across + 0.4, 4.7 * len(blocks) + 0.6), layout="constrained")
+    grid = figure.subplots(2 * len(blocks), across, squeeze=False, sharex=True)
+    for block, cases in enumerate(blocks):
+        for column in range(across):
+            panels = grid[2 * block : 2 * block + 2, column]
+            if column >= len(cases):
+                for panel in panels:
+                    panel.set_axis_off()
+                continue
+            for panel, measure in zip(panels, (RMS, VOXEL), strict=True):
+                _draw(panel, means, cases[column], measure)
+            panels[0].set_title(cases[column])
+            panels[1].set_xlabel("t")
+            panels[1].tick_params(labelbottom=True)
+        grid[2 * block, 0].set_ylabel("relative rms")
+        grid[2 * block + 1, 0].set_ylabel("voxel difference at 1 %")
+    lines = {line.get_label(): line for panel in grid.flat for line in panel.get_lines()}
+    names = [name for name in LOOKS if name in lines]
+    figure.legend([lines[n] for n in names], names, loc="outside lower center", ncols=len(names), handlelength=3.5)
+    return figure
+
+
+def _draw(panel, means: Means, case: str, measure: str) -> None:
+    for method in means.methods(case):
+        values = means.of(case, method, measure)
+        colour, dashes, marker = LOOKS[method]
+        panel.plot(
+            list(values),
+            list(values.values()),
+            label=method,
+            color=colour,
+            linestyle=dashes,
+            marker=marker,
+            markersize=9 if dashes == "none" else 4,
+            markevery=max(1, len(values) // 8),
+            linewidth=1.4,
+        )
+    panel.set_xlim(0, 1)
+    panel.set_ylim(bottom=0)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def all_claims(means: Means) -> list[Claim]:
+    """Every statement that the computed cases and methods allow to test."""
+    claims = [_nearer_than_linear(means, method) for method in (*TRANSPORT, "original")]
+    claims += [_bounded(means, *bound) for bound in ADK_BOUNDS]
+    claims.append(_one_method_within(means))
+    claims += [_beyond_the_original(means, method) for method in TRANSPORT]
+    return [claim for claim in claims if claim is not None]
+
+
+def _nearer_than_linear(means: Means, method: str) -> Claim | None:
+    nearer, total, counts = 0, 0, []
+    for case in means.cases:
+        own, linear = (means.of(case, m, VOXEL) for m in (method, "linear"))
+        shared = own.keys() & linear.keys()
+        count = sum(own[time] < linear[time] for time in shared)
+        nearer, total = nearer + count, total + len(shared)
+        if shared:
+            counts.append(f"{case} {count} of {len(shared)}")
+    name = f"{method} is nearer to the atoms than the linear blend at every frame of every case"
+    expected = "voxel difference at 1 % below that of linear"
+    measured = f"frames where it is: {', '.join(counts)}"
+    return (
+        Claim(name, "the paper (voxel difference, Eq 3.3)", expected, measured, nearer == total) if total else None
+    )
+
+
+def _bounded(means: Means, method: str, measure: str, bound: float) -> Claim | None:
+    if not means.of("adk-linear", method, measure):
+        return None
+    value = means.mean("adk-linear", method, measure)
+    name = f"{method}: mean {'relative rms' if measure == RMS else 'voxel difference at 1 %'} on adk-linear"
+    return Claim(name, GOAL, f"at most {bound:.3f}", f"{value:.4f}", value <= bound)
+
+
+def _one_method_within(means: Means, rms: float = 0.160, voxel: float = 0.090) -> Claim | None:
+    methods = [method for method in TRANSPORT if method in means.methods("adk-linear")]
+    found = {method: [means.mean("adk-linear", method, measure) for measure in (RMS, VOXEL)] for method in methods}
+    name = "one method is good in both measures on adk-linear"
+    expected = f"mean relative rms at most {rms:.3f} and mean voxel difference at 1 % at most {voxel:.3f}"
+    measured = ", ".join(f"{method} {pair[0]:.4f} and {pair[1]:.4f}" for method, pair in found.items())
+    holds = any(pair[0] <= rms and pair[1] <= voxel for pair in found.values())
+    return Claim(name, GOAL, expected, measured, holds) if found else None
+
+
+def _beyond_the_original(means: Means, method: str, share: float = 0.80) -> Claim | None:
+    """On the real maps of Mm-cpn: against the original's own frame and against the linear blend."""
+    own, given, linear = (
+        [means.of("mmcpn-real", m, measure) for measure in (RMS, VOXEL)]
+        for m in (method, "original-frame", "linear")
+    )
+    if not (0.5 in own[0] and 0.5 in given[0] and own[0].keys() <= linear[0].keys()):
+        return None
+    ratios = [mine[0.5] / theirs[0.5] for mine, theirs in zip(own, given, strict=True)]
+    below = all(mine[t] < blend[t] for mine, blend in zip(own, linear, strict=True) for t in mine)
+    return Claim(
+        f"{method}: nearer than the original's own frame and than the linear blend on mmcpn-real",
+        GOAL,
+        f"relative rms and voxel difference at 1 % at most {share:.2f} of the frame's at t = 0.5, "
+        "and below those of linear at every t",
+        f"{own[0][0.5]:.3f} and {own[1][0.5]:.3f}, that is {ratios[0]:.2f} and {ratios[1]:.2f} of the frame's; "
+        f"{'below' if below else 'not everywhere below'} linear",
+        max(ratios) <= share and below,
+    )
+
+
+def show(means: Means, claims: Sequence[Claim]) -> None:
+    """Means and claims on the terminal."""
+    console = Console()
+    table = Table(title="Means over the frames of the differences from the atoms", box=None, pad_edge=False)
+    for heading in ("case", "method", "rms", "volume 1 %", *(f"voxel {percent} %" for percent in THRESHOLDS)):
+        named = heading in {"case", "method"}
+        table.add_column(heading, justify="left" if named else "right", no_wrap=named)
+    columns = (RMS, "volume_difference_1", *(f"voxel_difference_{percent}" for percent in THRESHOLDS))
+    for case in means.cases:
+        for index, method in enumerate(means.methods(case)):
+            values = [f"{means.mean(case, method, measure):.3f}" for measure in columns]
+            table.add_row("" if index else case, method, *values)
+        table.add_section()
+    console.print(table)
+    for claim in claims:
+        print(f"{'holds' if claim.holds else 'FAILS'}: {claim.claim}: {claim.measured}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
