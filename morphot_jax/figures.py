@@ -96,7 +96,7 @@ def _projection(density: Float[np.ndarray, "z y x"], axis: int) -> Float[np.ndar
 def _window(densities: Float[np.ndarray, "t z y x"]) -> Window:
     """The part of the box that holds what can be seen in any of the frames, never a sliver."""
     seen = np.max([density / (density.max() or 1.0) for density in densities], axis=0) > VISIBLE
-    found = bounding_box(seen if seen.any() else ~seen)
+    found = bounding_box(seen)
     slices = []
     for part, n in zip(found, seen.shape, strict=True):
         spare = max(2, (SMALLEST_BOX - (part.stop - part.start)) // 2 + 1)

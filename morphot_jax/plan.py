@@ -16,6 +16,7 @@ from morphot_jax.errors import InputError
 from morphot_jax.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
+from morphot_jax.window import bounding_box
 
 DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
 FIELDS_PER_MAP = 10  # u, v, their convolutions and the temporaries of one iteration, for each map of a lane
@@ -91,7 +92,9 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
 
 def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sigma) -> float:
     """max( max_{x in first} d(x, second), max_{y in second} d(y, first) ), in units of sigma (Hausdorff)."""
-    if first.all() and second.all():
+    window = bounding_box(first | second)
+    first, second = first[window], second[window]
+    if np.array_equal(first, second):
         return 0.0
     spacing = [1.0 / s for s in sigma]
     to_second = np.asarray(distance_transform_edt(~second, sampling=spacing))

@@ -146,15 +146,20 @@ def convergence_table(trajectory: Trajectory) -> str:
     return _csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
+def frame_levels(trajectory: Trajectory) -> Float[np.ndarray, " t"]:
+    """The level of each frame that encloses ``ENCLOSED`` of its mass."""
+    return np.array([level_enclosing(density, ENCLOSED) for density in trajectory.densities])
+
+
 def level_enclosing(density: Float[np.ndarray, "z y x"], share: float) -> float:
     """The contour level inside which ``share`` of the mass lies."""
-    target = share * density.sum(dtype=np.float64)
+    target = share * np.maximum(density, 0.0).sum(dtype=np.float64)
     if not target > 0:
         return 0.0
     # Only the densest part is sorted: as little of it as holds the share.
     cut = float(density.max())
     while (values := density[density >= cut]).sum(dtype=np.float64) < target and cut > 0:
-        cut = cut / 2 if cut > np.finfo(np.float32).tiny else 0.0
+        cut /= 2
     values = np.sort(values)[::-1]
     enclosed = np.cumsum(values, dtype=np.float64)
     return float(values[min(int(np.searchsorted(enclosed, target)), len(values) - 1)])
@@ -182,7 +187,7 @@ def chimerax_script(trajectory: Trajectory, levels: Float[np.ndarray, " t"]) -> 
 
 def tables(trajectory: Trajectory, ends: tuple[Volume, Volume]) -> dict[str, str]:
     """File name and text of every table and script of a run."""
-    levels = np.array([level_enclosing(density, ENCLOSED) for density in trajectory.densities])
+    levels = frame_levels(trajectory)
     found = {METRICS: metrics_table(trajectory, *ends, levels), CHIMERAX: chimerax_script(trajectory, levels)}
     if any(len(frame.history) for frame in trajectory.frames):
         found[CONVERGENCE] = convergence_table(trajectory)

@@ -9,7 +9,9 @@ SPARE = 2  # voxels that are added to any margin
 
 
 def bounding_box(mask: Bool[np.ndarray, "z y x"]) -> Window:
-    """The smallest box around what is true."""
+    """The smallest box around what is true; the whole box where nothing is."""
+    if not mask.any():
+        mask = ~mask
     slices = []
     for axis in range(3):
         present = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))

@@ -244,6 +244,7 @@ def test_settings_that_do_not_go_together_are_refused(bodies, changes, message):
 
 
 def test_windows():
+    assert bounding_box(np.zeros((2, 3, 4), bool)) == (slice(0, 2), slice(0, 3), slice(0, 4))
     mask = np.zeros((6, 7, 8), bool)
     mask[2, 3, 1], mask[4, 3, 6] = True, True
     inner = bounding_box(mask)

@@ -248,7 +248,7 @@ def test_kernel_that_is_not_round_in_space_is_said():
 def test_metrics_table_is_read_back():
     trajectory = made([solved(0, 0.0), solved(1, 1 / 3, Status.MAX_ITERATIONS)])
     first, last = trajectory.volume(0), trajectory.volume(1)
-    table = rows(report.metrics_table(trajectory, first, last))
+    table = rows(report.metrics_table(trajectory, first, last, report.frame_levels(trajectory)))
     assert [row["frame"] for row in table] == ["0", "1"]
     assert [float(row["time"]) for row in table] == [0.0, 1 / 3]  # to the last digit
     assert [float(row["mass"]) for row in table] == [1.0, 2.0]
@@ -265,7 +265,7 @@ def test_metrics_table_is_read_back():
 
 def test_metrics_table_leaves_out_what_is_not_known():
     trajectory = made([Frame(0, 0.0, 1.0)], plan=None)
-    (row,) = rows(report.metrics_table(trajectory, trajectory.volume(0), trajectory.volume(0)))
+    (row,) = rows(report.metrics_table(trajectory, trajectory.volume(0), trajectory.volume(0), np.ones(1)))
     assert (row["marginal_error"], row["iterations"]) == ("", "0")
 
 
@@ -291,7 +291,7 @@ def test_tables_hold_convergence_only_where_something_was_solved():
 
 def test_chimerax_script_opens_the_series_at_its_level_and_plays_it():
     trajectory = made([solved(0, 0.0), solved(1, 0.5), solved(2, 1.0)])
-    script = report.chimerax_script(trajectory)
+    script = report.chimerax_script(trajectory, report.frame_levels(trajectory))
     assert script.endswith("\n")
     commands = [line for line in script.splitlines() if not line.startswith("#")]
     assert commands[0] == "open vol_000.mrc vol_001.mrc vol_002.mrc vseries true"
