@@ -11,12 +11,15 @@ contracts towards local means, the more so the larger sigma is. The kernel shoul
 the heat kernel spread by the root of the way they go, which blurs T.
 """
 
+from dataclasses import dataclass
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.kernels import SeparableKernel, Shape
+from morphot_jax.sinkhorn import Side
 
 
 def barycentric_map(
@@ -33,30 +36,44 @@ def barycentric_map(
     return jnp.stack([first / weight for first in firsts])
 
 
-@jax.jit
-def displacement_frames(
-    source: tuple[Int[Array, " n"], Float[Array, " n"]],
-    target: tuple[Int[Array, " m"], Float[Array, " m"]],
-    log_u: Float[Array, "z y x"],
-    log_v: Float[Array, "z y x"],
-    kernel: SeparableKernel,
-    times: Float[Array, " t"],
-) -> Float[Array, "t z y x"]:
-    """The frames at each time t in [0, 1], of the mass of source and target blended 1-t : t.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Ways:
+    """Where each bit of mass is at t = 0 and t = 1 (voxels, z y x): that of the source, that of the target."""
 
-    - ``source``, ``target``: voxels with mass (raveled indices; beyond the box: ignored) and their mass.
-    - ``log_u``, ``log_v``, ``kernel``: of the plan between them.
-    """
-    shape = kernel.shape
-    (from_index, from_mass), (to_index, to_mass) = source, target
-    start, forward = _positions(from_index, shape, log_u.dtype), barycentric_map(log_v, kernel, from_index)
-    end, backward = _positions(to_index, shape, log_u.dtype), barycentric_map(log_u, kernel, to_index)
+    source_mass: Float[Array, " n"]
+    source_start: Float[Array, "3 n"]
+    source_end: Float[Array, "3 n"]
+    target_mass: Float[Array, " m"]
+    target_start: Float[Array, "3 m"]
+    target_end: Float[Array, "3 m"]
+
+
+@jax.jit
+def ways_of(
+    source: Side, target: Side, log_u: Float[Array, "z y x"], log_v: Float[Array, "z y x"], kernel: SeparableKernel
+) -> Ways:
+    """The ways of the plan diag(u) K diag(v) between two maps, given on their supports."""
+    return Ways(
+        source_mass=jnp.exp(source.log_mass),
+        source_start=_positions(source.index, kernel.shape, log_u.dtype),
+        source_end=barycentric_map(log_v, kernel, source.index),
+        target_mass=jnp.exp(target.log_mass),
+        target_start=barycentric_map(log_u, kernel, target.index),
+        target_end=_positions(target.index, kernel.shape, log_u.dtype),
+    )
+
+
+@partial(jax.jit, static_argnames=("shape",))
+def displacement_frames(ways: Ways, times: Float[Array, " t"], shape: Shape) -> Float[Array, "t z y x"]:
+    """The frames at each time t in [0, 1]: the mass of source and target on its way, blended 1-t : t."""
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
-        ahead = splat((1.0 - t) * from_mass, (1.0 - t) * start + t * forward, shape)
-        return ahead + splat(t * to_mass, t * end + (1.0 - t) * backward, shape)
+        ahead = (1.0 - t) * ways.source_start + t * ways.source_end
+        behind = (1.0 - t) * ways.target_start + t * ways.target_end
+        return splat((1.0 - t) * ways.source_mass, ahead, shape) + splat(t * ways.target_mass, behind, shape)
 
-    return jax.lax.map(frame, times.astype(log_u.dtype))
+    return jax.lax.map(frame, times.astype(ways.source_mass.dtype))
 
 
 def splat(mass: Float[Array, " n"], places: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
@@ -69,13 +86,15 @@ def splat(mass: Float[Array, " n"], places: Float[Array, "3 n"], shape: Shape) -
     places = jnp.clip(jnp.nan_to_num(places), 0.0, limits)
     below = jnp.clip(jnp.floor(places), 0.0, jnp.maximum(limits - 1.0, 0.0))
     share = places - below
-    corner = below.astype(jnp.int32)
-    box = jnp.zeros((int(np.prod(shape)),), mass.dtype)
-    for offset in np.ndindex(2, 2, 2):
-        weights = [s if o else 1.0 - s for o, s in zip(offset, share, strict=True)]
-        z, y, x = (jnp.minimum(c + o, n - 1) for c, o, n in zip(corner, offset, shape, strict=True))
-        box = box.at[(z * shape[1] + y) * shape[2] + x].add(mass * weights[0] * weights[1] * weights[2])
-    return box.reshape(shape)
+    # The corners of a place are one 2 x 2 x 2 window of the box; an axis of a single voxel has no second corner.
+    z, y, x = (jnp.stack([1.0 - s, s][: min(n, 2)], axis=-1) for s, n in zip(share, shape, strict=True))
+    corners = mass[:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
+    windows = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=(1, 2, 3), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1, 2)
+    )
+    inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    box = jnp.zeros(shape, mass.dtype)
+    return jax.lax.scatter_add(box, below.astype(jnp.int32).T, corners, windows, mode=inside)
 
 
 def _positions(index: Int[Array, " n"], shape: Shape, dtype) -> Float[Array, "3 n"]:

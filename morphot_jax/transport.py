@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from morphot_jax import kernels, sinkhorn
 from morphot_jax.bridge import bridge_frames
-from morphot_jax.displacement import displacement_frames
+from morphot_jax.displacement import displacement_frames, ways_of
 from morphot_jax.iterate import Loop
 from morphot_jax.plan import Plan
 from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
@@ -76,21 +76,30 @@ def frames_between(
     transport: Transport, times: Float[np.ndarray, " t"], plan: Plan, settings: Settings, clock: Clock
 ) -> Iterator[Float[np.ndarray, "z y x"]]:
     """Frames of unit mass on the transport's window, by the method of the settings, in order."""
-    coupling = transport.coupling
-    shape = coupling.log_u.shape
+    with plan.scope(), clock.solving():
+        frames_at = _bridge(transport, plan) if settings.method == "bridge" else _displacement(transport, plan)
     for first in range(0, len(times), FRAMES_AT_ONCE):
         some = times[first : first + FRAMES_AT_ONCE]
         filled = np.concatenate([some, np.repeat(some[-1:], FRAMES_AT_ONCE - len(some))])
         with plan.scope(), clock.solving():
-            t, sigma = jnp.asarray(filled, plan.dtype), jnp.asarray(plan.sigma, plan.dtype)
-            if settings.method == "bridge":
-                frames = bridge_frames(coupling.log_u, coupling.log_v, sigma, t)
-            else:
-                kernel = kernels.make(plan.kernel, (shape[0], shape[1], shape[2]), sigma, plan.dtype)
-                sides = [(side.index, jnp.exp(side.log_mass)) for side in transport.sides]
-                frames = displacement_frames(sides[0], sides[1], coupling.log_u, coupling.log_v, kernel, t)
-            frames = np.asarray(frames)
+            frames = np.asarray(frames_at(jnp.asarray(filled, plan.dtype)))
         yield from frames[: len(some)]
+
+
+FramesAt = Callable[[Float[Array, " t"]], Float[Array, "t z y x"]]
+
+
+def _bridge(transport: Transport, plan: Plan) -> FramesAt:
+    coupling, sigma = transport.coupling, jnp.asarray(plan.sigma, plan.dtype)
+    return lambda times: bridge_frames(coupling.log_u, coupling.log_v, sigma, times)
+
+
+def _displacement(transport: Transport, plan: Plan) -> FramesAt:
+    coupling, (source, target) = transport.coupling, transport.sides
+    z, y, x = coupling.log_u.shape
+    kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
+    ways = ways_of(source, target, coupling.log_u, coupling.log_v, kernel)
+    return lambda times: displacement_frames(ways, times, (z, y, x))
 
 
 def _problem(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Problem:

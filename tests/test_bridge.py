@@ -9,7 +9,7 @@ from conftest import blob, moments, scatter
 
 from morphot_jax import kernels
 from morphot_jax.bridge import bridge_frames
-from morphot_jax.displacement import barycentric_map, displacement_frames, splat
+from morphot_jax.displacement import barycentric_map, displacement_frames, splat, ways_of
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.prepare import prepare_maps
@@ -29,8 +29,8 @@ def solved(a, b, sigma, kind="heat", tolerance=1e-9):
 
 def displaced(a, b, sigma, times):
     coupling, kernel = solved(a, b, sigma, "dense")
-    sides = [(side.index, jnp.exp(side.log_mass)) for side in (side_of(a), side_of(b))]
-    return displacement_frames(sides[0], sides[1], coupling.log_u, coupling.log_v, kernel, jnp.asarray(times))
+    ways = ways_of(side_of(a), side_of(b), coupling.log_u, coupling.log_v, kernel)
+    return displacement_frames(ways, jnp.asarray(times), a.shape)
 
 
 def bridged(a, b, sigma, times):
