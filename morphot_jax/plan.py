@@ -48,7 +48,7 @@ class Plan:
     @property
     def dtype(self) -> np.dtype:
         """The array type of the solve."""
-        return np.dtype(np.float64 if self.precision == "double" else np.float32)
+        return dtype_of(self.precision)
 
     def scope(self) -> AbstractContextManager:
         """A scope in which JAX computes in the plan's precision; the caller's global setting stays as it is."""
@@ -63,7 +63,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
             f"sigma is {min(sigma):g} voxels: the kernel joins no voxels; give {SMALLEST_SIGMA:g} or more"
         )
     precision, precision_reason = _precision(settings)
-    dtype = np.dtype(np.float64 if precision == "double" else np.float32)
+    dtype = dtype_of(precision)
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
     kernel, kernel_reason = _kernel(settings, distance, dtype)
     batch, batch_reason = _batch(settings, lanes, volumes[0].shape, dtype)
@@ -88,6 +88,11 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
             "relaxation": relaxation_reason,
         },
     )
+
+
+def dtype_of(precision: str) -> np.dtype:
+    """The array type of a precision."""
+    return np.dtype(np.float64 if precision == "double" else np.float32)
 
 
 def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sigma) -> float:

@@ -94,6 +94,7 @@ def _check_single_plan(settings: Settings) -> None:
         ("kernel", SINGLE_PLAN[settings.method]),
         ("criterion", ("marginal_error",)),
         ("mass", ("interpolated",)),
+        ("precision", ("auto", "double")),  # frames are products of factors that range over hundreds of e-folds
     ):
         value = getattr(settings, name)
         if value not in allowed:

@@ -33,6 +33,7 @@ from morphot_jax.window import Window, bounding_box, widened
 
 Report = Callable[[Progress], None]
 
+NOTICEABLE = 1e-6  # share of a frame's mass whose loss is worth a sentence
 BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
 
 
@@ -64,7 +65,7 @@ class Trajectory:
     - ``densities``: axes ``t z y x``, single precision; ``volume(i)`` gives frame i as a map in its place.
     - ``frames``: time, mass, status and errors of each.
     - ``plan``: what the automatic settings became and why; None where nothing was solved.
-    - ``actions``: what preparing did to the maps. ``clock``: seconds spent to compile and to solve.
+    - ``actions``: what was done to the maps and the frames. ``clock``: seconds spent to compile and to solve.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -104,12 +105,12 @@ def morph(
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
     times = frame_times(settings)
     clock = Clock()
-    plan = None
+    plan, said = None, ()
     if settings.method == "linear":
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
     elif settings.method in SINGLE_PLAN:
-        plan, densities, frames = _transported(prepared, times, settings, clock, report)
+        plan, densities, frames, said = _transported(prepared, times, settings, clock, report)
     elif settings.method == "barycenter":
         plan, densities, frames = _barycenters(prepared, times, settings, clock, report)
     else:
@@ -117,7 +118,9 @@ def morph(
         plan, anchors, solved = _barycenters(prepared, np.linspace(0.0, 1.0, keys), settings, clock, report)
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
-    return Trajectory(densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions, clock)
+    return Trajectory(
+        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, clock
+    )
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
@@ -177,36 +180,45 @@ def _window(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Window:
 
 def _transported(
     prepared: Prepared, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock, report: Report
-) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
+) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame], tuple[str, ...]]:
     """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
     plan = make_plan(prepared.volumes, 1, settings)
     densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
     frames: dict[int, Frame] = {}
+    strayed = 0.0
     for before, indices, shares in _stretches(times, len(prepared.volumes)):
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
-        masses = prepared.masses[before : before + 2]
         watch = _shifted(report, len(frames), len(times))
         transport = solve_pair(pair, plan, settings, clock=clock, report=watch)
-        error = float(transport.coupling.marginal_error)
         solved = frames_between(transport, shares, plan, settings, clock)
         for index, share, density in zip(indices, shares, solved, strict=True):
             if share in (0.0, 1.0):
                 densities[index] = pair[int(share)]
             else:
+                masses = prepared.masses[before : before + 2]
                 densities[index][transport.window] = _to_mass(density, masses, float(share))
+                strayed = max(strayed, 1.0 - transport.unreached - float(density.sum(dtype=np.float64)))
             history = transport.history if index == indices[0] else np.empty((0, 1))
+            coupling = transport.coupling
             frames[index] = Frame(
                 index,
                 float(times[index]),
                 mass_of(densities[index]),
-                Status(int(transport.coupling.status)),
-                int(transport.coupling.iterations),
-                error,
-                unreached=float(transport.coupling.unreached),
+                Status(int(coupling.status)),
+                int(coupling.iterations),
+                float(coupling.marginal_error),
+                unreached=transport.unreached,
                 history=history,
             )
-            watch(Progress(len(frames), len(times), int(transport.coupling.iterations), error, None))
-    return plan, densities, [frames[index] for index in range(len(times))]
+            done = len(frames)
+            watch(Progress(done, len(times), int(coupling.iterations), float(coupling.marginal_error), None))
+    return plan, densities, [frames[index] for index in range(len(times))], _said_of(strayed)
+
+
+def _said_of(strayed: float) -> tuple[str, ...]:
+    if strayed <= NOTICEABLE:
+        return ()
+    return (f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps",)
 
 
 def _stretches(

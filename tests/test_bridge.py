@@ -225,6 +225,16 @@ def test_a_sequence_of_bridges_passes_through_its_maps(bodies):
     assert found.complete
 
 
+def test_mass_that_strays_out_of_the_box_is_told(bodies):
+    """A map that touches a face: walks leave there, the frames are brought back to mass, and that is said."""
+    inside = Settings(method="bridge", times=(0.5,), sigma=1.0)
+    assert not [said for said in morph(volumes_of(*bodies), inside).actions if "strays" in said]
+    prepared = prepare_maps(volumes_of(*(data[:, :, 10:] for data in bodies)))
+    cut = morph(prepared, inside)
+    assert [said for said in cut.actions if "strays out of the box" in said]
+    assert cut.frames[0].mass == pytest.approx(np.mean(prepared.masses), rel=1e-6)
+
+
 def test_unconverged_plan_is_told_in_every_frame(bodies):
     found = morph(volumes_of(*bodies), Settings(method="bridge", frames=3, sigma=0.3, max_iterations=2))
     assert [frame.status for frame in found.frames] == [Status.MAX_ITERATIONS] * 3
@@ -236,6 +246,7 @@ def test_unconverged_plan_is_told_in_every_frame(bodies):
         ({"kernel": "dense"}, "kernel 'dense' does not go with the method 'bridge': give auto or heat"),
         ({"criterion": "change_l1"}, "criterion 'change_l1' does not go with"),
         ({"mass": "original"}, "mass 'original' does not go with"),
+        ({"precision": "single"}, "precision 'single' does not go with the method 'bridge': give auto or double"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(bodies, changes, message):
