@@ -26,7 +26,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from morphot_jax import choices, iterate
@@ -200,17 +199,9 @@ def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterat
     if criterion not in choices.SETTINGS["criterion"]:
         known = ", ".join(choices.SETTINGS["criterion"])
         raise InputError(f"criterion '{criterion}' is not known: choose one of {known}")
-    if max_iterations < 1:
-        raise InputError(f"{max_iterations} iterations cannot be made: give 1 or more")
-    for name, values, axes in (("maps", maps, (1, 2, 3)), ("weights", weights, (1,))):
-        if isinstance(values, Tracer):
-            continue
-        array = np.asarray(values)
-        if not np.all(np.isfinite(array)) or array.min() < 0 or not np.all(array.sum(axis=axes) > 0):
-            raise InputError(
-                f"{name} hold values from {array.min():g} to {array.max():g}: "
-                "give finite, non-negative values with a positive sum in each"
-            )
+    iterate.check_iterations(max_iterations)
+    iterate.check_masses("maps", maps, axes=(1, 2, 3))
+    iterate.check_masses("weights", weights, axes=(1,))
 
 
 def _step(

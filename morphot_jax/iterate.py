@@ -11,9 +11,12 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from morphot_jax.choices import Criterion
+from morphot_jax.errors import InputError
 
 
 class Status(IntEnum):
@@ -133,6 +136,24 @@ def status(
     code = jnp.where((unreached > tolerance) & (not fixed), Status.INFEASIBLE, open_ending)
     code = jnp.where(getattr(measures, criterion) <= tolerance, Status.CONVERGED, code)
     return jnp.where(jnp.isfinite(measures.marginal_error), code, Status.NONFINITE).astype(jnp.int32)
+
+
+def check_iterations(max_iterations: int) -> None:
+    """Raise InputError for a number of iterations that cannot be made."""
+    if max_iterations < 1:
+        raise InputError(f"{max_iterations} iterations cannot be made: give 1 or more")
+
+
+def check_masses(name: str, values, *, axes: tuple[int, ...]) -> None:
+    """Raise InputError for values that are no masses, or sum to none over ``axes``; traced values go unchecked."""
+    if isinstance(values, Tracer):
+        return
+    array = np.asarray(values)
+    if not np.all(np.isfinite(array)) or array.min() < 0 or not np.all(array.sum(axis=axes) > 0):
+        raise InputError(
+            f"the values of {name} go from {array.min():g} to {array.max():g}: "
+            "give finite, non-negative ones with a positive sum"
+        )
 
 
 def _where_lane(active: Bool[Array, "lanes"], new: Array, old: Array) -> Array:

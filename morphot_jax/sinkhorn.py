@@ -198,17 +198,9 @@ def check_maps(source, target, kernel: Kernel, *, max_iterations: int) -> None:
             f"source {source.shape}, target {target.shape} and the kernel's box {tuple(kernel.shape)} differ: "
             "give all three the same shape (z, y, x)"
         )
-    if max_iterations < 1:
-        raise InputError(f"{max_iterations} iterations cannot be made: give 1 or more")
-    for name, density in (("source", source), ("target", target)):
-        if isinstance(density, Tracer):
-            continue
-        values = np.asarray(density)
-        if not np.all(np.isfinite(values)) or values.min() < 0 or values.sum() <= 0:
-            raise InputError(
-                f"{name} holds values from {values.min():g} to {values.max():g}: "
-                "give finite, non-negative values with a positive sum"
-            )
+    iterate.check_iterations(max_iterations)
+    iterate.check_masses("source", source, axes=(0, 1, 2))
+    iterate.check_masses("target", target, axes=(0, 1, 2))
 
 
 def _step(

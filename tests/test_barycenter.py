@@ -354,10 +354,10 @@ def test_another_t_sigma_weight_or_tolerance_compiles_nothing(count_compilations
         (np.ones((2, 3, 3)), np.ones((1, 2)), "do not belong together"),
         (np.ones((2, 3, 3, 3)), np.ones((1, 3)), "do not belong together"),
         (np.ones((2, 3, 3, 4)), np.ones((1, 2)), "kernel is made for a box of"),
-        (-np.ones((2, 3, 3, 3)), np.ones((1, 2)), "maps hold values from -1 to -1"),
-        (np.zeros((2, 3, 3, 3)), np.ones((1, 2)), "maps hold values from 0 to 0"),
-        (np.full((2, 3, 3, 3), np.nan), np.ones((1, 2)), "maps hold values from nan"),
-        (np.ones((2, 3, 3, 3)), np.array([[2.0, -1.0]]), "weights hold values from -1 to 2"),
+        (-np.ones((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from -1 to -1"),
+        (np.zeros((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from 0 to 0"),
+        (np.full((2, 3, 3, 3), np.nan), np.ones((1, 2)), "the values of maps go from nan"),
+        (np.ones((2, 3, 3, 3)), np.array([[2.0, -1.0]]), "the values of weights go from -1 to 2"),
     ],
 )
 def test_bad_arguments_are_refused(maps, weights, message):

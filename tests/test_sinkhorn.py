@@ -139,8 +139,8 @@ def test_fixed_iterations_are_made():
     [
         (np.ones((2, 2, 2)), np.ones((2, 2, 3)), 5, "give all three the same shape"),
         (np.ones((2, 2, 3)), np.ones((2, 2, 3)), 5, "give all three the same shape"),
-        (-np.ones((2, 2, 2)), np.ones((2, 2, 2)), 5, "source holds values from -1 to -1"),
-        (np.ones((2, 2, 2)), np.zeros((2, 2, 2)), 5, "target holds values from 0 to 0"),
+        (-np.ones((2, 2, 2)), np.ones((2, 2, 2)), 5, "the values of source go from -1 to -1"),
+        (np.ones((2, 2, 2)), np.zeros((2, 2, 2)), 5, "the values of target go from 0 to 0"),
         (np.ones((2, 2, 2)), np.ones((2, 2, 2)), 0, "0 iterations cannot be made"),
     ],
 )
