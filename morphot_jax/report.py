@@ -114,7 +114,8 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
 def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]) -> str:
     """One line for each frame: its report, its level, and how far it is from the two ends."""
     rows = []
-    window = bounding_box(trajectory.densities.max(axis=0) > 0)  # outside, nothing differs
+    # Outside of every frame and of both ends there is nothing to compare.
+    window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
     for frame, level in zip(trajectory.frames, levels, strict=True):
         density = trajectory.densities[frame.index][window]
         row = {

@@ -15,6 +15,7 @@ from morphot_jax import report
 from morphot_jax.barycenter import Relaxation
 from morphot_jax.batches import Clock
 from morphot_jax.iterate import Status
+from morphot_jax.metrics import compare_maps
 from morphot_jax.plan import Plan
 from morphot_jax.report import Input, Run, level_enclosing
 from morphot_jax.settings import Settings
@@ -261,6 +262,21 @@ def test_metrics_table_is_read_back():
         assert float(row[f"correlation_to_{end}"]) == pytest.approx(1.0)
         assert float(row[f"relative_rms_to_{other}"]) > 0.1
         assert float(row[f"correlation_to_{other}"]) < 0.99
+
+
+def test_metrics_table_sees_mass_that_only_the_ends_have():
+    """A compact frame between maps that lie elsewhere: compared as on the whole box."""
+    frame, first, last = (np.zeros((8, 9, 10), np.float32) for _ in range(3))
+    frame[4, 4, 4], first[1:3, 2, 2], last[6, 7, 8] = 2.0, 1.0, 3.0
+    first[4, 4, 4] = 1.0
+    template = Volume(frame, (2.0, 2.0, 2.0))
+    trajectory = Trajectory(frame[None], (Frame(0, 0.5, 2.0),), template, Settings(), None, (), Clock())
+    ends = template.with_data(first), template.with_data(last)
+    (row,) = rows(report.metrics_table(trajectory, *ends, np.ones(1)))
+    for name, end in (("first", first), ("last", last)):
+        expected = compare_maps(frame, end)
+        for measure in ("relative_rms", "voxel_difference", "correlation"):
+            assert float(row[f"{measure}_to_{name}"]) == pytest.approx(expected[measure], rel=1e-12)
 
 
 def test_metrics_table_leaves_out_what_is_not_known():
