@@ -27,7 +27,7 @@ from morphot_jax.plan import Plan, make_plan
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Clock, Progress
 from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times
-from morphot_jax.transport import frames_between, solve_pair
+from morphot_jax.transport import Transport, frames_between, solve_pair
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window, bounding_box, widened
 
@@ -190,6 +190,7 @@ def _transported(
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
         watch = _shifted(report, len(frames), len(times))
         transport = solve_pair(pair, plan, settings, clock=clock, report=watch)
+        shared = _frame_of_plan(transport)
         solved = frames_between(transport, shares, plan, settings, clock)
         for index, share, density in zip(indices, shares, solved, strict=True):
             if share in (0.0, 1.0):
@@ -197,22 +198,27 @@ def _transported(
             else:
                 masses = prepared.masses[before : before + 2]
                 densities[index][transport.window] = _to_mass(density, masses, float(share))
-                strayed = max(strayed, 1.0 - transport.unreached - float(density.sum(dtype=np.float64)))
-            history = transport.history if index == indices[0] else np.empty((0, 1))
-            coupling = transport.coupling
-            frames[index] = Frame(
-                index,
-                float(times[index]),
-                mass_of(densities[index]),
-                Status(int(coupling.status)),
-                int(coupling.iterations),
-                float(coupling.marginal_error),
-                unreached=transport.unreached,
-                history=history,
-            )
-            done = len(frames)
-            watch(Progress(done, len(times), int(coupling.iterations), float(coupling.marginal_error), None))
+                strayed = max(strayed, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
+            place = {"index": index, "time": float(times[index]), "mass": mass_of(densities[index])}
+            frames[index] = replace(shared, **place)
+            shared = replace(shared, history=shared.history[:0])  # told once, with the first frame
+            watch(Progress(len(frames), len(times), shared.iterations, shared.marginal_error or 0.0, None))
     return plan, densities, [frames[index] for index in range(len(times))], _said_of(strayed)
+
+
+def _frame_of_plan(transport: Transport) -> Frame:
+    """What all frames of one plan have in common; index, time and mass are still to come."""
+    coupling = transport.coupling
+    return Frame(
+        index=0,
+        time=0.0,
+        mass=0.0,
+        status=Status(int(coupling.status)),
+        iterations=int(coupling.iterations),
+        marginal_error=float(coupling.marginal_error),
+        unreached=float(coupling.unreached),
+        history=transport.history,
+    )
 
 
 def _said_of(strayed: float) -> tuple[str, ...]:

@@ -35,11 +35,6 @@ class Transport:
     sides: tuple[Side, Side]
 
     @property
-    def unreached(self) -> float:
-        """Share of the source's mass that the kernel cannot move."""
-        return float(self.coupling.unreached)
-
-    @property
     def history(self) -> Float[np.ndarray, "iterations 1"]:
         """The marginal error at every iteration."""
         return np.asarray(self.coupling.history)[: int(self.coupling.iterations), None]
