@@ -202,7 +202,7 @@ def _transported(
             place = {"index": index, "time": float(times[index]), "mass": mass_of(densities[index])}
             frames[index] = replace(shared, **place)
             shared = replace(shared, history=shared.history[:0])  # told once, with the first frame
-            watch(Progress(len(frames), len(times), shared.iterations, shared.marginal_error or 0.0, None))
+            report(Progress(len(frames), len(times), shared.iterations, shared.marginal_error or 0.0, None))
     return plan, densities, [frames[index] for index in range(len(times))], _said_of(strayed)
 
 

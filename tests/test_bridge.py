@@ -13,6 +13,7 @@ from morphot_jax.displacement import barycentric_map, displacement_frames, splat
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.prepare import prepare_maps
+from morphot_jax.progress import Progress
 from morphot_jax.settings import Settings
 from morphot_jax.sinkhorn import side_of, solve_sinkhorn
 from morphot_jax.trajectory import morph
@@ -223,6 +224,16 @@ def test_a_sequence_of_bridges_passes_through_its_maps(bodies):
     for index, k in ((0, 0), (2, 1), (4, 2)):
         assert np.array_equal(found.densities[index], prepared.volumes[k].data)
     assert found.complete
+
+
+def test_progress_of_a_sequence_counts_each_frame_once(bodies):
+    seen: list[Progress] = []
+    maps = volumes_of(*bodies, np.roll(bodies[1], 2, axis=2))
+    morph(maps, Settings(method="bridge", frames=5, sigma=1.0), report=seen.append)
+    counts = [progress.done for progress in seen]
+    assert counts == sorted(counts)
+    assert counts[-1] == 5
+    assert all(progress.lanes == 5 for progress in seen)
 
 
 def test_mass_that_strays_out_of_the_box_is_told(bodies):
