@@ -32,9 +32,9 @@ from experiments.cases import (
     build_case,
     missing_files,
     original_barycenter,
-    unit,
 )
 from morphot_jax import Settings, metrics, morph, prepare_maps
+from morphot_jax.prepare import unit_mass
 from morphot_jax.samples import GRID
 
 Frames = Float[np.ndarray, "t z y x"]
@@ -187,18 +187,18 @@ class _Computed:
 
     def _compute(self, method: str, times: tuple[float, ...]) -> tuple[Frames, str, int]:
         if method in self.case.given:
-            return np.stack([unit(self.case.given[method][time]) for time in times]), "given", 0
+            return np.stack([unit_mass(self.case.given[method][time]) for time in times]), "given", 0
         if method == "original":
-            pair = np.stack([unit(volume.data) for volume in self.maps.volumes])
-            frames = [original_barycenter(pair, (1 - t, t), self.settings.sigma or 1.0) for t in times]
-            return np.stack([unit(frame) for frame in frames]), "fixed_iterations", ORIGINAL_ITERATIONS
+            pair = np.stack([unit_mass(volume.data) for volume in self.maps.volumes])
+            frames = [original_barycenter(pair, (1 - t, t), self.settings.sigma or 1.0)[0] for t in times]
+            return np.stack([unit_mass(frame) for frame in frames]), "fixed_iterations", ORIGINAL_ITERATIONS
         if method == "mean":
             (bridge, *said), (displacement, *_) = (self.frames(m, times) for m in ("bridge", "displacement"))
             return (bridge + displacement) / 2, *said
         trajectory = morph(self.maps, replace(self.settings, method=method, times=times))
         statuses = sorted({frame.status.word for frame in trajectory.frames} - {"converged"}) or ["converged"]
         iterations = max(frame.iterations for frame in trajectory.frames)
-        return np.stack([unit(data) for data in trajectory.densities]), " ".join(statuses), iterations
+        return np.stack([unit_mass(data) for data in trajectory.densities]), " ".join(statuses), iterations
 
 
 def _measured(computed: _Computed, method: str, times: tuple[float, ...], keys: dict[float, Key]) -> Iterator[Row]:
@@ -213,7 +213,7 @@ def _measured(computed: _Computed, method: str, times: tuple[float, ...], keys: 
 
 def measures(frame: Float[np.ndarray, "z y x"], reference: Float[np.ndarray, "z y x"]) -> dict[str, float]:
     """``MEASURES`` of a frame against a reference, both brought to unit mass."""
-    a, b = unit(frame), unit(reference)
+    a, b = unit_mass(frame), unit_mass(reference)
     found = {"rmsd": float(metrics.rmsd(a, b)), "relative_rms": float(metrics.relative_rms(a, b))}
     compared: tuple[tuple[str, Callable], ...] = (
         ("volume_difference", metrics.volume_difference),

@@ -19,18 +19,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
-from scipy.ndimage import gaussian_filter
 
+from experiments.cases import DATA, ORIGINAL_ITERATIONS, original_barycenter
 from morphot_jax import Settings, morph, prepare_maps, read_volume
-from morphot_jax.prepare import Prepared
+from morphot_jax.prepare import Prepared, unit_mass
 from morphot_jax.samples import sample_volume
 
-DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-GUARD = 1e-30  # the original's smallest divisor
-ORIGINAL_ITERATIONS = 20
 SAMPLED_FRAMES = 5  # frames of the original that are timed
 SOURCE = "goal of this package, not of the paper"
 
@@ -90,28 +86,11 @@ def bench(pair: Prepared, grid: int, frames: int, repeats: int, *, barycenters: 
 
 def time_original(pair: Prepared, sigma: float, frames: int, repeats: int) -> tuple[float, float]:
     """Seconds for all frames, and the worst marginal error of those that were timed."""
-    maps = [volume.data.astype(np.float64) / mass for volume, mass in zip(pair.volumes, pair.masses, strict=True)]
+    maps = np.stack([unit_mass(volume.data) for volume in pair.volumes])
     times = np.linspace(0, 1, SAMPLED_FRAMES)
-    errors = [original_frame(maps, (1 - t, t), sigma)[1] for t in times]
-    seconds = median_seconds(lambda: [original_frame(maps, (1 - t, t), sigma) for t in times], repeats)
+    errors = [original_barycenter(maps, (1 - t, t), sigma)[1] for t in times]
+    seconds = median_seconds(lambda: [original_barycenter(maps, (1 - t, t), sigma) for t in times], repeats)
     return seconds * frames / SAMPLED_FRAMES, max(errors)
-
-
-def original_frame(
-    maps: list[Float[np.ndarray, "z y x"]], weights: tuple[float, float], sigma: float
-) -> tuple[Float[np.ndarray, "z y x"], float]:
-    """Eq 2.4 as the original iterates it, on gaussian_filter, and the marginal error of where it ends."""
-    v = [np.ones_like(a) for a in maps]
-    q = second = v
-    for _ in range(ORIGINAL_ITERATIONS):
-        ku = [
-            gaussian_filter(a / np.maximum(GUARD, gaussian_filter(vk, sigma)), sigma)
-            for a, vk in zip(maps, v, strict=True)
-        ]
-        second = [vk * k for vk, k in zip(v, ku, strict=True)]
-        q = np.exp(sum(w * np.log(np.maximum(GUARD, m)) for w, m in zip(weights, second, strict=True)))
-        v = [q / np.maximum(GUARD, k) for k in ku]
-    return q, float(sum(w * np.abs(m - q).sum() for w, m in zip(weights, second, strict=True)))
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:

@@ -31,6 +31,7 @@ ADK_WIDTH, ADK_VOXEL = 1.95, 1.5
 SPIKE_WIDTH, SPIKE_VOXEL = 4.0, 3.2
 SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL = 7.0, 7.0
 SWING = 40.0  # degrees
+GUARD = 1e-30  # the original's smallest divisor
 ORIGINAL_ITERATIONS = 20
 CONTACT = 8.0  # Å between a bead of a moving body and the nearest one of the static part
 
@@ -79,33 +80,30 @@ def straight(first: Atoms, last: Atoms) -> Callable[[float], Atoms]:
     return lambda t: interpolate_linearly(first, last, t)
 
 
-def unit(data: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
-    """At unit mass, in double precision."""
-    return data.astype(np.float64) / data.sum(dtype=np.float64)
-
-
 def original_barycenter(
     maps: Float[np.ndarray, "k z y x"],
     weights: Sequence[float],
     sigma: float,
     iterations: int = ORIGINAL_ITERATIONS,
-) -> Float[np.ndarray, "z y x"]:
-    """The barycenter as the original computes it: u_k = a_k / K v_k, q = prod (v_k K u_k)^w_k, v_k = q / K u_k.
+) -> tuple[Float[np.ndarray, "z y x"], float]:
+    """The barycenter as the original computes it, and its marginal error at the last iteration.
 
-    K is scipy's Gaussian filter, cut at 4 sigma and reflected at the faces of the box; no denominator is below
-    1e-30. The maps have unit mass; that of the barycenter is less, and left so. Source: the paper, Eq 2.4.
+    u_k = a_k / K v_k, q = prod (v_k K u_k)^w_k, v_k = q / K u_k. K is scipy's Gaussian filter, cut at 4 sigma and
+    reflected at the faces of the box; no divisor and no factor is below 1e-30. The maps have unit mass; that of
+    the barycenter is less, and left so. Source: the paper, Eq 2.4.
     """
 
     def smooth(field: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
         return gaussian_filter(field, sigma)
 
-    v, q = [np.ones_like(a) for a in maps], np.ones_like(maps[0])
+    v = second = [np.ones_like(a) for a in maps]
+    q = v[0]
     for _ in range(iterations):
-        smoothed = [smooth(a / np.maximum(1e-30, smooth(vk))) for a, vk in zip(maps, v, strict=True)]
-        parts = [(vk * ku) ** w for vk, ku, w in zip(v, smoothed, weights, strict=True)]
-        q = np.prod(parts, axis=0)
-        v = [q / np.maximum(1e-30, ku) for ku in smoothed]
-    return q
+        smoothed = [smooth(a / np.maximum(GUARD, smooth(vk))) for a, vk in zip(maps, v, strict=True)]
+        second = [vk * ku for vk, ku in zip(v, smoothed, strict=True)]
+        q = np.exp(sum(w * np.log(np.maximum(GUARD, m)) for w, m in zip(weights, second, strict=True)))
+        v = [q / np.maximum(GUARD, ku) for ku in smoothed]
+    return q, float(sum(w * np.abs(m - q).sum() for w, m in zip(weights, second, strict=True)))
 
 
 def mmcpn_real() -> Case:

@@ -9,6 +9,18 @@ import numpy as np
 import pytest
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+REPORT_KEYS = {  # those that every report.json has
+    "version",
+    "command",
+    "inputs",
+    "settings",
+    "device",
+    "precision",
+    "warnings",
+    "frames",
+    "seconds",
+    "peak_memory_bytes",
+}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import jax
 import mrcfile
 import numpy as np
 import pytest
+from conftest import REPORT_KEYS
 from matplotlib.image import imread
 
 import morphot_jax
@@ -30,18 +31,6 @@ from morphot_jax.volume import Volume
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SHAPE, VOXEL_SIZE, ORIGIN = (8, 10, 12), (2.0, 2.0, 2.0), (1.0, -2.0, 3.0)
-REPORT_KEYS = {
-    "version",
-    "command",
-    "inputs",
-    "settings",
-    "device",
-    "precision",
-    "warnings",
-    "frames",
-    "seconds",
-    "peak_memory_bytes",
-}
 FRAME_KEYS = {"index", "time", "file", "mass", "marginal_error", "iterations", "status"}
 INPUT_KEYS = {"path", "sha256", "shape", "voxel_size", "origin", "mass"}
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import REPORT_KEYS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,18 +34,6 @@ PLAN = Plan(
     guard=None,
     reasons={"sigma": "asked for"},
 )
-KEYS = {  # those that every report has
-    "version",
-    "command",
-    "inputs",
-    "settings",
-    "device",
-    "precision",
-    "warnings",
-    "frames",
-    "seconds",
-    "peak_memory_bytes",
-}
 
 
 def density(seed, shape=(3, 4, 5)):
@@ -104,7 +93,7 @@ def test_report_of_a_solved_trajectory(tmp_path):
     volume = Volume(density(7), (1.0, 1.25, 1.5), (-4.0, 5.0, 6.0))
     run = Run("morphot morph a b", [Input("a.mrc", "00ff", volume)], "cpu", ["said"], {"total": 2.5})
     content = json.loads(report.to_json(report.compose(run, trajectory, 123)))
-    assert set(content) >= KEYS
+    assert set(content) >= REPORT_KEYS
     assert content["version"] == morphot_jax.__version__
     assert (content["command"], content["device"], content["precision"]) == ("morphot morph a b", "cpu", "double")
     assert (content["warnings"], content["seconds"], content["peak_memory_bytes"]) == (
