@@ -6,21 +6,29 @@ P_k = diag(u_k) K diag(v_k) satisfy
     u_k = a_k / (K v_k) ,    q = prod_k (K u_k)^alpha_k ,    v_k = q / (K u_k) .
 
 Paper's symbols: its a_k is u_k here (``potential_source``), its b_k is v_k (``potential_target``), its gamma
-sets sigma. Both are kept as logs, -inf for zero mass.
+sets sigma. Both are kept as logs, -inf for zero mass; u_k only where its map has mass.
 
 Each block may be over-relaxed, log u <- (1 - w) log u + w (log a - log K v) and likewise log v (Thibault et al.,
 arXiv 1711.01851; Lehmann et al. 2021). A fixed w > 1 can blow up from a cold start, so ``AUTOMATIC`` begins
 with plain iterations and then relaxes each voxel the more, the less its log would change.
 
+**Debiased.** Every such q is blurred by sigma, even at a weight of one. The debiased barycenter (Janati et al. 2020)
+takes the blur out: with the plan diag(d) K diag(d) of q to itself,
+
+    q = d prod_k (K u_k)^alpha_k ,    d <- sqrt(d q / (K d)) ,    v_k = q / (K u_k) ,
+
+so that sum_k alpha_k log v_k = log d. A weight of one gives the map itself. Here over-relaxation diverges, and the
+iteration is accelerated by Anderson mixing of log v (``anderson``), with two steps of d for each of v.
+
 The error of a solve is measured on the plans themselves, on unit mass,
 
-    marginal_error = sum_k alpha_k ( || P_k 1 - a_k ||_1 + || P_k^T 1 - q ||_1 ) ;
+    marginal_error = sum_k alpha_k ( || P_k 1 - a_k ||_1 + || P_k^T 1 - q ||_1 )  [ + || d K d - q ||_1 , debiased ] ;
 
 the first term is zero for w = 1. ``change_l1`` and ``change_l2`` are norms of the difference between consecutive q
 (the original stops on the first, the paper names the second).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -28,22 +36,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from morphot_jax import choices, iterate
+from morphot_jax import anderson, choices, iterate, kernels
+from morphot_jax.anderson import Memory
 from morphot_jax.choices import Criterion
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Loop
-from morphot_jax.kernels import Kernel
+from morphot_jax.kernels import Kernel, Sigma
 from morphot_jax.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.support import Side, side_of
+
+DEPTH = 5  # iterates that a debiased solve mixes
+DEBIASING_STEPS = 2  # of d for each step of v; more make an iteration dearer and save few
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """Maps, weight vectors and the kernel of their grid, as ``solve_barycenter`` describes them."""
+    """Maps on their supports, weight vectors and the kernel of the grid, as ``solve_barycenter`` describes them."""
 
-    maps: Float[Array, "k z y x"]
+    maps: Side
     weights: Float[Array, "t k"]
     kernel: Kernel
+    debias: bool = field(default=False, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -51,10 +65,11 @@ class Problem:
 class State:
     """What an iteration hands to the next."""
 
-    potential_source: Float[Array, "t k z y x"]  # log u, where the maps have mass
-    potential_target: Float[Array, "t k z y x"]  # log v, on the side of the barycenter
+    log_u: Float[Array, "t k n"]  # on the supports of the maps
+    log_v: Float[Array, "t k z y x"]  # on the side of the barycenter
     barycenter: Float[Array, "t z y x"]
     unreached: Float[Array, " t"]  # mass of the maps where K v vanishes
+    memory: Memory | None  # of log v, where the solve is debiased
 
 
 @jax.tree_util.register_dataclass
@@ -102,6 +117,8 @@ def solve_barycenter(
     criterion: Criterion = "marginal_error",
     fixed_iterations: bool = False,
     guard: float | None = None,
+    debias: bool = False,
+    start: Float[Array, "t k z y x"] | None = None,
 ) -> Solution:
     """q_t = argmin_q sum_k alpha_tk W_sigma(a_k, q), every t in one compiled loop (the paper, Eq 2.4).
 
@@ -111,31 +128,68 @@ def solve_barycenter(
     - ``tolerance``: a lane stops when ``criterion`` is at or below it.
     - ``fixed_iterations``: make exactly ``max_iterations`` instead.
     - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: exact zeros.
+    - ``debias``: the debiased barycenter of the module's docstring; ``relaxation`` does not apply to it.
+    - ``start``: log v to start from (``start_between``) in place of 0.
 
-    May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations`` and
-    ``guard`` are static, all else is traced. Raises InputError for shapes that do not match and, where the values
-    are at hand, for negative, non-finite or empty maps and weights.
+    May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations``,
+    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for shapes that do not match and, where
+    the values are at hand, for negative, non-finite or empty maps and weights.
     """
     check_arguments(maps, weights, kernel, criterion=criterion, max_iterations=max_iterations)
-    problem = Problem(maps, weights, kernel)
+    if debias and guard is not None:
+        raise InputError(f"guard is {guard:g} and debias is asked for: leave out one, the original had no debiasing")
+    problem = Problem(side_of(maps), weights, kernel, debias)
     options = {"criterion": criterion, "fixed_iterations": fixed_iterations}
-    loop = begin(problem, max_iterations=max_iterations)
+    loop = begin(problem, start, max_iterations=max_iterations)
     loop = advance(loop, problem, relaxation, tolerance, max_iterations, guard=guard, **options)
-    return finish(loop, tolerance, **options)
+    return finish(loop, problem, tolerance, **options)
+
+
+@jax.jit
+def start_between(
+    log_u: Float[Array, "z y x"], log_v: Float[Array, "z y x"], weights: Float[Array, "t 2"], sigma: Sigma
+) -> Float[Array, "t 2 z y x"]:
+    """Where to start between two maps, from the plan diag(u) K diag(v) that joins them (``solve_sinkhorn``).
+
+    For two maps log v_0 = t phi and log v_1 = -(1 - t) phi, and nearly
+
+        phi = ( log H_((1-t) s) v - log H_(t s) u ) / 2 ,    s = sigma^2 ,
+
+    which starts a solve at a tenth of the error of phi = 0.
+    """
+    (nz, ny, nx), dtype = log_u.shape, log_u.dtype
+    shares = weights / jnp.sum(weights, axis=1, keepdims=True)
+    sigma = jnp.asarray(sigma, dtype)
+
+    def potentials(share: Float[Array, "2"]) -> Float[Array, "2 z y x"]:
+        back, ahead = (kernels.heat((nz, ny, nx), sigma * jnp.sqrt(part), dtype) for part in share)
+        phi = (back.log_apply(log_v) - ahead.log_apply(log_u)) / 2.0
+        phi = jnp.where(jnp.isfinite(phi), phi, 0.0)
+        return jnp.stack([share[1] * phi, -share[0] * phi])
+
+    return jax.lax.map(potentials, shares)
 
 
 @partial(jax.jit, static_argnames=("max_iterations",))
-def begin(problem: Problem, *, max_iterations: int) -> Loop:
-    """The cold start: v = 1."""
+def begin(problem: Problem, start: Float[Array, "t k z y x"] | None = None, *, max_iterations: int) -> Loop:
+    """The start: log v as given, or v = 1. Debiased, a lane with a weight of one is done: it is that map."""
     lanes, k = problem.weights.shape
-    box, dtype = problem.maps.shape[1:], problem.maps.dtype
+    maps, box, dtype = problem.maps, problem.kernel.shape, problem.maps.log_mass.dtype
+    log_v = jnp.zeros((lanes, k, *box), dtype) if start is None else start.astype(dtype)
+    barycenter, active = jnp.zeros((lanes, *box), dtype), jnp.ones((lanes,), bool)
+    if problem.debias:
+        whole = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
+        densities = kernels.spread(jnp.exp(maps.log_mass), maps.index, box, 0.0)
+        barycenter = jnp.tensordot(jnp.where(whole, 1.0, 0.0).astype(dtype), densities, axes=1)
+        active = ~jnp.any(whole, axis=1)
     state = State(
-        potential_source=jnp.broadcast_to(jnp.log(_unit_mass(problem.maps)), (lanes, k, *box)),
-        potential_target=jnp.zeros((lanes, k, *box), dtype),
-        barycenter=jnp.zeros((lanes, *box), dtype),
+        log_u=jnp.broadcast_to(maps.log_mass, (lanes, *maps.log_mass.shape)),
+        log_v=log_v,
+        barycenter=barycenter,
         unreached=jnp.zeros((lanes,), dtype),
+        memory=jax.vmap(partial(anderson.start, DEPTH))(log_v) if problem.debias else None,
     )
-    return iterate.start(state, Measures, lanes, max_iterations, dtype)
+    return iterate.start(state, Measures, active, max_iterations, dtype)
 
 
 @partial(jax.jit, static_argnames=("criterion", "fixed_iterations", "guard"), donate_argnames=("loop",))
@@ -151,27 +205,33 @@ def advance(
     guard: float | None = None,
 ) -> Loop:
     """Iterate until every lane has stopped or ``until`` iterations have been made in all."""
-    log_maps = jnp.log(_unit_mass(problem.maps))
     weights = problem.weights / jnp.sum(problem.weights, axis=1, keepdims=True)
+    problem = replace(problem, weights=weights)
 
     def step(state: State, iteration: Int[Array, ""]) -> tuple[State, Measures]:
-        return _step(state, iteration, log_maps, weights, problem.kernel, relaxation, guard)
+        if problem.debias:
+            return _debiased_step(state, problem)
+        return _step(state, iteration, problem, relaxation, guard)
 
-    bound = jnp.asarray(-1.0 if fixed_iterations else tolerance, log_maps.dtype)
+    bound = jnp.asarray(-1.0 if fixed_iterations else tolerance, problem.maps.log_mass.dtype)
     return iterate.run(step, loop, until=until, criterion=criterion, tolerance=bound)
 
 
-@partial(jax.jit, static_argnames=("criterion", "fixed_iterations"), donate_argnames=("loop",))
 def finish(
-    loop: Loop, tolerance, *, criterion: Criterion = "marginal_error", fixed_iterations: bool = False
+    loop: Loop,
+    problem: Problem,
+    tolerance,
+    *,
+    criterion: Criterion = "marginal_error",
+    fixed_iterations: bool = False,
 ) -> Solution:
     """Read the solution off a loop that has ended."""
     measures = iterate.last(loop)
     state: State = loop.state
     return Solution(
         value=state.barycenter,
-        potential_source=state.potential_source,
-        potential_target=state.potential_target,
+        potential_source=_spread(state.log_u, problem.maps.index, problem.kernel.shape),
+        potential_target=state.log_v,
         status=iterate.status(
             loop, criterion=criterion, tolerance=tolerance, unreached=state.unreached, fixed=fixed_iterations
         ),
@@ -182,6 +242,11 @@ def finish(
         unreached=state.unreached,
         history=loop.history,
     )
+
+
+@partial(jax.jit, static_argnames=("shape",))
+def _spread(log_u: Float[Array, "t k n"], index: Int[Array, "k n"], shape: kernels.Shape):
+    return kernels.spread(log_u, index, shape, -jnp.inf)
 
 
 def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterations: int) -> None:
@@ -205,47 +270,69 @@ def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterat
 
 
 def _step(
-    state: State,
-    iteration: Int[Array, ""],
-    log_maps: Float[Array, "k z y x"],
-    weights: Float[Array, "t k"],
-    kernel: Kernel,
-    relaxation: Relaxation,
-    guard: float | None,
+    state: State, iteration: Int[Array, ""], problem: Problem, relaxation: Relaxation, guard: float | None
 ) -> tuple[State, Measures]:
+    maps, weights, kernel = problem.maps, problem.weights, problem.kernel
     least = -jnp.inf if guard is None else float(np.log(guard))
 
-    log_kv = kernel.log_apply(state.potential_target)
+    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.index)
     reached = log_kv > least
-    plain = jnp.where(reached | (guard is not None), log_maps - jnp.maximum(log_kv, least), -jnp.inf)
-    log_u = relaxation.step(state.potential_source, plain, iteration)
+    plain = jnp.where(reached | (guard is not None), maps.log_mass - jnp.maximum(log_kv, least), -jnp.inf)
+    log_u = relaxation.step(state.log_u, plain, iteration)
 
-    log_ku = kernel.log_apply(log_u)
-    log_second = state.potential_target + log_ku  # log of P_k^T 1
+    log_ku = kernels.log_apply_between(kernel, log_u, maps.index, None)
+    log_second = state.log_v + log_ku  # log of P_k^T 1
     # With a guard prod_k v_k^alpha_k departs from 1, and the original keeps the departure.
     log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
     q = jnp.exp(log_q)
     plain = jnp.where(jnp.isfinite(log_q)[:, None], log_q[:, None] - jnp.maximum(log_ku, least), -jnp.inf)
-    log_v = relaxation.step(state.potential_target, plain, iteration, shared_axis=1)
+    log_v = relaxation.step(state.log_v, plain, iteration, shared_axis=1)
 
-    maps = jnp.exp(log_maps)
-    first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - maps), axis=(-3, -2, -1))
+    mass = jnp.exp(maps.log_mass)
+    first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - mass), axis=-1)
     second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
-    unreached = jnp.sum(jnp.where(reached, 0.0, maps), axis=(-3, -2, -1))
-    change = q - state.barycenter
-    measures = Measures(
-        marginal_error=_weighted_sum(weights, first_error + second_error),
+    unreached = _weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
+    measures = _measures(_weighted_sum(weights, first_error + second_error), q, state.barycenter)
+    return State(log_u, log_v, q, unreached, None), measures
+
+
+def _debiased_step(state: State, problem: Problem) -> tuple[State, Measures]:
+    maps, weights, kernel = problem.maps, problem.weights, problem.kernel
+    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.index)
+    log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
+    log_ku = kernels.log_apply_between(kernel, log_u, maps.index, None)
+    log_g = _weighted_sum(weights, log_ku)
+    log_d = _weighted_sum(weights, state.log_v)
+    log_kd = kernel.log_apply(log_d)
+    q = jnp.exp(log_d + log_g)
+    bias = jnp.sum(jnp.abs(jnp.exp(log_d + log_kd) - q), axis=(-3, -2, -1))
+    second_error = jnp.sum(jnp.abs(jnp.exp(state.log_v + log_ku) - q[:, None]), axis=(-3, -2, -1))
+    error = _weighted_sum(weights, second_error) + bias
+
+    log_d = log_d + (log_g - log_kd) / 2.0
+    for _ in range(DEBIASING_STEPS - 1):
+        log_d = log_d + (log_g - kernel.log_apply(log_d)) / 2.0
+    plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
+    weight = weights[:, :, None, None, None] * q[:, None]
+    log_v, memory = jax.vmap(anderson.mix)(state.memory, state.log_v, plain, weight, error)
+
+    unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
+    measures = _measures(error, q, state.barycenter)
+    return State(log_u, log_v, q, _weighted_sum(weights, unreached), memory), measures
+
+
+def _measures(
+    marginal_error: Float[Array, " t"], q: Float[Array, "t z y x"], before: Float[Array, "t z y x"]
+) -> Measures:
+    change = q - before
+    return Measures(
+        marginal_error=marginal_error,
         change_l1=jnp.sum(jnp.abs(change), axis=(-3, -2, -1)),
         change_l2=jnp.sqrt(jnp.sum(change**2, axis=(-3, -2, -1))),
     )
-    return State(log_u, log_v, q, _weighted_sum(weights, unreached)), measures
 
 
 def _weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field"]) -> Float[Array, "t *field"]:
     """sum_k weights_k values_k, where a weight of zero silences even an infinite value."""
     weights = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
     return jnp.sum(jnp.where(weights > 0, weights * values, 0.0), axis=1)
-
-
-def _unit_mass(maps: Float[Array, "k z y x"]) -> Float[Array, "k z y x"]:
-    return maps / jnp.sum(maps, axis=(1, 2, 3), keepdims=True)

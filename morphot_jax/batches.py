@@ -13,6 +13,7 @@ from morphot_jax.iterate import Loop, Status
 from morphot_jax.plan import Plan
 from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
+from morphot_jax.support import side_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def solve_lanes(
     """Solve a barycenter for each row of ``weights``; hand them out in order, as soon as their batch is done."""
     with plan.scope():
         kernel = kernels.make(plan.kernel, maps.shape[1:], np.array(plan.sigma), plan.dtype)
-        on_device = jnp.asarray(maps, plan.dtype)
+        on_device = side_of(maps.astype(plan.dtype))
     watch = Watch(len(weights), plan.batch, plan.iterations, settings, report)
     for done in range(0, len(weights), plan.batch):
         rows = weights[done : done + plan.batch]
@@ -70,7 +71,7 @@ def _solve_batch(problem: Problem, plan: Plan, settings: Settings, clock: Clock,
     loop = run_in_stretches(
         lambda: barycenter.begin(problem, max_iterations=plan.iterations), advance, plan.iterations, clock, watch
     )
-    return barycenter.finish(loop, settings.tolerance, **options)
+    return barycenter.finish(loop, problem, settings.tolerance, **options)
 
 
 def _lanes(solution: Solution, count: int) -> list[Lane]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.kernels import SeparableKernel, Shape
-from morphot_jax.sinkhorn import Side
+from morphot_jax.support import Side
 
 
 def barycentric_map(

@@ -7,6 +7,7 @@ has met its criterion keeps its state while the others go on, so an answer never
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -70,13 +71,17 @@ class Loop:
     history: Any
 
 
-def start(state: Any, measures: type, lanes: int, max_iterations: int, dtype) -> Loop:
-    """A loop that has not stepped yet, with room in its history for ``max_iterations`` of these ``measures``."""
+def start(state: Any, measures: type, active: Bool[Array, "lanes"], max_iterations: int, dtype) -> Loop:
+    """A loop that has not stepped yet, with room in its history for ``max_iterations`` of these ``measures``.
+
+    Lanes that are not ``active`` are done as they are.
+    """
+    lanes = active.shape[0]
     empty = jnp.full((lanes, max_iterations), jnp.nan, dtype)
     return Loop(
         state=state,
         iteration=jnp.zeros((), jnp.int32),
-        active=jnp.ones((lanes,), bool),
+        active=active,
         iterations=jnp.zeros((lanes,), jnp.int32),
         history=measures(*(empty for _ in fields(measures))),
     )
@@ -122,11 +127,13 @@ def run(
 
 @jax.jit
 def last(loop: Loop) -> Any:
-    """The measures of each lane's last iteration."""
+    """The measures of each lane's last iteration; zero for a lane that was done as it was."""
     at = jnp.maximum(loop.iterations - 1, 0)[:, None]
-    return jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)
+    taken = jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)
+    return jax.tree.map(lambda measure: jnp.where(loop.iterations > 0, measure, 0.0), taken)
 
 
+@partial(jax.jit, static_argnames=("criterion", "fixed"))
 def status(
     loop: Loop, *, criterion: Criterion, tolerance, unreached: Float[Array, "lanes"], fixed: bool
 ) -> Int[Array, "lanes"]:

@@ -226,22 +226,53 @@ def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
 
 
 def log_apply_between(
-    kernel: Kernel, log_values: Float[Array, " n"], source: Int[Array, " n"], target: Int[Array, " m"]
-) -> Float[Array, " m"]:
-    """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source`` (raveled indices).
+    kernel: Kernel,
+    log_values: Float[Array, "..."],
+    source: Int[Array, "*source n"] | None,
+    target: Int[Array, "*target m"] | None,
+) -> Float[Array, "..."]:
+    """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source``; None for the whole box.
 
-    The same numbers as ``log_apply``, but with transcendental functions on n + m values instead of two boxes.
-    Indices beyond the box are ignored on the way in and read -inf on the way out.
+    The same numbers as ``log_apply``, but with transcendental functions on the n + m values that matter instead of
+    two boxes: ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out. Voxels are raveled indices, one list for all of
+    the batch or for each of its last entries. Indices beyond the box are ignored on the way in and read -inf on the
+    way out.
     """
-    size = int(np.prod(kernel.shape))
-    if isinstance(kernel, SeparableKernel) and log_values.dtype == jnp.float64:
-        top = _finite_maximum(log_values, axis=0)
-        box = jnp.zeros((size,), log_values.dtype).at[source].set(jnp.exp(log_values - top), mode="drop")
-        smoothed = kernel.apply(box.reshape(kernel.shape)).ravel()
-        return jnp.log(smoothed.at[target].get(mode="fill", fill_value=0.0)) + top
-    box = jnp.full((size,), -jnp.inf, log_values.dtype).at[source].set(log_values, mode="drop")
-    smoothed = kernel.log_apply(box.reshape(kernel.shape)).ravel()
-    return smoothed.at[target].get(mode="fill", fill_value=-jnp.inf)
+    if not (isinstance(kernel, SeparableKernel) and log_values.dtype == jnp.float64):
+        box = log_values if source is None else spread(log_values, source, kernel.shape, -jnp.inf)
+        smoothed = kernel.log_apply(box)
+        return smoothed if target is None else _picked(smoothed, target, -jnp.inf)
+    box_axes, list_axes = (-3, -2, -1), (-1,)
+    axes_in, axes_out = (box_axes if side is None else list_axes for side in (source, target))
+    top = _finite_maximum(log_values, axis=axes_in)
+    values = jnp.exp(log_values - top)
+    smoothed = kernel.apply(values if source is None else spread(values, source, kernel.shape, 0.0))
+    if target is not None:
+        smoothed = _picked(smoothed, target, 0.0)
+    return jnp.log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
+
+
+def spread(
+    values: Float[Array, "*batch n"], index: Int[Array, "*some n"], shape: Shape, fill: float
+) -> Float[Array, "*batch z y x"]:
+    """Values at their voxels in a box (raveled indices), ``fill`` elsewhere; indices beyond the box are dropped."""
+
+    def put(values, index):
+        box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
+        return box.at[index].set(values, mode="drop").reshape(shape)
+
+    return jnp.vectorize(put, signature="(n),(n)->(z,y,x)")(values, index)
+
+
+def _picked(
+    box: Float[Array, "*batch z y x"], index: Int[Array, "*some m"], fill: float
+) -> Float[Array, "*batch m"]:
+    """The values of a box at voxels; ``fill`` for indices beyond it."""
+
+    def pick(box, index):
+        return box.ravel().at[index].get(mode="fill", fill_value=fill)
+
+    return jnp.vectorize(pick, signature="(z,y,x),(m)->(m)")(box, index)
 
 
 def reach(kind: KernelKind, dtype) -> float:

@@ -20,8 +20,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from morphot_jax import iterate, kernels
@@ -29,20 +27,7 @@ from morphot_jax.errors import InputError
 from morphot_jax.iterate import Loop
 from morphot_jax.kernels import Kernel
 from morphot_jax.relaxation import AUTOMATIC, Relaxation
-
-SUPPORT_STEPS = 64  # supports are filled up to whole parts of the box, so that few sizes are ever compiled
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Side:
-    """One map on its support: voxel indices into the raveled box, and the log of its unit-mass density.
-
-    Filled up with indices beyond the box, of log mass -inf.
-    """
-
-    index: Int[Array, " n"]
-    log_mass: Float[Array, " n"]
+from morphot_jax.support import Side, side_of
 
 
 @jax.tree_util.register_dataclass
@@ -123,20 +108,6 @@ def solve_sinkhorn(
     return finish(loop, problem, tolerance, fixed_iterations=fixed_iterations)
 
 
-def side_of(density: Float[Array | np.ndarray, "z y x"]) -> Side:
-    """A map on its support, or on all voxels where it is traced."""
-    if isinstance(density, Tracer):
-        index = jnp.arange(density.size, dtype=jnp.int32)
-        return Side(index, jnp.log(density.ravel() / jnp.sum(density)))
-    values = np.asarray(density).ravel()
-    found = np.flatnonzero(values)
-    step = -(-density.size // SUPPORT_STEPS)
-    room = -(-len(found) // step) * step
-    index, log_mass = np.full(room, density.size, np.int32), np.full(room, -np.inf, values.dtype)
-    index[: len(found)], log_mass[: len(found)] = found, np.log(values[found] / values.sum(dtype=np.float64))
-    return Side(jnp.asarray(index), jnp.asarray(log_mass))
-
-
 @partial(jax.jit, static_argnames=("max_iterations",))
 def begin(problem: Problem, *, max_iterations: int) -> Loop:
     """The cold start: u = a, v = 1 on the target."""
@@ -147,7 +118,7 @@ def begin(problem: Problem, *, max_iterations: int) -> Loop:
         log_ku=_convolved(problem.kernel, source.log_mass, source, target)[None],
         unreached=jnp.zeros((1,), source.log_mass.dtype),
     )
-    return iterate.start(state, Measures, 1, max_iterations, source.log_mass.dtype)
+    return iterate.start(state, Measures, jnp.ones((1,), bool), max_iterations, source.log_mass.dtype)
 
 
 @partial(jax.jit, donate_argnames=("loop",))
@@ -180,8 +151,8 @@ def finish(loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = 
         loop, criterion="marginal_error", tolerance=tolerance, unreached=state.unreached, fixed=fixed_iterations
     )
     return Coupling(
-        log_u=_spread(log_u, source, kernel.shape),
-        log_v=_spread(log_v, target, kernel.shape),
+        log_u=kernels.spread(log_u, source.index, kernel.shape, -jnp.inf),
+        log_v=kernels.spread(log_v, target.index, kernel.shape, -jnp.inf),
         relative_entropy=_expectation(a, log_u) + _expectation(b, log_v),
         status=code[0],
         iterations=loop.iterations[0],
@@ -224,11 +195,6 @@ def _divided(log_mass: Float[Array, " n"], log_smoothed: Float[Array, " n"]) -> 
 
 def _convolved(kernel: Kernel, log_values: Float[Array, " n"], inside: Side, outside: Side) -> Float[Array, " m"]:
     return kernels.log_apply_between(kernel, log_values, inside.index, outside.index)
-
-
-def _spread(log_values: Float[Array, " n"], side: Side, shape: kernels.Shape) -> Float[Array, "z y x"]:
-    box = jnp.full((int(np.prod(shape)),), -jnp.inf, log_values.dtype)
-    return box.at[side.index].set(log_values, mode="drop").reshape(shape)
 
 
 def _expectation(mass: Float[Array, " n"], log_values: Float[Array, " n"]) -> Float[Array, ""]:

@@ -16,7 +16,8 @@ from morphot_jax.iterate import Loop
 from morphot_jax.plan import Plan
 from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
-from morphot_jax.sinkhorn import Coupling, Problem, Side
+from morphot_jax.sinkhorn import Coupling, Problem
+from morphot_jax.support import Side, side_of
 from morphot_jax.window import Window, bounding_box, widened
 
 BRIDGE_SIGMAS = 3.0  # bridges do not stray farther from the maps: at their middle they are sigma / 2 wide
@@ -68,7 +69,7 @@ def solve_pair(
             lambda: sinkhorn.begin(problem, max_iterations=plan.iterations), advance, plan.iterations, clock, watch
         )
         coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed)
-        sides = tuple(sinkhorn.side_of(data[outer].astype(plan.dtype)) for data in pair)
+        sides = tuple(side_of(data[outer].astype(plan.dtype)) for data in pair)
         return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
 
 
@@ -106,7 +107,7 @@ def _problem(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Problem:
     source, target = pair.astype(plan.dtype)
     z, y, x = source.shape
     kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
-    return Problem(sinkhorn.side_of(source), sinkhorn.side_of(target), kernel)
+    return Problem(side_of(source), side_of(target), kernel)
 
 
 def _moved(coupling: Coupling, inner: Window, outer: Window) -> Coupling:

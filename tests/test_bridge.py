@@ -15,7 +15,8 @@ from morphot_jax.iterate import Status
 from morphot_jax.prepare import prepare_maps
 from morphot_jax.progress import Progress
 from morphot_jax.settings import Settings
-from morphot_jax.sinkhorn import side_of, solve_sinkhorn
+from morphot_jax.sinkhorn import solve_sinkhorn
+from morphot_jax.support import side_of
 from morphot_jax.trajectory import morph
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box, widened

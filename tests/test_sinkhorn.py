@@ -12,7 +12,8 @@ from morphot_jax import kernels
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.relaxation import AUTOMATIC, PLAIN
-from morphot_jax.sinkhorn import check_maps, side_of, solve_sinkhorn
+from morphot_jax.sinkhorn import check_maps, solve_sinkhorn
+from morphot_jax.support import side_of
 
 pytestmark = pytest.mark.usefixtures("double")
 

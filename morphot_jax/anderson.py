@@ -1,0 +1,76 @@
+r"""Anderson mixing: the next iterate of a fixed-point iteration x <- g(x) from the last few, not from one.
+
+With residuals f_i = g(x_i) - x_i of the last m iterates, the coefficients c_i that sum to one and make
+|| sum_i c_i f_i || least give the next x = sum_i c_i g(x_i) (Anderson 1965; Walker, Ni 2011). Near a solution, where
+g is nearly linear, that is a Krylov method: a few slow modes no longer set the pace.
+
+Residuals are stored times the square root of their weights, so that one product with the newest gives all that is
+new of their Gram matrix. If the error grows, the memory is dropped and the plain step taken: far from a solution the
+past misleads.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+GROWTH = 2.0  # of the error from one iterate to the next, at which the past is dropped
+DAMPING = 1e-10  # of the Gram matrix, relative to its trace
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Memory:
+    """The last ``m`` images g(x_i) and weighted residuals, their Gram matrix, how many were seen, the last error."""
+
+    images: Float[Array, "m *field"]
+    residuals: Float[Array, "m *field"]
+    gram: Float[Array, "m m"]
+    seen: Int[Array, ""]
+    error: Float[Array, ""]
+
+
+def start(depth: int, like: Float[Array, "*field"]) -> Memory:
+    """An empty memory of ``depth`` iterates of this shape."""
+    empty = jnp.zeros((depth, *like.shape), like.dtype)
+    return Memory(empty, empty, jnp.zeros((depth, depth), like.dtype), jnp.int32(0), jnp.asarray(jnp.inf, like.dtype))
+
+
+def mix(
+    memory: Memory,
+    x: Float[Array, "*field"],
+    image: Float[Array, "*field"],
+    weight: Float[Array, "*field"],
+    error: Float[Array, ""],
+) -> tuple[Float[Array, "*field"], Memory]:
+    """The next iterate, and the memory with this one in it.
+
+    - ``image``: g(x). Where x or g(x) is not finite, the next iterate is g(x).
+    - ``weight``: of each value in the norm of residuals. ``error``: of x.
+    """
+    depth = memory.gram.shape[0]
+    finite = jnp.isfinite(x) & jnp.isfinite(image)
+    residual = jnp.where(finite, image - x, 0.0) * jnp.sqrt(weight)
+    seen = jnp.where(error > GROWTH * memory.error, 0, memory.seen)
+    slot = seen % depth
+    images = memory.images.at[slot].set(jnp.where(finite, image, 0.0))
+    residuals = memory.residuals.at[slot].set(residual)
+    row = residuals.reshape(depth, -1) @ residual.ravel()
+    gram = memory.gram.at[slot].set(row).at[:, slot].set(row)
+    shares = _shares(gram, slot, jnp.minimum(seen + 1, depth))
+    mixed = jnp.tensordot(shares, images, axes=1)
+    return jnp.where(finite, mixed, image), Memory(images, residuals, gram, seen + 1, error)
+
+
+def _shares(gram: Float[Array, "m m"], newest: Int[Array, ""], held: Int[Array, ""]) -> Float[Array, " m"]:
+    """The c that minimise c^T gram c, sum c = 1, over those held: by differences from the newest."""
+    depth = gram.shape[0]
+    others = (jnp.arange(depth) < held) & (jnp.arange(depth) != newest)
+    row = gram[newest]
+    differences = jnp.where(others[:, None] & others, gram - row[:, None] - row + row[newest], 0.0)
+    damping = DAMPING * jnp.trace(differences) + jnp.finfo(gram.dtype).tiny
+    matrix = differences + jnp.diag(jnp.where(others, damping, 1.0))
+    steps = jnp.linalg.solve(matrix, jnp.where(others, row[newest] - row, 0.0))
+    steps = jnp.where(others & jnp.all(jnp.isfinite(steps)), steps, 0.0)
+    return steps.at[newest].set(1.0 - jnp.sum(steps))
