@@ -1,12 +1,12 @@
 r"""Anderson mixing: the next iterate of a fixed-point iteration x <- g(x) from the last few, not from one.
 
 With residuals f_i = g(x_i) - x_i of the last m iterates, the coefficients c_i that sum to one and make
-|| sum_i c_i f_i || least give the next x = sum_i c_i g(x_i) (Anderson 1965; Walker, Ni 2011). Near a solution, where
-g is nearly linear, that is a Krylov method: a few slow modes no longer set the pace.
+|| sum_i c_i f_i || least give the next x = sum_i c_i g(x_i) (Anderson 1965; Walker, Ni 2011). Near a solution,
+where g is nearly linear, that is a Krylov method: a few slow modes no longer set the pace.
 
 Residuals are stored times the square root of their weights, so that one product with the newest gives all that is
-new of their Gram matrix. If the error grows, the memory is dropped and the plain step taken: far from a solution the
-past misleads.
+new of their Gram matrix. If the error grows, the memory is dropped and the plain step taken: far from a solution
+the past misleads.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """The last ``m`` images g(x_i) and weighted residuals, their Gram matrix, how many were seen, the last error."""
+    """The last m images g(x_i) and weighted residuals, their Gram matrix, how many were seen, the last error."""
 
     images: Float[Array, "m *field"]
     residuals: Float[Array, "m *field"]
@@ -34,7 +34,9 @@ class Memory:
 def start(depth: int, like: Float[Array, "*field"]) -> Memory:
     """An empty memory of ``depth`` iterates of this shape."""
     empty = jnp.zeros((depth, *like.shape), like.dtype)
-    return Memory(empty, empty, jnp.zeros((depth, depth), like.dtype), jnp.int32(0), jnp.asarray(jnp.inf, like.dtype))
+    return Memory(
+        empty, empty, jnp.zeros((depth, depth), like.dtype), jnp.int32(0), jnp.asarray(jnp.inf, like.dtype)
+    )
 
 
 def mix(

@@ -12,8 +12,8 @@ Each block may be over-relaxed, log u <- (1 - w) log u + w (log a - log K v) and
 arXiv 1711.01851; Lehmann et al. 2021). A fixed w > 1 can blow up from a cold start, so ``AUTOMATIC`` begins
 with plain iterations and then relaxes each voxel the more, the less its log would change.
 
-**Debiased.** Every such q is blurred by sigma, even at a weight of one. The debiased barycenter (Janati et al. 2020)
-takes the blur out: with the plan diag(d) K diag(d) of q to itself,
+**Debiased.** Every such q is blurred by sigma, even at a weight of one. The debiased barycenter (Janati et al.
+2020) takes the blur out: with the plan diag(d) K diag(d) of q to itself,
 
     q = d prod_k (K u_k)^alpha_k ,    d <- sqrt(d q / (K d)) ,    v_k = q / (K u_k) ,
 
@@ -22,12 +22,13 @@ iteration is accelerated by Anderson mixing of log v (``anderson``), with two st
 
 The error of a solve is measured on the plans themselves, on unit mass,
 
-    marginal_error = sum_k alpha_k ( || P_k 1 - a_k ||_1 + || P_k^T 1 - q ||_1 )  [ + || d K d - q ||_1 , debiased ] ;
+    marginal_error = sum_k alpha_k ( || P_k 1 - a_k ||_1 + || P_k^T 1 - q ||_1 ) ,
 
-the first term is zero for w = 1. ``change_l1`` and ``change_l2`` are norms of the difference between consecutive q
-(the original stops on the first, the paper names the second).
+plus || d K d - q ||_1 if it is debiased; the first term is zero for w = 1. ``change_l1`` and ``change_l2`` are norms
+of the difference between consecutive q (the original stops on the first, the paper names the second).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -52,7 +53,7 @@ DEBIASING_STEPS = 2  # of d for each step of v; more make an iteration dearer an
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """Maps on their supports, weight vectors and the kernel of the grid, as ``solve_barycenter`` describes them."""
+    """Maps on their supports, weight vectors and the grid's kernel, as ``solve_barycenter`` describes them."""
 
     maps: Side
     weights: Float[Array, "t k"]
@@ -106,7 +107,7 @@ class Solution:
     history: Measures
 
 
-def solve_barycenter(
+def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the solve by its name
     maps: Float[Array, "k z y x"],
     weights: Float[Array, "t k"],
     kernel: Kernel,
@@ -132,12 +133,14 @@ def solve_barycenter(
     - ``start``: log v to start from (``start_between``) in place of 0.
 
     May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations``,
-    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for shapes that do not match and, where
-    the values are at hand, for negative, non-finite or empty maps and weights.
+    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for shapes that do not match and,
+    where the values are at hand, for negative, non-finite or empty maps and weights.
     """
     check_arguments(maps, weights, kernel, criterion=criterion, max_iterations=max_iterations)
     if debias and guard is not None:
-        raise InputError(f"guard is {guard:g} and debias is asked for: leave out one, the original had no debiasing")
+        raise InputError(
+            f"guard is {guard:g} and debias is asked for: leave out one, the original had no debiasing"
+        )
     problem = Problem(side_of(maps), weights, kernel, debias)
     options = {"criterion": criterion, "fixed_iterations": fixed_iterations}
     loop = begin(problem, start, max_iterations=max_iterations)
@@ -151,20 +154,24 @@ def start_between(
 ) -> Float[Array, "t 2 z y x"]:
     """Where to start between two maps, from the plan diag(u) K diag(v) that joins them (``solve_sinkhorn``).
 
-    For two maps log v_0 = t phi and log v_1 = -(1 - t) phi, and nearly
+    For two maps log v_0 = t phi and log v_1 = -(1 - t) phi, and nearly, with kernels of variance t sigma^2,
 
-        phi = ( log H_((1-t) s) v - log H_(t s) u ) / 2 ,    s = sigma^2 ,
+        phi = ( log K_(1-t) v - log K_t u ) / 2 ,
 
-    which starts a solve at a tenth of the error of phi = 0.
+    which starts a solve at a tenth of the error of phi = 0. Where these narrow kernels underflow, phi is that of
+    the heat kernel, which reaches farther.
     """
     (nz, ny, nx), dtype = log_u.shape, log_u.dtype
     shares = weights / jnp.sum(weights, axis=1, keepdims=True)
     sigma = jnp.asarray(sigma, dtype)
 
     def potentials(share: Float[Array, "2"]) -> Float[Array, "2 z y x"]:
-        back, ahead = (kernels.heat((nz, ny, nx), sigma * jnp.sqrt(part), dtype) for part in share)
-        phi = (back.log_apply(log_v) - ahead.log_apply(log_u)) / 2.0
-        phi = jnp.where(jnp.isfinite(phi), phi, 0.0)
+        def phi_of(make: Callable[..., Kernel]) -> Float[Array, "z y x"]:
+            back, ahead = (make((nz, ny, nx), sigma * jnp.sqrt(part), dtype) for part in share)
+            return (back.log_apply(log_v) - ahead.log_apply(log_u)) / 2.0
+
+        gaussian, heat = phi_of(kernels.dense), phi_of(kernels.heat)
+        phi = jnp.where(jnp.isfinite(gaussian), gaussian, jnp.where(jnp.isfinite(heat), heat, 0.0))
         return jnp.stack([share[1] * phi, -share[0] * phi])
 
     return jax.lax.map(potentials, shares)
@@ -179,7 +186,7 @@ def begin(problem: Problem, start: Float[Array, "t k z y x"] | None = None, *, m
     barycenter, active = jnp.zeros((lanes, *box), dtype), jnp.ones((lanes,), bool)
     if problem.debias:
         whole = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
-        densities = kernels.spread(jnp.exp(maps.log_mass), maps.index, box, 0.0)
+        densities = maps.places.spread_in(box, jnp.exp(maps.log_mass), 0.0)
         barycenter = jnp.tensordot(jnp.where(whole, 1.0, 0.0).astype(dtype), densities, axes=1)
         active = ~jnp.any(whole, axis=1)
     state = State(
@@ -230,7 +237,7 @@ def finish(
     state: State = loop.state
     return Solution(
         value=state.barycenter,
-        potential_source=_spread(state.log_u, problem.maps.index, problem.kernel.shape),
+        potential_source=_spread(state.log_u, problem.maps, problem.kernel.shape),
         potential_target=state.log_v,
         status=iterate.status(
             loop, criterion=criterion, tolerance=tolerance, unreached=state.unreached, fixed=fixed_iterations
@@ -245,8 +252,8 @@ def finish(
 
 
 @partial(jax.jit, static_argnames=("shape",))
-def _spread(log_u: Float[Array, "t k n"], index: Int[Array, "k n"], shape: kernels.Shape):
-    return kernels.spread(log_u, index, shape, -jnp.inf)
+def _spread(log_u: Float[Array, "t k n"], maps: Side, shape: kernels.Shape) -> Float[Array, "t k z y x"]:
+    return maps.places.spread_in(shape, log_u, -jnp.inf)
 
 
 def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterations: int) -> None:
@@ -275,12 +282,12 @@ def _step(
     maps, weights, kernel = problem.maps, problem.weights, problem.kernel
     least = -jnp.inf if guard is None else float(np.log(guard))
 
-    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.index)
+    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
     reached = log_kv > least
     plain = jnp.where(reached | (guard is not None), maps.log_mass - jnp.maximum(log_kv, least), -jnp.inf)
     log_u = relaxation.step(state.log_u, plain, iteration)
 
-    log_ku = kernels.log_apply_between(kernel, log_u, maps.index, None)
+    log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
     log_second = state.log_v + log_ku  # log of P_k^T 1
     # With a guard prod_k v_k^alpha_k departs from 1, and the original keeps the departure.
     log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
@@ -298,9 +305,10 @@ def _step(
 
 def _debiased_step(state: State, problem: Problem) -> tuple[State, Measures]:
     maps, weights, kernel = problem.maps, problem.weights, problem.kernel
-    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.index)
+    assert state.memory is not None
+    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
     log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
-    log_ku = kernels.log_apply_between(kernel, log_u, maps.index, None)
+    log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
     log_g = _weighted_sum(weights, log_ku)
     log_d = _weighted_sum(weights, state.log_v)
     log_kd = kernel.log_apply(log_d)
@@ -333,6 +341,12 @@ def _measures(
 
 
 def _weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field"]) -> Float[Array, "t *field"]:
-    """sum_k weights_k values_k, where a weight of zero silences even an infinite value."""
-    weights = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
-    return jnp.sum(jnp.where(weights > 0, weights * values, 0.0), axis=1)
+    """sum_k weights_k values_k, where a weight of zero silences even an infinite value.
+
+    Map by map: of a sum along the short axis XLA makes code on a CPU that is ten times slower.
+    """
+    total = jnp.zeros_like(values[:, 0])
+    for k in range(values.shape[1]):
+        weight = weights[:, k].reshape(-1, *(1,) * (values.ndim - 2))
+        total += jnp.where(weight > 0, weight * values[:, k], 0.0)
+    return total

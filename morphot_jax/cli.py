@@ -86,6 +86,10 @@ def morph(
     relaxation: Annotated[
         str, typer.Option(help="Over-relaxation: auto, or a number below 2; 1 is the plain iteration.")
     ] = "auto",
+    debias: Annotated[
+        bool,
+        typer.Option("--debias", help="Take the kernel's blur out of barycenters; the ends are the maps."),
+    ] = False,
     mass: Annotated[
         Mass, typer.Option(help="interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.")
     ] = "interpolated",
@@ -122,6 +126,7 @@ def morph(
         max_iterations=max_iterations,
         iterations=iterations,
         relaxation=_auto_or("relaxation", relaxation, float),
+        debias=debias,
         mass=mass,
         precision=precision,
         batch=_auto_or("batch", batch, int),

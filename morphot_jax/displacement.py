@@ -56,11 +56,11 @@ def ways_of(
     """The ways of the plan diag(u) K diag(v) between two maps, given on their supports."""
     return Ways(
         source_mass=jnp.exp(source.log_mass),
-        source_start=_positions(source.index, kernel.shape, log_u.dtype),
-        source_end=barycentric_map(log_v, kernel, source.index),
+        source_start=_positions(source.places.index, kernel.shape, log_u.dtype),
+        source_end=barycentric_map(log_v, kernel, source.places.index),
         target_mass=jnp.exp(target.log_mass),
-        target_start=barycentric_map(log_u, kernel, target.index),
-        target_end=_positions(target.index, kernel.shape, log_u.dtype),
+        target_start=barycentric_map(log_u, kernel, target.places.index),
+        target_end=_positions(target.places.index, kernel.shape, log_u.dtype),
     )
 
 

@@ -110,8 +110,14 @@ def run(
         state, measures = step(loop.state, loop.iteration)
         sound = jnp.isfinite(measures.marginal_error)
         going_on = sound & (getattr(measures, criterion) > tolerance)
+        moving = loop.active & sound
         return Loop(
-            state=jax.tree.map(lambda new, old: _where_lane(loop.active & sound, new, old), state, loop.state),
+            # While no lane has stopped there is nothing to keep, and no field needs to be read for it.
+            state=jax.lax.cond(
+                jnp.all(moving),
+                lambda: state,
+                lambda: jax.tree.map(lambda new, old: _where_lane(moving, new, old), state, loop.state),
+            ),
             iteration=loop.iteration + 1,
             active=loop.active & going_on,
             iterations=loop.iterations + loop.active,

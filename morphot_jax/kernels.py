@@ -36,6 +36,7 @@ from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 
 Shape = tuple[int, int, int]
+Part = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # of a box: start and stop along z, y, x
 Sigma = (
     float
     | Float[Array, ""]
@@ -77,12 +78,21 @@ class SeparableKernel:
     def shape(self) -> Shape:
         return self.z.shape[-1], self.y.shape[-1], self.x.shape[-1]
 
-    def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
-        """K f, for f >= 0 (exact zeros stay where the kernel does not reach)."""
-        nz, ny, nx = self.shape
-        values = (values.reshape(-1, nx) @ self.x).reshape(values.shape)
-        values = jnp.matmul(self.y, values)
-        return jnp.matmul(self.z, values.reshape(-1, nz, ny * nx)).reshape(values.shape)
+    def apply(
+        self, values: Float[Array, "*batch a b c"], source: "Part | None" = None, target: "Part | None" = None
+    ) -> Float[Array, "*batch z y x"]:
+        """K f, for f >= 0 (exact zeros stay where the kernel does not reach).
+
+        ``source``: the part of the box that the values are of. ``target``: the part that is wanted.
+        """
+        rows, columns = (part or whole(self.shape) for part in (target, source))
+        z, y, x = (
+            m[r, c] for m, r, c in zip((self.z, self.y, self.x), slices(rows), slices(columns), strict=True)
+        )
+        (*batch, nz, ny, nx), (mz, my, mx) = values.shape, (len(z), len(y), len(x))
+        values = (values.reshape(-1, nx) @ x.T).reshape(*batch, nz, ny, mx)
+        values = jnp.matmul(y, values)
+        return jnp.matmul(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
 
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         """Log K exp(log_field), the maximum taken out first.
@@ -225,54 +235,80 @@ def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
     return makers[kind](shape, sigma, sigma.dtype)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Places:
+    """Voxels of a box, or one list of them for each of several fields: raveled indices into a part of the box.
+
+    Indices beyond the part are no voxels: they are ignored on the way in, and read zero on the way out.
+    """
+
+    index: Int[Array, "*fields n"]
+    part: Part = field(metadata={"static": True})
+
+    def spread(self, values: Float[Array, "*batch n"], fill: float) -> Float[Array, "*batch a b c"]:
+        """Values at their voxels in the part, ``fill`` elsewhere."""
+        shape = tuple(stop - start for start, stop in self.part)
+
+        def put(values, index):
+            box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
+            return box.at[index].set(values, mode="drop").reshape(shape)
+
+        return jnp.vectorize(put, signature="(n),(n)->(a,b,c)")(values, self.index)
+
+    def pick(self, values: Float[Array, "*batch a b c"], fill: float) -> Float[Array, "*batch n"]:
+        """The values of the part at the voxels; ``fill`` for what is no voxel."""
+
+        def take(box, index):
+            return box.ravel().at[index].get(mode="fill", fill_value=fill)
+
+        return jnp.vectorize(take, signature="(a,b,c),(n)->(n)")(values, self.index)
+
+    def spread_in(
+        self, shape: Shape, values: Float[Array, "*batch n"], fill: float
+    ) -> Float[Array, "*batch z y x"]:
+        """Values at their voxels in a whole box."""
+        pads = [(start, n - stop) for (start, stop), n in zip(self.part, shape, strict=True)]
+        box = self.spread(values, fill)
+        return jnp.pad(box, [(0, 0)] * (box.ndim - 3) + pads, constant_values=fill)
+
+
 def log_apply_between(
-    kernel: Kernel,
-    log_values: Float[Array, "..."],
-    source: Int[Array, "*source n"] | None,
-    target: Int[Array, "*target m"] | None,
+    kernel: Kernel, log_values: Float[Array, "..."], source: Places | None, target: Places | None
 ) -> Float[Array, "..."]:
     """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source``; None for the whole box.
 
-    The same numbers as ``log_apply``, but with transcendental functions on the n + m values that matter instead of
-    two boxes: ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out. Voxels are raveled indices, one list for all of
-    the batch or for each of its last entries. Indices beyond the box are ignored on the way in and read -inf on the
-    way out.
+    The same numbers as ``log_apply``, but with transcendental functions on the values that matter instead of two
+    boxes, and with products between parts of the box: ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out.
     """
     if not (isinstance(kernel, SeparableKernel) and log_values.dtype == jnp.float64):
-        box = log_values if source is None else spread(log_values, source, kernel.shape, -jnp.inf)
+        box = log_values if source is None else source.spread_in(kernel.shape, log_values, -jnp.inf)
         smoothed = kernel.log_apply(box)
-        return smoothed if target is None else _picked(smoothed, target, -jnp.inf)
+        return smoothed if target is None else target.pick(smoothed[(..., *slices(target.part))], -jnp.inf)
     box_axes, list_axes = (-3, -2, -1), (-1,)
-    axes_in, axes_out = (box_axes if side is None else list_axes for side in (source, target))
+    axes_in, axes_out = (box_axes if places is None else list_axes for places in (source, target))
     top = _finite_maximum(log_values, axis=axes_in)
     values = jnp.exp(log_values - top)
-    smoothed = kernel.apply(values if source is None else spread(values, source, kernel.shape, 0.0))
+    smoothed = kernel.apply(
+        values if source is None else source.spread(values, 0.0),
+        None if source is None else source.part,
+        None if target is None else target.part,
+    )
     if target is not None:
-        smoothed = _picked(smoothed, target, 0.0)
+        smoothed = target.pick(smoothed, 0.0)
     return jnp.log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
 
 
-def spread(
-    values: Float[Array, "*batch n"], index: Int[Array, "*some n"], shape: Shape, fill: float
-) -> Float[Array, "*batch z y x"]:
-    """Values at their voxels in a box (raveled indices), ``fill`` elsewhere; indices beyond the box are dropped."""
-
-    def put(values, index):
-        box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
-        return box.at[index].set(values, mode="drop").reshape(shape)
-
-    return jnp.vectorize(put, signature="(n),(n)->(z,y,x)")(values, index)
+def whole(shape: tuple[int, ...]) -> Part:
+    """All of a box."""
+    z, y, x = shape
+    return (0, z), (0, y), (0, x)
 
 
-def _picked(
-    box: Float[Array, "*batch z y x"], index: Int[Array, "*some m"], fill: float
-) -> Float[Array, "*batch m"]:
-    """The values of a box at voxels; ``fill`` for indices beyond it."""
-
-    def pick(box, index):
-        return box.ravel().at[index].get(mode="fill", fill_value=fill)
-
-    return jnp.vectorize(pick, signature="(z,y,x),(m)->(m)")(box, index)
+def slices(part: Part) -> tuple[slice, slice, slice]:
+    """A part as an index."""
+    z, y, x = (slice(*ends) for ends in part)
+    return z, y, x
 
 
 def reach(kind: KernelKind, dtype) -> float:

@@ -1,28 +1,30 @@
 """How a set of maps will be solved: every automatic choice, made in one place and with its reason."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 
 from morphot_jax import kernels
+from morphot_jax.barycenter import DEPTH
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
-from morphot_jax.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.relaxation import PLAIN, Relaxation, automatic
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
-from morphot_jax.window import bounding_box
+from morphot_jax.window import Window, bounding_box, widened
 
 DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
 FIELDS_PER_MAP = 10  # u, v, their convolutions and the temporaries of one iteration, for each map of a lane
 FIELDS_PER_LANE = 6  # the barycenter, its logarithm and differences
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
 SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
+BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
 CPU_BYTES = 64 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
 
 
@@ -32,12 +34,14 @@ class Plan:
 
     - ``sigma``: voxels along z, y, x. ``distance``: the farthest that mass of one map lies from the next map,
       in sigma. ``iterations``: the most a solve may make. ``guard``: smallest divisor (``solve_barycenter``).
+    - ``fallback``: the kernel that takes over where the chosen one turns out not to reach.
     - ``reasons``: why, for each automatic choice.
     """
 
     sigma: tuple[float, float, float]
     distance: float
     kernel: KernelKind
+    fallback: KernelKind | None
     precision: str
     batch: int
     relaxation: Relaxation
@@ -54,6 +58,12 @@ class Plan:
         """A scope in which JAX computes in the plan's precision; the caller's global setting stays as it is."""
         return jax.enable_x64(self.precision == "double")
 
+    def fallen_back(self) -> "Plan":
+        """The same with the fallback for a kernel, and nothing to fall back on."""
+        reason = f"{self.kernel} was chosen first ({self.reasons['kernel']}) and did not reach"
+        assert self.fallback is not None
+        return replace(self, kernel=self.fallback, fallback=None, reasons=self.reasons | {"kernel": reason})
+
 
 def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
     """Resolve the settings for maps on one grid, ``lanes`` barycenters of two neighbouring maps each."""
@@ -65,16 +75,16 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     precision, precision_reason = _precision(settings)
     dtype = dtype_of(precision)
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
-    kernel, kernel_reason = _kernel(settings, distance, dtype)
-    batch, batch_reason = _batch(settings, lanes, volumes[0].shape, dtype)
-    if settings.relaxation is None:
-        relaxation, relaxation_reason = AUTOMATIC, "plain at first, then by how little each voxel changes"
-    else:
-        relaxation, relaxation_reason = Relaxation(settings.relaxation), "asked for"
+    kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
+    boxes = [solve_window(np.stack([a.data, b.data]), sigma, kernel) for a, b in pairwise(volumes)]
+    lane = max(lane_bytes(_extent(box), 2, dtype, debias=settings.debias) for box in boxes)
+    batch, batch_reason = _batch(settings, lanes, lane)
+    relaxation, relaxation_reason = _relaxation(settings, volumes, sigma)
     return Plan(
         sigma=sigma,
         distance=distance,
         kernel=kernel,
+        fallback=fallback,
         precision=precision,
         batch=batch,
         relaxation=relaxation,
@@ -107,9 +117,35 @@ def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sig
     return float(max(to_second[first].max(), to_first[second].max()))
 
 
-def lane_bytes(shape: tuple[int, ...], maps: int, dtype: np.dtype) -> int:
+def spread(density: Float[np.ndarray, "z y x"], sigma: tuple[float, float, float]) -> float:
+    """Standard deviation of the mass along its longest direction, in units of sigma."""
+    places = np.argwhere(density)
+    mass = density[tuple(places.T)].astype(np.float64)
+    offsets = (places - np.average(places, axis=0, weights=mass)) / np.asarray(sigma)
+    covariance = (offsets * mass[:, None]).T @ offsets / mass.sum()
+    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(covariance)[-1])))
+
+
+def lane_bytes(shape: tuple[int, ...], maps: int, dtype: np.dtype, *, debias: bool = False) -> int:
     """Bytes that one barycenter of ``maps`` maps needs while it is solved."""
-    return int(np.prod(shape)) * dtype.itemsize * (FIELDS_PER_MAP * maps + FIELDS_PER_LANE)
+    fields = FIELDS_PER_MAP * maps + FIELDS_PER_LANE
+    if debias:
+        fields += 2 * DEPTH * maps  # what is mixed: images and residuals
+    return int(np.prod(shape)) * dtype.itemsize * fields
+
+
+def solve_window(
+    pair: Float[np.ndarray, "2 z y x"], sigma: tuple[float, float, float], kernel: KernelKind
+) -> Window:
+    """Where barycenters can have mass; the whole box for the original's kernel, which reflects at its faces."""
+    shape = pair.shape[1:]
+    if kernel == "truncated":
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    return widened(bounding_box(pair.sum(axis=0) > 0), sigma, BARYCENTER_SIGMAS, shape)
+
+
+def _extent(window: Window) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in window)
 
 
 def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, float], str]:
@@ -122,15 +158,18 @@ def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, floa
     return (sigma, sigma, sigma), "the longest axis / 60"
 
 
-def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, str]:
+def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, KernelKind | None, str]:
+    """The kernel, the one to fall back on, and why."""
     if settings.kernel != "auto":
-        return settings.kernel, "asked for"
+        return settings.kernel, None, "asked for"
     if settings.method == "bridge":
-        return "heat", "a semigroup on the lattice: mass and ends are exact at every t"
+        return "heat", None, "a semigroup on the lattice: mass and ends are exact at every t"
     kernel, reason = kernels.choose(distance, dtype)
-    if settings.method == "displacement" and kernel == "log":
-        return "heat", f"{reason}; heat reaches farther, and its means can be taken"
-    return kernel, reason
+    if settings.method != "displacement":
+        return kernel, "log" if kernel == "dense" else None, reason
+    if kernel == "log":
+        return "heat", None, f"{reason}; heat reaches farther, and its means can be taken"
+    return kernel, "heat", reason
 
 
 def _precision(settings: Settings) -> tuple[str, str]:
@@ -139,18 +178,30 @@ def _precision(settings: Settings) -> tuple[str, str]:
     return settings.precision, "asked for"
 
 
+def _relaxation(
+    settings: Settings, volumes: tuple[Volume, ...], sigma: tuple[float, float, float]
+) -> tuple[Relaxation, str]:
+    if settings.debias:
+        return PLAIN, "debiased barycenters are mixed, not relaxed"
+    if settings.relaxation is not None:
+        return Relaxation(settings.relaxation), "asked for"
+    width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
+    reason = f"the maps spread over {width:.1f} sigma (sd); plain at first, then by how little each voxel changes"
+    return automatic(width), reason
+
+
 def _platform() -> str:
     """Of the device that JAX computes on here, a caller's ``jax.default_device`` included."""
     (device,) = jnp.zeros(()).devices()
     return device.platform
 
 
-def _batch(settings: Settings, lanes: int, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, str]:
+def _batch(settings: Settings, lanes: int, lane: int) -> tuple[int, str]:
+    """How many frames of ``lane`` bytes to solve at once."""
     if settings.batch is not None:
         return min(settings.batch, lanes), "asked for"
     memory = settings.memory or DEFAULT_MEMORY
-    fitting = max(1, memory // lane_bytes(shape, 2, dtype))
-    friendly = max(1, CPU_BYTES // lane_bytes(shape, 2, dtype))
+    fitting, friendly = (max(1, room // lane) for room in (memory, CPU_BYTES))
     if _platform() == "cpu" and fitting >= friendly:
         return min(lanes, friendly), "a CPU is fastest with as few frames at once as fit in its caches"
     return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

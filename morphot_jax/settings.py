@@ -13,6 +13,7 @@ SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels 
     "bridge": ("auto", "heat"),
     "displacement": ("auto", "dense", "heat"),
 }
+DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
 POSITIVE = (
     "sigma",
@@ -36,6 +37,7 @@ class Settings:
       when neither is given. ``kernel``: a kind of ``kernels``.
     - ``criterion``, ``tolerance``, ``max_iterations``: when a solve ends. ``iterations``: make exactly so many.
     - ``relaxation``: over-relaxation w, 1 for the plain iteration; None for the automatic schedule.
+    - ``debias``: take the blur of the kernel out of barycenters; the ends are then the maps themselves.
     - ``mass``: 'interpolated' makes the mass of frame t exactly (1 - t) m_0 + t m_1; 'original' multiplies the
       barycenter of the unit-mass maps by the mean of their masses and leaves it there, as the original did.
     - ``precision``: of the solve; frames are always single. ``batch``: frames solved at once. ``memory``: bytes
@@ -55,6 +57,7 @@ class Settings:
     max_iterations: int = 500
     iterations: int | None = None
     relaxation: float | None = None
+    debias: bool = False
     mass: Mass = "interpolated"
     precision: Precision = "auto"
     batch: int | None = None
@@ -84,6 +87,8 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.method in SINGLE_PLAN:
         _check_single_plan(settings)
+    if settings.debias:
+        _check_debias(settings)
     if settings.keyframes < 2:
         raise InputError(f"keyframes is {settings.keyframes}: the mixed method needs 2 or more")
     _check_times(settings)
@@ -101,6 +106,19 @@ def _check_single_plan(settings: Settings) -> None:
             raise InputError(
                 f"{name} '{value}' does not go with the method '{settings.method}': give {' or '.join(allowed)}"
             )
+
+
+def _check_debias(settings: Settings) -> None:
+    if settings.method not in DEBIASED:
+        raise InputError(
+            f"method '{settings.method}' has nothing to debias: give {' or '.join(DEBIASED)}, or leave out debias"
+        )
+    if settings.kernel == "truncated":
+        raise InputError("kernel 'truncated' is the original's, which does not debias: give another or auto")
+    if settings.relaxation is not None:
+        raise InputError(
+            f"relaxation is {settings.relaxation:g}: debiased barycenters are not relaxed but mixed; leave it out"
+        )
 
 
 def _check_times(settings: Settings) -> None:

@@ -143,7 +143,7 @@ def finish(loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = 
     """Make u exact for v and read the plan off a loop that has ended."""
     state: State = loop.state
     source, target, kernel = problem.source, problem.target, problem.kernel
-    log_v = state.log_v[0]
+    shape, log_v = kernel.shape, state.log_v[0]
     log_u = _divided(source.log_mass, _convolved(kernel, log_v, target, source))
     log_ku = _convolved(kernel, log_u, source, target)
     a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
@@ -151,8 +151,8 @@ def finish(loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = 
         loop, criterion="marginal_error", tolerance=tolerance, unreached=state.unreached, fixed=fixed_iterations
     )
     return Coupling(
-        log_u=kernels.spread(log_u, source.index, kernel.shape, -jnp.inf),
-        log_v=kernels.spread(log_v, target.index, kernel.shape, -jnp.inf),
+        log_u=source.places.spread_in(shape, log_u, -jnp.inf),
+        log_v=target.places.spread_in(shape, log_v, -jnp.inf),
         relative_entropy=_expectation(a, log_u) + _expectation(b, log_v),
         status=code[0],
         iterations=loop.iterations[0],
@@ -194,7 +194,7 @@ def _divided(log_mass: Float[Array, " n"], log_smoothed: Float[Array, " n"]) -> 
 
 
 def _convolved(kernel: Kernel, log_values: Float[Array, " n"], inside: Side, outside: Side) -> Float[Array, " m"]:
-    return kernels.log_apply_between(kernel, log_values, inside.index, outside.index)
+    return kernels.log_apply_between(kernel, log_values, inside.places, outside.places)
 
 
 def _expectation(mass: Float[Array, " n"], log_values: Float[Array, " n"]) -> Float[Array, ""]:

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
+
+from morphot_jax.kernels import Part, Places, slices, whole
 
 STEPS = 64  # supports are filled up to whole parts of the box, so that few sizes are ever compiled
 
@@ -14,26 +16,32 @@ STEPS = 64  # supports are filled up to whole parts of the box, so that few size
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Side:
-    """A map, or several, on the support: voxel indices into the raveled box, and the log of the unit-mass density.
+    """A map, or several, on the support: its voxels, and the log of the unit-mass density there.
 
-    Filled up with indices beyond the box, of log mass -inf.
+    Filled up with what is no voxel, of log mass -inf.
     """
 
-    index: Int[Array, "*maps n"]
+    places: Places
     log_mass: Float[Array, "*maps n"]
 
+    def __getitem__(self, k: int) -> "Side":
+        """The k-th of several maps."""
+        return Side(Places(self.places.index[k], self.places.part), self.log_mass[k])
 
-def side_of(density: Float[Array | np.ndarray, "*maps z y x"]) -> Side:
+
+def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None = None) -> Side:
     """A map, or several of one box, on their supports; on all voxels where they are traced.
 
-    Several maps share the length of the longest support.
+    Several maps share the length of the longest support. ``part``: of the box, outside of which is no mass.
     """
     *maps, nz, ny, nx = density.shape
-    size = nz * ny * nx
+    part = part or whole((nz, ny, nx))
+    density = density[(..., *slices(part))]
+    size = int(np.prod(density.shape[-3:]))
     if isinstance(density, Tracer):
         values = density.reshape(*maps, size)
         index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), values.shape)
-        return Side(index, jnp.log(values / jnp.sum(values, axis=-1, keepdims=True)))
+        return Side(Places(index, part), jnp.log(values / jnp.sum(values, axis=-1, keepdims=True)))
     rows = np.asarray(density).reshape(-1, size)
     supports = [np.flatnonzero(row) for row in rows]
     step = -(-size // STEPS)
@@ -43,4 +51,5 @@ def side_of(density: Float[Array | np.ndarray, "*maps z y x"]) -> Side:
     for i, (row, support) in enumerate(zip(rows, supports, strict=True)):
         index[i, : len(support)] = support
         log_mass[i, : len(support)] = np.log(row[support] / row.sum(dtype=np.float64))
-    return Side(jnp.asarray(index.reshape(*maps, room)), jnp.asarray(log_mass.reshape(*maps, room)))
+    places = Places(jnp.asarray(index.reshape(*maps, room)), part)
+    return Side(places, jnp.asarray(log_mass.reshape(*maps, room)))

@@ -21,20 +21,19 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.batches import Lane, solve_lanes
+from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
-from morphot_jax.plan import Plan, make_plan
+from morphot_jax.plan import Plan, make_plan, solve_window
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Clock, Progress
 from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times
 from morphot_jax.transport import Transport, frames_between, solve_pair
 from morphot_jax.volume import Volume
-from morphot_jax.window import Window, bounding_box, widened
 
 Report = Callable[[Progress], None]
 
 NOTICEABLE = 1e-6  # share of a frame's mass whose loss is worth a sentence
-BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,10 @@ def morph(
     elif settings.method in SINGLE_PLAN:
         plan, densities, frames, said = _transported(prepared, times, settings, clock, report)
     elif settings.method == "barycenter":
-        plan, densities, frames = _barycenters(prepared, times, settings, clock, report)
+        plan, densities, frames, said = _barycenters(prepared, times, settings, clock, report)
     else:
         keys = (len(prepared.volumes) - 1) * (settings.keyframes - 1) + 1
-        plan, anchors, solved = _barycenters(prepared, np.linspace(0.0, 1.0, keys), settings, clock, report)
+        plan, anchors, solved, said = _barycenters(prepared, np.linspace(0.0, 1.0, keys), settings, clock, report)
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
     return Trajectory(
@@ -152,30 +151,26 @@ def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
 
 def _barycenters(
     prepared: Prepared, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock, report: Report
-) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
+) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame], tuple[str, ...]]:
     """Eq 2.4 at each time, between the two maps that it lies between."""
     plan = make_plan(prepared.volumes, len(times), settings)
     densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
     frames: dict[int, Frame] = {}
+    fallen: dict[KernelKind, list[int]] = {}
     for before, indices, shares in _stretches(times, len(prepared.volumes)):
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
         weights = np.stack([1.0 - shares, shares], axis=1)
         watch = _shifted(report, len(frames), len(times))
-        window = _window(pair, plan)
+        window = solve_window(pair, plan.sigma, plan.kernel)
         lanes = solve_lanes(pair[(slice(None), *window)], weights, plan, settings, clock=clock, report=watch)
         for index, share, lane in zip(indices, shares, lanes, strict=True):
             masses = prepared.masses[before : before + 2]
             densities[index][window] = _scaled(lane, masses, float(share), settings)
             frames[index] = _frame(index, float(times[index]), densities[index], lane)
-    return plan, densities, [frames[index] for index in range(len(times))]
-
-
-def _window(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Window:
-    """Where barycenters can have mass; the whole box for the original's kernel, which reflects at its faces."""
-    shape = pair.shape[1:]
-    if plan.kernel == "truncated":
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
-    return widened(bounding_box(pair.sum(axis=0) > 0), plan.sigma, BARYCENTER_SIGMAS, shape)
+            if lane.kernel != plan.kernel:
+                fallen.setdefault(lane.kernel, []).append(index)
+    said = tuple(_said_of_fallback(indices, plan.kernel, used) for used, indices in fallen.items())
+    return plan, densities, [frames[index] for index in range(len(times))], said
 
 
 def _transported(
@@ -185,13 +180,15 @@ def _transported(
     plan = make_plan(prepared.volumes, 1, settings)
     densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
     frames: dict[int, Frame] = {}
-    strayed = 0.0
+    strayed, said = 0.0, []
     for before, indices, shares in _stretches(times, len(prepared.volumes)):
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
         watch = _shifted(report, len(frames), len(times))
         transport = solve_pair(pair, plan, settings, clock=clock, report=watch)
+        if transport.plan.kernel != plan.kernel:
+            said.append(_said_of_fallback(indices, plan.kernel, transport.plan.kernel))
         shared = _frame_of_plan(transport)
-        solved = frames_between(transport, shares, plan, settings, clock)
+        solved = frames_between(transport, shares, settings, clock)
         for index, share, density in zip(indices, shares, solved, strict=True):
             if share in (0.0, 1.0):
                 densities[index] = pair[int(share)]
@@ -203,7 +200,11 @@ def _transported(
             frames[index] = replace(shared, **place)
             shared = replace(shared, history=shared.history[:0])  # told once, with the first frame
             report(Progress(len(frames), len(times), shared.iterations, shared.marginal_error or 0.0, None))
-    return plan, densities, [frames[index] for index in range(len(times))], _said_of(strayed)
+    if strayed > NOTICEABLE:
+        said.append(
+            f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps"
+        )
+    return plan, densities, [frames[index] for index in range(len(times))], tuple(said)
 
 
 def _frame_of_plan(transport: Transport) -> Frame:
@@ -221,10 +222,8 @@ def _frame_of_plan(transport: Transport) -> Frame:
     )
 
 
-def _said_of(strayed: float) -> tuple[str, ...]:
-    if strayed <= NOTICEABLE:
-        return ()
-    return (f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps",)
+def _said_of_fallback(indices: Sequence[int], chosen: KernelKind, used: KernelKind) -> str:
+    return f"{chosen} did not reach across frames {', '.join(map(str, indices))}: these were solved with {used}"
 
 
 def _stretches(

@@ -19,6 +19,12 @@ def bounding_box(mask: Bool[np.ndarray, "z y x"]) -> Window:
     return slices[0], slices[1], slices[2]
 
 
+def part_of(window: Window) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """The window as starts and stops, which can be hashed."""
+    z, y, x = ((part.start, part.stop) for part in window)
+    return z, y, x
+
+
 def widened(window: Window, sigma: tuple[float, float, float], sigmas: float, shape: tuple[int, ...]) -> Window:
     """The window with a margin of so many ``sigmas`` on every side, as far as the box goes."""
     margin = [int(np.ceil(sigmas * s)) + SPARE for s in sigma]

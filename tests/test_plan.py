@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morphot_jax import plan as planning
-from morphot_jax.plan import CPU_BYTES, gap, lane_bytes, make_plan
-from morphot_jax.relaxation import AUTOMATIC
+from morphot_jax.plan import CPU_BYTES, gap, lane_bytes, make_plan, solve_window, spread
+from morphot_jax.relaxation import automatic
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 
@@ -130,11 +130,16 @@ def test_batch_honours_the_memory(fitting):
     assert f"{fitting} frames fit" in plan.reasons["batch"]
 
 
+def full(side):
+    """A map with mass everywhere, so that the solve needs the whole box."""
+    return Volume(np.ones((side, side, side), np.float32), (2.0, 2.0, 2.0))
+
+
 @pytest.mark.parametrize("memory", [1, 100, 10**15])
 @pytest.mark.parametrize("lanes", [1, 25])
-@pytest.mark.parametrize("side", [4, 128])
+@pytest.mark.parametrize("side", [4, 64])
 def test_batch_is_at_least_one_and_at_most_the_lanes(memory, lanes, side):
-    volume = points((side, side, side), (0, 0, 0))
+    volume = full(side)
     batch = make_plan((volume, volume), lanes, Settings(memory=memory)).batch
     assert 1 <= batch <= lanes
     assert batch == 1 or batch * lane_bytes(volume.shape, 2, DOUBLE) <= memory
@@ -142,7 +147,7 @@ def test_batch_is_at_least_one_and_at_most_the_lanes(memory, lanes, side):
 
 def test_batch_on_a_cpu_stays_within_its_caches(monkeypatch):
     monkeypatch.setattr(planning, "_platform", lambda: "cpu")
-    volume = points((64, 64, 64), (0, 0, 0))
+    volume = full(48)
     fields = lane_bytes(volume.shape, 2, DOUBLE)
     batch = make_plan((volume, volume), 1000, Settings(memory=10**15)).batch
     assert batch * fields <= CPU_BYTES < (batch + 1) * fields
@@ -150,9 +155,28 @@ def test_batch_on_a_cpu_stays_within_its_caches(monkeypatch):
 
 def test_batch_on_an_accelerator_is_as_large_as_its_memory(monkeypatch):
     monkeypatch.setattr(planning, "_platform", lambda: "gpu")
-    volume = points((64, 64, 64), (0, 0, 0))
+    volume = full(32)
     memory = 300 * lane_bytes(volume.shape, 2, DOUBLE)
     assert make_plan((volume, volume), 1000, Settings(memory=memory)).batch == 300
+
+
+def test_batch_is_planned_for_the_part_of_the_box_that_is_solved(monkeypatch):
+    """Two voxels in a large box: the frames need only their surroundings."""
+    monkeypatch.setattr(planning, "_platform", lambda: "gpu")
+    maps = points((64, 64, 64), (30, 30, 30)), points((64, 64, 64), (30, 30, 34))
+    memory = 20 * lane_bytes((64, 64, 64), 2, DOUBLE)
+    solved = tuple(
+        part.stop - part.start for part in solve_window(np.stack([m.data for m in maps]), (1.0,) * 3, "dense")
+    )
+    assert solved == (11, 11, 15)  # 2.5 sigma and two voxels on either side
+    batch = make_plan(maps, 10**6, Settings(sigma=1.0, memory=memory)).batch
+    assert batch == memory // lane_bytes(solved, 2, DOUBLE)
+    whole = make_plan(maps, 10**6, Settings(sigma=1.0, memory=memory, kernel="truncated")).batch
+    assert whole == 20
+
+
+def test_debiased_lanes_need_room_for_what_is_mixed():
+    assert lane_bytes((4, 5, 6), 2, DOUBLE, debias=True) > lane_bytes((4, 5, 6), 2, DOUBLE) + 20 * 120 * 8 - 1
 
 
 @pytest.mark.parametrize(("asked", "lanes", "batch"), [(4, 25, 4), (40, 25, 25), (1, 25, 1)])
@@ -169,10 +193,27 @@ def test_lane_grows_with_its_box_its_maps_and_its_type():
 
 
 def test_relaxation_is_automatic_or_fixed():
-    automatic = make_plan(pair(3), 1, Settings(sigma=1.0))
+    chosen = make_plan(pair(3), 1, Settings(sigma=1.0))
     fixed = make_plan(pair(3), 1, Settings(sigma=1.0, relaxation=1.3))
-    assert automatic.relaxation == AUTOMATIC
+    assert chosen.relaxation == automatic(spread(pair(3)[0].data, (1.0, 1.0, 1.0)))
     assert (fixed.relaxation.w, fixed.relaxation.scale, fixed.relaxation.warmup) == (1.3, float("inf"), 0)
+
+
+def test_spread_is_the_principal_standard_deviation_in_sigma():
+    """A rod along a diagonal of a plane, in anisotropic sigma; equal maps of one voxel have none."""
+    rng = np.random.default_rng(3)
+    density = rng.random((5, 6, 7)) * (rng.random((5, 6, 7)) < 0.4)
+    sigma = (0.5, 1.0, 2.0)
+    places = np.argwhere(density) / np.array(sigma)
+    covariance = np.cov(places.T, aweights=density[density > 0], ddof=0)
+    assert spread(density, sigma) == pytest.approx(np.sqrt(np.linalg.eigvalsh(covariance).max()), rel=1e-9)
+    assert spread(points((3, 3, 3), (1, 1, 1)).data, sigma) == 0.0
+
+
+@pytest.mark.parametrize(("width", "w"), [(0.0, 1.0), (0.5, 1.0), (9.7, 1.85), (42 / 4, 1.861), (1e9, 2.0)])
+def test_relaxation_grows_with_the_spread(width, w):
+    """2 / (1 + pi / (4 s)), and never below the plain iteration."""
+    assert automatic(width).w == pytest.approx(w, abs=1e-3)
 
 
 def test_exact_iterations_go_before_the_most():

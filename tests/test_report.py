@@ -27,6 +27,7 @@ PLAN = Plan(
     sigma=(1.0, 1.0, 1.0),
     distance=41.5,
     kernel="dense",
+    fallback="log",
     precision="double",
     batch=2,
     relaxation=Relaxation(1.8),

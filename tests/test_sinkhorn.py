@@ -96,12 +96,12 @@ def test_sides_hold_what_has_mass():
     density = np.zeros((4, 4, 4))
     density[1, 2, 3], density[3, 0, 1] = 1.0, 3.0
     side = side_of(density)
-    assert len(side.index) == 2
-    np.testing.assert_array_equal(side.index, [1 * 16 + 2 * 4 + 3, 3 * 16 + 1])
+    assert len(side.places.index) == 2
+    np.testing.assert_array_equal(side.places.index, [1 * 16 + 2 * 4 + 3, 3 * 16 + 1])
     np.testing.assert_allclose(np.exp(side.log_mass), [0.25, 0.75])
     filled = side_of(np.pad(density, ((0, 4), (0, 4), (0, 4))))
-    assert len(filled.index) == 8
-    assert np.all(np.asarray(filled.index[2:]) == 8**3)
+    assert len(filled.places.index) == 8
+    assert np.all(np.asarray(filled.places.index[2:]) == 8**3)
     assert np.all(np.isneginf(filled.log_mass[2:]))
 
 
