@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from morphot_jax.prepare import prepare_maps
     from morphot_jax.settings import Settings
     from morphot_jax.sinkhorn import solve_sinkhorn
-    from morphot_jax.trajectory import morph
+    from morphot_jax.trajectory import displacement_field, morph
     from morphot_jax.volume import Volume
 
 __version__ = version("morphot_jax")
 
 _HOMES = {
     "InputError": "errors",
+    "displacement_field": "trajectory",
     "Settings": "settings",
     "Volume": "volume",
     "morph": "trajectory",
@@ -38,6 +39,7 @@ __all__ = [
     "Settings",
     "Volume",
     "__version__",
+    "displacement_field",
     "kernels",
     "metrics",
     "morph",

@@ -24,8 +24,8 @@ The error of a solve is measured on the plans themselves, on unit mass,
 
     marginal_error = sum_k alpha_k ( || P_k 1 - a_k ||_1 + || P_k^T 1 - q ||_1 ) ,
 
-plus || d K d - q ||_1 if it is debiased; the first term is zero for w = 1. ``change_l1`` and ``change_l2`` are norms
-of the difference between consecutive q (the original stops on the first, the paper names the second).
+plus || d K d - q ||_1 if it is debiased; the first term is zero for w = 1. ``change_l1`` and ``change_l2`` are
+norms of the difference between consecutive q (the original stops on the first, the paper names the second).
 """
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 Method = Literal["barycenter", "bridge", "displacement", "mixed", "linear"]
+MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "mixed", "linear"]
 Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
 KernelKind = Literal["dense", "fft", "log", "heat", "truncated"]
 KernelChoice = Literal["auto", "dense", "fft", "log", "heat", "truncated"]
@@ -12,7 +13,7 @@ Precision = Literal["auto", "single", "double"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "method": get_args(Method),
+    "method": get_args(MethodChoice),
     "rate": get_args(Rate),
     "kernel": get_args(KernelChoice),
     "criterion": get_args(Criterion),

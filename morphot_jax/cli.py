@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from morphot_jax.choices import Criterion, Device, KernelChoice, Mass, Method, Precision, Rate
+from morphot_jax.choices import Criterion, Device, KernelChoice, Mass, MethodChoice, Precision, Rate
 from morphot_jax.errors import InputError
 
 app = typer.Typer(
@@ -58,14 +58,16 @@ Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not e
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and list every frame.")]
 Frames = Annotated[int, typer.Option(help="How many frames, evenly spaced in time.")]
-MethodOption = Annotated[Method, typer.Option(help="How to interpolate.")]
+MethodOption = Annotated[
+    MethodChoice, typer.Option(help="How to interpolate; auto is displacement, or what the other options ask for.")
+]
 
 
 @app.command()
 def morph(
     maps: Maps,
     output: Output,
-    method: MethodOption = "barycenter",
+    method: MethodOption = "auto",
     frames: Frames = 25,
     times: Annotated[
         str | None, typer.Option(help="Explicit t in [0, 1], as in 0,0.25,1; 0 is the first map.")
@@ -147,7 +149,7 @@ def morph(
 @app.command()
 def demo(
     output: Output,
-    method: MethodOption = "barycenter",
+    method: MethodOption = "auto",
     frames: Frames = 25,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     overwrite: Overwrite = False,

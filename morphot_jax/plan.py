@@ -15,7 +15,7 @@ from morphot_jax.barycenter import DEPTH
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.relaxation import PLAIN, Relaxation, automatic
-from morphot_jax.settings import Settings
+from morphot_jax.settings import SINGLE_PLAN, Settings
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window, bounding_box, widened
 
@@ -162,14 +162,10 @@ def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[Kerne
     """The kernel, the one to fall back on, and why."""
     if settings.kernel != "auto":
         return settings.kernel, None, "asked for"
-    if settings.method == "bridge":
-        return "heat", None, "a semigroup on the lattice: mass and ends are exact at every t"
+    if settings.method in SINGLE_PLAN:
+        return "heat", None, "a semigroup on the lattice that reaches far: mass and ends are exact at every t"
     kernel, reason = kernels.choose(distance, dtype)
-    if settings.method != "displacement":
-        return kernel, "log" if kernel == "dense" else None, reason
-    if kernel == "log":
-        return "heat", None, f"{reason}; heat reaches farther, and its means can be taken"
-    return kernel, "heat", reason
+    return kernel, "log" if kernel == "dense" else None, reason
 
 
 def _precision(settings: Settings) -> tuple[str, str]:

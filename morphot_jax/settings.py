@@ -1,17 +1,17 @@
 """What a user can choose about a trajectory, and the checks of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import choices
-from morphot_jax.choices import Criterion, KernelChoice, Mass, Method, Precision, Rate
+from morphot_jax.choices import Criterion, KernelChoice, Mass, MethodChoice, Precision, Rate
 from morphot_jax.errors import InputError
 
 SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels that it may have
     "bridge": ("auto", "heat"),
-    "displacement": ("auto", "dense", "heat"),
+    "displacement": ("auto", "heat", "dense"),
 }
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
@@ -31,7 +31,8 @@ POSITIVE = (
 class Settings:
     """Everything that can be chosen about a trajectory; None and 'auto' are resolved from the maps.
 
-    - ``method``: how to interpolate (``trajectory``). ``keyframes``: barycenters per pair of the mixed method.
+    - ``method``: how to interpolate (``trajectory``); 'auto' as in ``with_method``. ``keyframes``: barycenters per
+      pair of the mixed method.
     - ``frames``: how many, ``rate``: at which speed (``frame_times``); or ``times``: explicit t in [0, 1].
     - ``sigma``: standard deviation of the kernel in voxels, or ``sigma_angstrom`` in Å; max(grid) / 60 voxels
       when neither is given. ``kernel``: a kind of ``kernels``.
@@ -44,7 +45,7 @@ class Settings:
       that the solve may use.
     """
 
-    method: Method = "barycenter"
+    method: MethodChoice = "auto"
     frames: int = 25
     times: tuple[float, ...] | None = None
     rate: Rate = "linear"
@@ -62,6 +63,17 @@ class Settings:
     precision: Precision = "auto"
     batch: int | None = None
     memory: int | None = None
+
+
+def with_method(settings: Settings) -> tuple[Settings, str]:
+    """The settings with one method, and why: displacement, unless something that only barycenters have is set."""
+    if settings.method != "auto":
+        return settings, "asked for"
+    for name, allowed in _single_plan_rules("displacement"):
+        value = getattr(settings, name)
+        if value not in allowed:
+            return replace(settings, method="barycenter"), f"{name} is {value!r}, which belongs to barycenters"
+    return replace(settings, method="displacement"), "the nearest to morphs of atoms on every pair that was tried"
 
 
 def check_settings(settings: Settings) -> None:
@@ -85,22 +97,29 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             f"relaxation is {settings.relaxation:g}: give a number below 2 (1 is the plain iteration)"
         )
-    if settings.method in SINGLE_PLAN:
-        _check_single_plan(settings)
+    settings, _ = with_method(settings)
     if settings.debias:
         _check_debias(settings)
+    if settings.method in SINGLE_PLAN:
+        _check_single_plan(settings)
     if settings.keyframes < 2:
         raise InputError(f"keyframes is {settings.keyframes}: the mixed method needs 2 or more")
     _check_times(settings)
 
 
-def _check_single_plan(settings: Settings) -> None:
-    for name, allowed in (
-        ("kernel", SINGLE_PLAN[settings.method]),
+def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
+    """What settings may be where all frames come from one plan."""
+    return (
+        ("kernel", SINGLE_PLAN[method]),
         ("criterion", ("marginal_error",)),
         ("mass", ("interpolated",)),
         ("precision", ("auto", "double")),  # frames are products of factors that range over hundreds of e-folds
-    ):
+        ("debias", (False,)),
+    )
+
+
+def _check_single_plan(settings: Settings) -> None:
+    for name, allowed in _single_plan_rules(settings.method):
         value = getattr(settings, name)
         if value not in allowed:
             raise InputError(

@@ -27,8 +27,8 @@ from morphot_jax.iterate import Status
 from morphot_jax.plan import Plan, make_plan, solve_window
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Clock, Progress
-from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times
-from morphot_jax.transport import Transport, frames_between, solve_pair
+from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times, with_method
+from morphot_jax.transport import Transport, frames_between, solve_pair, ways_between
 from morphot_jax.volume import Volume
 
 Report = Callable[[Progress], None]
@@ -99,6 +99,7 @@ def morph(
     """
     settings = settings or Settings()
     check_settings(settings)
+    settings, why = with_method(settings)
     prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
@@ -117,9 +118,35 @@ def morph(
         plan, anchors, solved, said = _barycenters(prepared, np.linspace(0.0, 1.0, keys), settings, clock, report)
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
+    if plan is not None:
+        plan = replace(plan, reasons={"method": why} | plan.reasons)
     return Trajectory(
         densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, clock
     )
+
+
+def displacement_field(
+    maps: Prepared | Sequence[Volume], settings: Settings | None = None
+) -> Float[np.ndarray, "3 z y x"]:
+    """How far the mass of the first of two maps goes on its way to the second: Å along z, y, x; NaN without mass.
+
+    The averaged ways D of ``displacement``, by the plan that the method 'displacement' would use.
+    """
+    settings = replace(settings or Settings(), method="displacement")
+    check_settings(settings)
+    prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
+    if len(prepared.volumes) != 2:
+        raise InputError(f"{len(prepared.volumes)} maps were given: a displacement goes from one to another")
+    first, last = prepared.volumes
+    plan = make_plan(prepared.volumes, 1, settings)
+    pair = np.stack([first.data, last.data])
+    transport = solve_pair(pair, plan, settings, clock=Clock(), report=lambda progress: None)
+    if (status := Status(int(transport.coupling.status))) is not Status.CONVERGED:
+        raise InputError(f"the plan between the maps ended as {status.word}: {status.advice}")
+    voxels = ways_between(transport, plan)
+    field = np.full((3, *first.shape), np.nan)
+    field[(slice(None), *transport.window)] = voxels * np.array(first.voxel_size[::-1])[:, None, None, None]
+    return field
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
@@ -169,7 +196,10 @@ def _barycenters(
             frames[index] = _frame(index, float(times[index]), densities[index], lane)
             if lane.kernel != plan.kernel:
                 fallen.setdefault(lane.kernel, []).append(index)
-    said = tuple(_said_of_fallback(indices, plan.kernel, used) for used, indices in fallen.items())
+    said = tuple(
+        f"{plan.kernel} did not reach across frames {', '.join(map(str, indices))}: these were solved with {used}"
+        for used, indices in fallen.items()
+    )
     return plan, densities, [frames[index] for index in range(len(times))], said
 
 
@@ -180,15 +210,13 @@ def _transported(
     plan = make_plan(prepared.volumes, 1, settings)
     densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
     frames: dict[int, Frame] = {}
-    strayed, said = 0.0, []
+    strayed = 0.0
     for before, indices, shares in _stretches(times, len(prepared.volumes)):
         pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
         watch = _shifted(report, len(frames), len(times))
         transport = solve_pair(pair, plan, settings, clock=clock, report=watch)
-        if transport.plan.kernel != plan.kernel:
-            said.append(_said_of_fallback(indices, plan.kernel, transport.plan.kernel))
         shared = _frame_of_plan(transport)
-        solved = frames_between(transport, shares, settings, clock)
+        solved = frames_between(transport, shares, plan, settings, clock)
         for index, share, density in zip(indices, shares, solved, strict=True):
             if share in (0.0, 1.0):
                 densities[index] = pair[int(share)]
@@ -200,11 +228,7 @@ def _transported(
             frames[index] = replace(shared, **place)
             shared = replace(shared, history=shared.history[:0])  # told once, with the first frame
             report(Progress(len(frames), len(times), shared.iterations, shared.marginal_error or 0.0, None))
-    if strayed > NOTICEABLE:
-        said.append(
-            f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps"
-        )
-    return plan, densities, [frames[index] for index in range(len(times))], tuple(said)
+    return plan, densities, [frames[index] for index in range(len(times))], _said_of(strayed)
 
 
 def _frame_of_plan(transport: Transport) -> Frame:
@@ -222,8 +246,10 @@ def _frame_of_plan(transport: Transport) -> Frame:
     )
 
 
-def _said_of_fallback(indices: Sequence[int], chosen: KernelKind, used: KernelKind) -> str:
-    return f"{chosen} did not reach across frames {', '.join(map(str, indices))}: these were solved with {used}"
+def _said_of(strayed: float) -> tuple[str, ...]:
+    if strayed <= NOTICEABLE:
+        return ()
+    return (f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps",)
 
 
 def _stretches(

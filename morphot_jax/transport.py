@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from morphot_jax import kernels, sinkhorn
 from morphot_jax.bridge import bridge_frames
-from morphot_jax.displacement import displacement_frames, ways_of
-from morphot_jax.iterate import Loop, Status
+from morphot_jax.displacement import Ways, displacement_frames, ways_of
+from morphot_jax.iterate import Loop
 from morphot_jax.plan import Plan
 from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
@@ -29,13 +29,11 @@ class Transport:
     """A solved pair on the part of the box where its frames can have mass.
 
     ``window``: that part. ``coupling``: the plan, its potentials on the window. ``sides``: the maps on it.
-    ``plan``: how it was solved, which is by the fallback where the kernel chosen first did not reach.
     """
 
     window: Window
     coupling: Coupling
     sides: tuple[Side, Side]
-    plan: Plan
 
     @property
     def history(self) -> Float[np.ndarray, "iterations 1"]:
@@ -51,7 +49,7 @@ def solve_pair(
     clock: Clock,
     report: Callable[[Progress], None],
 ) -> Transport:
-    """Solve between two maps; once more with the plan's fallback, if its kernel turns out not to reach.
+    """Solve between two maps.
 
     The solve sees the smallest box around both maps, which changes nothing: kernels are evaluated where there is
     mass. Its potentials come back on that box and a margin that bridges may stray into.
@@ -71,19 +69,16 @@ def solve_pair(
             lambda: sinkhorn.begin(problem, max_iterations=plan.iterations), advance, plan.iterations, clock, watch
         )
         coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed)
-        if plan.fallback and int(coupling.status) == Status.INFEASIBLE:
-            return solve_pair(pair, plan.fallen_back(), settings, clock=clock, report=report)
         sides = tuple(side_of(data[outer].astype(plan.dtype)) for data in pair)
-        return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]), plan)
+        return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
 
 
 def frames_between(
-    transport: Transport, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock
+    transport: Transport, times: Float[np.ndarray, " t"], plan: Plan, settings: Settings, clock: Clock
 ) -> Iterator[Float[np.ndarray, "z y x"]]:
     """Frames of unit mass on the transport's window, by the method of the settings, in order."""
-    plan = transport.plan
     with plan.scope(), clock.solving():
-        frames_at = _bridge(transport) if settings.method == "bridge" else _displacement(transport)
+        frames_at = _bridge(transport, plan) if settings.method == "bridge" else _displacement(transport, plan)
     for first in range(0, len(times), FRAMES_AT_ONCE):
         some = times[first : first + FRAMES_AT_ONCE]
         filled = np.concatenate([some, np.repeat(some[-1:], FRAMES_AT_ONCE - len(some))])
@@ -92,21 +87,36 @@ def frames_between(
         yield from frames[: len(some)]
 
 
+def ways_between(transport: Transport, plan: Plan) -> Float[np.ndarray, "3 z y x"]:
+    """How far the mass of the source goes: voxels along z, y, x, on the transport's window; NaN without mass."""
+    source, _ = transport.sides
+    with plan.scope():
+        ways, _ = _ways(transport, plan)
+        z, y, x = transport.coupling.log_u.shape
+        return np.asarray(source.places.spread_in((z, y, x), ways.source_end - ways.source_start, np.nan))
+
+
 FramesAt = Callable[[Float[Array, " t"]], Float[Array, "t z y x"]]
 
 
-def _bridge(transport: Transport) -> FramesAt:
-    coupling, plan = transport.coupling, transport.plan
+def _bridge(transport: Transport, plan: Plan) -> FramesAt:
+    coupling = transport.coupling
     sigma = jnp.asarray(plan.sigma, plan.dtype)
     return lambda times: bridge_frames(coupling.log_u, coupling.log_v, sigma, times)
 
 
-def _displacement(transport: Transport) -> FramesAt:
-    coupling, plan, (source, target) = transport.coupling, transport.plan, transport.sides
+def _displacement(transport: Transport, plan: Plan) -> FramesAt:
+    ways, sigma = _ways(transport, plan)
+    z, y, x = transport.coupling.log_u.shape
+    return lambda times: displacement_frames(ways, times, sigma, (z, y, x))
+
+
+def _ways(transport: Transport, plan: Plan) -> tuple[Ways, Float[Array, "3"]]:
+    coupling, (source, target) = transport.coupling, transport.sides
     z, y, x = coupling.log_u.shape
     kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
-    ways = ways_of(source, target, coupling.log_u, coupling.log_v, kernel)
-    return lambda times: displacement_frames(ways, times, (z, y, x))
+    sigma = jnp.asarray(plan.sigma, plan.dtype)
+    return ways_of(source, target, coupling.log_u, coupling.log_v, kernel, sigma), sigma
 
 
 def _problem(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Problem:

@@ -17,7 +17,7 @@ from morphot_jax.trajectory import morph
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = Settings(sigma=1.0, tolerance=1e-6, max_iterations=150)
+SETTINGS = Settings(method="barycenter", sigma=1.0, tolerance=1e-6, max_iterations=150)
 
 
 @pytest.fixture

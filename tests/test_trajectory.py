@@ -18,7 +18,7 @@ from morphot_jax.trajectory import blend, locate, morph
 from morphot_jax.volume import Volume
 
 SHAPE = (11, 12, 14)
-QUICK = Settings(frames=5, sigma=1.0)
+QUICK = Settings(method="barycenter", frames=5, sigma=1.0)
 
 
 def volume_of(data, mass=1.0) -> Volume:
