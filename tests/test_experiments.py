@@ -2,14 +2,17 @@
 
 import csv
 import json
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import typer
+from conftest import blob
 from typer.testing import CliRunner
 
-from experiments import accuracy, cases
-from morphot_jax import metrics, read_volume
+from experiments import accuracy, cases, peers
+from morphot_jax import kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn
 from morphot_jax.atoms import Atoms
 from morphot_jax.prepare import unit_mass
 
@@ -126,3 +129,93 @@ def test_swinging_bodies_stay_rigid_and_the_rest_stays():
         left, _, right = np.linalg.svd(centred[0].T @ centred[1])
         cosine = (np.trace(right.T @ left.T) - 1) / 2
         assert np.degrees(np.arccos(cosine)) == pytest.approx(30.0 * time)
+
+
+def two_blobs(shape):
+    """Zero in most of the box, as real maps are."""
+    middle = np.array(shape) / 2
+    maps = [blob(shape, middle + shift, 1.3, floor=1e-2) for shift in (-1.2, 0.9)]
+    return np.stack([data / data.sum() for data in maps])
+
+
+def once(work):
+    work()
+    return 0.0
+
+
+LIMITS = peers.Limits(tolerance=1e-9)
+WEIGHTS = (0.4, 0.6)
+
+
+def own_barycenter(maps, weights, sigma):
+    kernel = kernels.make("dense", maps.shape[1:], sigma, jnp.float64)
+    return solve_barycenter(jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=1e-11).value[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log_mode", [False, True])
+def test_ott_finds_the_same_barycenter(double, log_mode):
+    pytest.importorskip("ott", reason="OTT-JAX is not installed (extra 'peers')")
+    maps, sigma = two_blobs((8, 9, 10)), 0.9
+    found = peers.ott_barycenter(maps, WEIGHTS, sigma, once, LIMITS, log_mode=log_mode)
+    assert found.status == "converged"
+    assert found.marginal_error <= LIMITS.tolerance
+    assert found.iterations % peers.CHECK == 0
+    np.testing.assert_allclose(found.value, own_barycenter(maps, WEIGHTS, sigma), atol=1e-9)
+
+    few = replace(LIMITS, iterations=peers.CHECK)
+    short = peers.ott_barycenter(maps, WEIGHTS, sigma, once, few, log_mode=log_mode)
+    assert (short.status, short.iterations) == ("max_iterations", peers.CHECK)
+    assert short.marginal_error > LIMITS.tolerance
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "matrix"), [((1, 12, 12), WEIGHTS, False), ((5, 6, 7), (0.5, 0.5), True)]
+)
+def test_pot_finds_the_same_barycenter(double, shape, weights, matrix):
+    pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
+    maps, sigma = two_blobs(shape), 1.1
+    found = peers.pot_barycenter(maps, weights, sigma, once, LIMITS, matrix=matrix)
+    assert found.status == "converged"
+    assert found.marginal_error <= LIMITS.tolerance
+    np.testing.assert_allclose(found.value, own_barycenter(maps, weights, sigma), atol=1e-8)
+
+
+def test_pot_finds_a_plan_to_the_same_error(double):
+    pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
+    maps = two_blobs((5, 6, 7))
+    found = peers.pot_plan(*maps, 1.1, once, LIMITS)
+    assert found.status == "converged"
+    assert found.marginal_error <= LIMITS.tolerance
+
+
+def test_the_error_of_a_peer_is_that_of_its_plans(double):
+    shape, sigma = (3, 4, 2), 0.8
+    rng = np.random.default_rng(0)
+    log_u, log_v, maps = rng.normal(size=(3, 2, *shape))
+    maps, barycenter = np.abs(maps), rng.random(shape)
+    places = np.argwhere(np.ones(shape))
+    gibbs = np.exp(-((places[:, None] - places[None]) ** 2).sum(-1) / (2 * sigma**2))
+    expected = 0.0
+    for weight, u, v, data in zip(WEIGHTS, np.exp(log_u), np.exp(log_v), maps, strict=True):
+        plan = u.reshape(-1, 1) * gibbs * v.ravel()
+        expected += weight * np.abs(plan.sum(1) - data.ravel()).sum()
+        expected += weight * np.abs(plan.sum(0) - barycenter.ravel()).sum()
+    kernel = kernels.make("dense", shape, sigma, jnp.float64)
+    found = peers.barycenter_error(log_u, log_v, barycenter, maps, WEIGHTS, kernel)
+    assert found == pytest.approx(expected)
+
+
+def test_the_error_of_the_packages_own_plan(double):
+    first, second = two_blobs((5, 6, 7))
+    kernel = kernels.make("dense", first.shape, 1.0, jnp.float64)
+    plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(second), kernel, tolerance=1e-4)
+    factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]  # peers' kernels are one at no distance
+    found = peers.plan_error(plan.log_u + jnp.log(factor), plan.log_v, first, second, kernel)
+    assert found == pytest.approx(float(plan.marginal_error), rel=1e-6)
+
+
+def test_peers_see_the_maps_and_a_margin():
+    maps = np.zeros((2, 20, 20, 20))
+    maps[0, 3, 10, 18], maps[1, 4, 12, 18] = 1.0, 1.0
+    assert peers.window(maps, sigma=1.0).shape == (2, 9, 11, 6)
