@@ -247,7 +247,7 @@ def tiny(tmp_path):
 
 def test_rows_are_measured_in_a_process_of_their_own(tiny):
     tasks = [replace(tiny, implementation="nobody"), tiny]
-    runner = Runner(bench_solver.COMMAND, limit=120.0)
+    runner = Runner(bench_solver.COMMAND, limit=600.0)
     failed, row = tables.in_own_process(tasks, runner)
     assert failed["status"] == "failed: KeyError: 'nobody'"
     assert (row["status"], row["iterations"], row["timed_frames"]) == ("fixed_iterations", 20, 1)
