@@ -1,151 +1,120 @@
-"""Time to a given marginal error, side by side in one run: this package and the original's algorithm in SciPy.
+"""Time to a given marginal error, side by side in one run: this package, the original's algorithm, and peers.
 
-    python -m experiments.bench_solver -o OUT [--quick] [--maps A B] [--frames 25] [--repeats 3]
+    python -m experiments.bench_solver -o OUT [--quick] [--only TABLE] [--grid-limit N] [--maps A B]
 
-OUT gets ``results.csv`` (a row for each method and box), ``claims.json`` and a table on the terminal. Times are
-medians of runs after compilation; every ratio is to the original at its default 20 iterations a frame, in the same
-run, whose time for all frames is that of a few frames times their share. Errors are by the package's definition,
-those of the original at its last iterate. About 6 minutes in full on 2 cores at 64^3 and 128^3, under 1 with
-``--quick``.
+OUT gets four tables, and what they show on the terminal and in ``claims.json``:
+
+- ``results.csv``: this package, the original's algorithm in SciPy at its 20 iterations a frame, OTT-JAX and POT
+  (extra ``peers``), each to a marginal error of 1e-6 by this package's definition. ``ratio``: how many times
+  faster than the original. Where a peer has not converged its seconds are a lower bound.
+- ``growth.csv``, ``growth.png``: how the time grows with the box, the number of frames and sigma.
+- ``kernels.csv``: the time of one convolution by each kernel, and how far apart their barycenters are.
+- ``roofline.csv``: the dense convolution beside the machine's matrix products and memory.
+
+Every row is measured in a process of its own, one after the other (``bench_rows``, ``roofline``); a run that was
+interrupted goes on where it ended, and rows that failed are tried again. An hour or two in full on 2 cores, about
+two minutes with ``--quick``.
 """
 
-import csv
 import json
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from experiments.cases import DATA, ORIGINAL_ITERATIONS, original_barycenter
-from morphot_jax import Settings, morph, prepare_maps, read_volume
-from morphot_jax.prepare import Prepared, unit_mass
-from morphot_jax.samples import sample_volume
+from experiments import bench_report
+from experiments.bench_rows import Solve, default_maps
+from experiments.bench_tasks import Scope, tasks_of, voxels
+from experiments.roofline import (
+    KERNEL_COLUMNS,
+    KERNEL_KEY,
+    ROOFLINE_COLUMNS,
+    ROOFLINE_KEY,
+    Agreement,
+    Convolution,
+    Roofline,
+)
+from experiments.tables import Row, Runner, Table, fill, from_json, measure_and_print, text
 
-SAMPLED_FRAMES = 5  # frames of the original that are timed
-SOURCE = "goal of this package, not of the paper"
+COMMAND = ("-m", "experiments.bench_solver", "--row")
+TASKS = (Solve, Convolution, Agreement, Roofline)
 
-
-@dataclass(frozen=True)
-class Row:
-    """One method on one box; ``ratio`` is the original's time over this one's."""
-
-    method: str
-    grid: int
-    frames: int
-    seconds: float
-    ratio: float
-    iterations: int
-    marginal_error: float
+CASE = ("grid", "frames", "sigma", "maps")  # rows that agree in these are solutions of the same
+RESULT_KEY = ("method", "implementation", "kernel", "precision", *CASE, "timed_frames")
+RESULT_COLUMNS = (
+    *RESULT_KEY,
+    "seconds",
+    "seconds_per_iteration",
+    "iterations",
+    "marginal_error",
+    "peak_memory_bytes",
+    "ratio",
+    "status",
+)
+GROWTH_KEY = ("sweep", "method", *CASE)
+GROWTH_COLUMNS = (*GROWTH_KEY, "timed_frames", "seconds", "iterations", "marginal_error", "status")
+COLUMNS = {
+    "results": (RESULT_COLUMNS, RESULT_KEY),
+    "growth": (GROWTH_COLUMNS, GROWTH_KEY),
+    "kernels": (KERNEL_COLUMNS, KERNEL_KEY),
+    "roofline": (ROOFLINE_COLUMNS, ROOFLINE_KEY),
+}
 
 
 def main(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the results (required).")
+    ] = None,
     maps: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two maps. [the real Mm-cpn pair, or the sample]")
+        tuple[str, str] | None, typer.Option(help="Two maps; else the real Mm-cpn pair, or the sample.")
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames of a trajectory.")] = 25,
     repeats: Annotated[int, typer.Option(help="Runs after compilation; their median counts.")] = 3,
-    quick: Annotated[bool, typer.Option(help="64^3 only, one repeat, no barycenters.")] = False,
+    quick: Annotated[bool, typer.Option(help="Few rows, small boxes, one repeat.")] = False,
+    only: Annotated[str, typer.Option(help=f"Comma-separated, else all: {', '.join(COLUMNS)}.")] = "",
+    grid_limit: Annotated[int, typer.Option(help="Leave out boxes of more voxels along an axis.")] = 240,
+    row_limit: Annotated[float, typer.Option(help="Seconds that one row may take.")] = 7200.0,
+    row: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Run the bench and write its results."""
-    rows: list[Row] = []
-    for grid in (64,) if quick else (64, 128):
-        pair = _pair(maps, grid)
-        rows += bench(pair, grid, frames, 1 if quick else repeats, barycenters=not quick and grid == 64)
+    if row:
+        measure_and_print(from_json(row, TASKS))
+        return
+    if output is None:
+        raise typer.BadParameter("give a folder for the results", param_hint="-o")
+    names = tuple(name.strip() for name in only.split(",") if name.strip()) or tuple(COLUMNS)
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise typer.BadParameter(f"{', '.join(unknown)} not known: choose from {', '.join(COLUMNS)}")
+    pair = default_maps() if maps is None else tuple(str(Path(name).resolve()) for name in maps)
+    scope = Scope(pair, frames, 1 if quick else repeats, quick)
     output.mkdir(parents=True, exist_ok=True)
-    with open(output / "results.csv", "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    (output / "claims.json").write_text(json.dumps(claims(rows), indent=2) + "\n", encoding="utf-8")
-    _show(rows)
+    tables = {name: Table(output / f"{name}.csv", *COLUMNS[name]) for name in COLUMNS}
+    for name in names:
+        tasks = [task for task in tasks_of(name, scope) if voxels(task) <= grid_limit]
+        runner = Runner(COMMAND, row_limit, together=quick and name != "results")
+        fill(tables[name], tasks, runner, partial(with_ratios, tables["results"].rows))
+    claims = bench_report.claims(tables["results"].rows, tables["kernels"].rows)
+    (output / "claims.json").write_text(json.dumps(claims, indent=2) + "\n", encoding="utf-8")
+    if "growth" in names and tables["growth"].rows:
+        bench_report.growth_figure(tables["growth"].rows).savefig(output / "growth.png", dpi=150)
+    bench_report.show({name: tables[name].rows for name in names}, claims)
 
 
-def bench(pair: Prepared, grid: int, frames: int, repeats: int, *, barycenters: bool) -> list[Row]:
-    """Every method on one pair of maps."""
-    sigma = grid / 60
-    original, error = time_original(pair, sigma, frames, repeats)
-    rows = [Row("original, 20 iterations", grid, frames, original, 1.0, ORIGINAL_ITERATIONS, error)]
-    for method in ("bridge", "displacement", *(["barycenter"] if barycenters else [])):
-        settings = Settings(method=method, frames=frames, sigma=sigma, tolerance=1e-6)
-        found = morph(pair, settings)  # compiles
-        once = 1 if method == "barycenter" else repeats
-        seconds = median_seconds(lambda settings=settings: morph(pair, settings), once)
-        solved = [frame for frame in found.frames if frame.marginal_error is not None]
-        worst = max(frame.marginal_error or 0.0 for frame in solved)
-        most = max(frame.iterations for frame in solved)
-        rows.append(Row(method, grid, frames, seconds, original / seconds, most, worst))
-    return rows
+def with_ratios(known: list[Row], rows: list[dict]) -> list[dict]:
+    """The rows, and how many times faster than the original on the same case each is, where that is known."""
+    return [row | {"ratio": _ratio(known, row)} for row in rows]
 
 
-def time_original(pair: Prepared, sigma: float, frames: int, repeats: int) -> tuple[float, float]:
-    """Seconds for all frames, and the worst marginal error of those that were timed."""
-    maps = np.stack([unit_mass(volume.data) for volume in pair.volumes])
-    times = np.linspace(0, 1, SAMPLED_FRAMES)
-    errors = [original_barycenter(maps, (1 - t, t), sigma)[1] for t in times]
-    seconds = median_seconds(lambda: [original_barycenter(maps, (1 - t, t), sigma) for t in times], repeats)
-    return seconds * frames / SAMPLED_FRAMES, max(errors)
-
-
-def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Wall time of the work, the median of several runs."""
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds))
-
-
-def claims(rows: list[Row]) -> list[dict]:
-    """What the bench is to show at 64^3."""
-    ratios = {row.method: row.ratio for row in rows if row.grid == 64}
-    found = []
-    for method, least in (("bridge", 40.0), ("displacement", 25.0), ("barycenter", 2.0)):
-        if method in ratios:
-            found.append(
-                {
-                    "claim": f"{method}, 25 frames at 1e-6: times faster than the original's 20 iterations",
-                    "source": SOURCE,
-                    "expected": f">= {least:g}",
-                    "measured": round(ratios[method], 1),
-                    "holds": ratios[method] >= least,
-                }
-            )
-    return found
-
-
-def _pair(maps: tuple[str, str] | None, grid: int) -> Prepared:
-    real = [DATA / f"mmcpn_{state}_64.mrc" for state in ("closed", "open")]
-    if maps is not None:
-        volumes = [read_volume(name) for name in maps]
-    elif real[0].is_file():
-        volumes = [read_volume(path) for path in real]
-    else:
-        volumes = [sample_volume(f"mmcpn-{state}") for state in ("closed", "open")]
-    return prepare_maps(volumes, grid=None if grid == volumes[0].shape[0] else grid)
-
-
-def _show(rows: list[Row]) -> None:
-    table = Table(box=None, header_style="bold")
-    for name in ("method", "grid", "seconds", "times faster", "iterations", "marginal error"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for row in rows:
-        table.add_row(
-            row.method,
-            f"{row.grid}^3",
-            f"{row.seconds:.3g}",
-            f"{row.ratio:.1f}",
-            str(row.iterations),
-            f"{row.marginal_error:.1e}",
-        )
-    Console().print(table)
+def _ratio(known: list[Row], row: dict) -> float | None:
+    if "seconds" not in row or row.get("implementation") is None:
+        return None
+    if row["implementation"] == "original":
+        return 1.0
+    for other in known:
+        if other["implementation"] == "original" and all(other[name] == text(row[name]) for name in CASE):
+            return float(other["seconds"]) / row["seconds"]
+    return None
 
 
 if __name__ == "__main__":

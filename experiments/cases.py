@@ -86,7 +86,7 @@ def original_barycenter(
     sigma: float,
     iterations: int = ORIGINAL_ITERATIONS,
 ) -> tuple[Float[np.ndarray, "z y x"], float]:
-    """The barycenter as the original computes it, and its marginal error at the last iteration.
+    """The barycenter as the original computes it, and the marginal error of its plans at the last iteration.
 
     u_k = a_k / K v_k, q = prod (v_k K u_k)^w_k, v_k = q / K u_k. K is scipy's Gaussian filter, cut at 4 sigma and
     reflected at the faces of the box; no divisor and no factor is below 1e-30. The maps have unit mass; that of
@@ -96,14 +96,17 @@ def original_barycenter(
     def smooth(field: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
         return gaussian_filter(field, sigma)
 
-    v = second = [np.ones_like(a) for a in maps]
+    v = second = kv = [np.ones_like(a) for a in maps]
     q = v[0]
     for _ in range(iterations):
-        smoothed = [smooth(a / np.maximum(GUARD, smooth(vk))) for a, vk in zip(maps, v, strict=True)]
+        kv = [smooth(vk) for vk in v]
+        smoothed = [smooth(a / np.maximum(GUARD, s)) for a, s in zip(maps, kv, strict=True)]
         second = [vk * ku for vk, ku in zip(v, smoothed, strict=True)]
         q = np.exp(sum(w * np.log(np.maximum(GUARD, m)) for w, m in zip(weights, second, strict=True)))
         v = [q / np.maximum(GUARD, ku) for ku in smoothed]
-    return q, float(sum(w * np.abs(m - q).sum() for w, m in zip(weights, second, strict=True)))
+    lost = [(a * (1.0 - s / np.maximum(GUARD, s))).sum() for a, s in zip(maps, kv, strict=True)]
+    errors = [np.abs(m - q).sum() + gone for m, gone in zip(second, lost, strict=True)]
+    return q, float(np.dot(weights, errors))
 
 
 def mmcpn_real() -> Case:

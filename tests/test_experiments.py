@@ -2,14 +2,29 @@
 
 import csv
 import json
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import typer
+from conftest import blob
 from typer.testing import CliRunner
 
-from experiments import accuracy, cases
-from morphot_jax import metrics, read_volume
+from experiments import (
+    accuracy,
+    bench_report,
+    bench_rows,
+    bench_solver,
+    bench_tasks,
+    cases,
+    peers,
+    roofline,
+    tables,
+)
+from experiments.bench_rows import Solve
+from experiments.tables import Runner, Table
+from morphot_jax import Volume, kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.atoms import Atoms
 from morphot_jax.prepare import unit_mass
 
@@ -126,3 +141,256 @@ def test_swinging_bodies_stay_rigid_and_the_rest_stays():
         left, _, right = np.linalg.svd(centred[0].T @ centred[1])
         cosine = (np.trace(right.T @ left.T) - 1) / 2
         assert np.degrees(np.arccos(cosine)) == pytest.approx(30.0 * time)
+
+
+def two_blobs(shape):
+    """Zero in most of the box, as real maps are."""
+    middle = np.array(shape) / 2
+    maps = [blob(shape, middle + shift, 1.3, floor=1e-2) for shift in (-1.2, 0.9)]
+    return np.stack([data / data.sum() for data in maps])
+
+
+def once(work):
+    work()
+    return 0.0
+
+
+LIMITS = peers.Limits(tolerance=1e-9)
+WEIGHTS = (0.4, 0.6)
+
+
+def own_barycenter(maps, weights, sigma):
+    kernel = kernels.make("dense", maps.shape[1:], sigma, jnp.float64)
+    return solve_barycenter(jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=1e-11).value[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log_mode", [False, True])
+def test_ott_finds_the_same_barycenter(double, log_mode):
+    pytest.importorskip("ott", reason="OTT-JAX is not installed (extra 'peers')")
+    maps, sigma = two_blobs((8, 9, 10)), 0.9
+    found = peers.ott_barycenter(maps, WEIGHTS, sigma, once, LIMITS, log_mode=log_mode)
+    assert found.status == "converged"
+    assert found.marginal_error <= LIMITS.tolerance
+    assert found.iterations % peers.CHECK == 0
+    np.testing.assert_allclose(found.value, own_barycenter(maps, WEIGHTS, sigma), atol=1e-9)
+
+    few = replace(LIMITS, iterations=peers.CHECK)
+    short = peers.ott_barycenter(maps, WEIGHTS, sigma, once, few, log_mode=log_mode)
+    assert (short.status, short.iterations) == ("max_iterations", peers.CHECK)
+    assert short.marginal_error > LIMITS.tolerance
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "matrix"), [((1, 12, 12), WEIGHTS, False), ((5, 6, 7), (0.5, 0.5), True)]
+)
+def test_pot_finds_the_same_barycenter(double, shape, weights, matrix):
+    pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
+    maps, sigma = two_blobs(shape), 1.1
+    found = peers.pot_barycenter(maps, weights, sigma, once, LIMITS, matrix=matrix)
+    assert found.status == "converged"
+    assert found.marginal_error <= LIMITS.tolerance
+    np.testing.assert_allclose(found.value, own_barycenter(maps, weights, sigma), atol=1e-8)
+
+
+def test_pot_finds_a_plan_to_the_same_error(double):
+    pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
+    maps = two_blobs((5, 6, 7))
+    found = peers.pot_plan(*maps, 1.1, once, LIMITS)
+    assert found.status == "converged"
+    assert found.marginal_error <= LIMITS.tolerance
+
+
+def test_the_error_of_a_peer_is_that_of_its_plans(double):
+    shape, sigma = (3, 4, 2), 0.8
+    rng = np.random.default_rng(0)
+    log_u, log_v, maps = rng.normal(size=(3, 2, *shape))
+    maps, barycenter = np.abs(maps), rng.random(shape)
+    places = np.argwhere(np.ones(shape))
+    gibbs = np.exp(-((places[:, None] - places[None]) ** 2).sum(-1) / (2 * sigma**2))
+    expected = 0.0
+    for weight, u, v, data in zip(WEIGHTS, np.exp(log_u), np.exp(log_v), maps, strict=True):
+        plan = u.reshape(-1, 1) * gibbs * v.ravel()
+        expected += weight * np.abs(plan.sum(1) - data.ravel()).sum()
+        expected += weight * np.abs(plan.sum(0) - barycenter.ravel()).sum()
+    kernel = kernels.make("dense", shape, sigma, jnp.float64)
+    found = peers.barycenter_error(log_u, log_v, barycenter, maps, WEIGHTS, kernel)
+    assert found == pytest.approx(expected)
+
+
+def test_the_error_of_the_packages_own_plan(double):
+    first, second = two_blobs((5, 6, 7))
+    kernel = kernels.make("dense", first.shape, 1.0, jnp.float64)
+    plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(second), kernel, tolerance=1e-4)
+    factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]  # peers' kernels are one at no distance
+    found = peers.plan_error(plan.log_u + jnp.log(factor), plan.log_v, first, second, kernel)
+    assert found == pytest.approx(float(plan.marginal_error), rel=1e-6)
+
+
+def test_peers_see_the_maps_and_a_margin():
+    maps = np.zeros((2, 20, 20, 20))
+    maps[0, 3, 10, 18], maps[1, 4, 12, 18] = 1.0, 1.0
+    assert peers.window(maps, sigma=1.0).shape == (2, 9, 11, 6)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The original on two maps of 8^3, one frame of five."""
+    paths = []
+    for name, data in zip(("a", "b"), two_blobs((8, 8, 8)), strict=True):
+        paths.append(str(tmp_path / f"{name}.mrc"))
+        write_volume(Volume(data.astype(np.float32), (1.0, 1.0, 1.0)), paths[-1])
+    return Solve(
+        "original", "barycenter", "truncated", "double", "8^3", 1.0, tuple(paths), 5, timed=(0.5,), repeats=1
+    )
+
+
+def test_rows_are_measured_in_a_process_of_their_own(tiny):
+    tasks = [replace(tiny, implementation="nobody"), tiny]
+    runner = Runner(bench_solver.COMMAND, limit=600.0)
+    failed, row = tables.in_own_process(tasks, runner)
+    assert failed["status"] == "failed: KeyError: 'nobody'"
+    assert (row["status"], row["iterations"], row["timed_frames"]) == ("fixed_iterations", 20, 1)
+    assert row["seconds"] == pytest.approx(5 * 20 * row["seconds_per_iteration"])
+    assert 0 < row["marginal_error"] < 1
+    assert row["peak_memory_bytes"] > 1e7
+    (late,) = tables.in_own_process([tiny], replace(runner, limit=0.01))
+    assert late["status"] == "failed: stopped after 0.01 s"
+
+
+def test_the_bench_goes_on_where_it_was_interrupted(tiny, tmp_path, monkeypatch):
+    measured = []
+
+    def here(tasks, runner):
+        measured.extend(tasks)
+        return [row for task in tables.from_json(tables.to_json(tasks), bench_solver.TASKS) for row in task.rows()]
+
+    monkeypatch.setattr(tables, "in_own_process", here)
+    large = replace(tiny, grid="9^3")
+    monkeypatch.setattr(bench_tasks, "results", lambda scope: [tiny, replace(tiny, frames=3), large])
+    arguments = ("-o", tmp_path / "out", "--only", "results", "--grid-limit", "8", "--maps", *tiny.maps)
+    done = run(bench_solver.main, *arguments)
+    assert done.exit_code == 0, done.output
+    assert measured == [tiny, replace(tiny, frames=3)]
+    path = tmp_path / "out" / "results.csv"
+    rows = table(path)
+    assert [(row["frames"], row["ratio"], row["maps"]) for row in rows] == [("5", "1", "a b"), ("3", "1", "a b")]
+    assert json.loads((tmp_path / "out" / "claims.json").read_text(encoding="utf-8")) == []
+
+    path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
+    assert run(bench_solver.main, *arguments).exit_code == 0
+    assert measured[2:] == [replace(tiny, frames=3)]
+    assert run(bench_solver.main, *arguments, "--only", "speed").exit_code == 2
+    assert run(bench_solver.main).exit_code == 2
+
+
+def test_tables_try_failed_rows_again_and_refuse_other_columns(tmp_path):
+    path, columns = tmp_path / "t.csv", ("n", "seconds", "status")
+    Table(path, columns, ("n",)).add([{"n": 1, "status": "failed: no"}, {"n": 2, "seconds": 0.5, "status": "ok"}])
+    again = Table(path, columns, ("n",))
+    assert [again.has({"n": n}) for n in (1, 2)] == [False, True]
+    again.add([{"n": 1, "seconds": 0.25, "status": "ok"}, {"n": 2, "seconds": 9.0, "status": "ok"}])
+    assert [row["seconds"] for row in table(path)] == ["0.5", "0.25"]
+    with pytest.raises(typer.BadParameter, match="other columns"):
+        Table(path, ("n", "status"), ("n",))
+
+
+def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
+    found = bench_rows.Outcome(2.0, [10, 30], 1e-7, ["converged", "converged"])
+    monkeypatch.setattr(bench_rows, "SOLVERS", dict.fromkeys(bench_rows.SOLVERS, lambda task: found))
+    (own,) = replace(tiny, implementation="morphot_jax", timed=(0.25, 0.5)).rows()
+    assert (own["seconds"], own["seconds_per_iteration"], own["iterations"]) == (5.0, 0.05, 30)
+    (peer,) = replace(tiny, implementation="OTT-JAX", timed=(0.25, 0.5)).rows()
+    assert peer["seconds"] == 3.0  # the two ends for nothing
+    (whole,) = replace(tiny, implementation="morphot_jax", timed=()).rows()
+    assert (whole["seconds"], whole["status"]) == (2.0, "converged")
+
+
+@pytest.mark.parametrize("table_name", bench_solver.COLUMNS)
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_task_of_the_bench_is_known_by_its_table(table_name, quick):
+    tasks = bench_tasks.tasks_of(table_name, bench_tasks.Scope(bench_rows.SAMPLE, quick=quick))
+    key = bench_solver.COLUMNS[table_name][1]
+    found = [tuple(tables.text(about[name]) for name in key) for task in tasks for about in task.about()]
+    assert len(set(found)) == len(found)
+    assert tables.from_json(tables.to_json(tasks), bench_solver.TASKS) == list(tasks)
+    assert max(bench_tasks.voxels(task) for task in tasks) <= (64 if quick else 240)
+
+
+def solved(method, implementation="morphot_jax", **changes):
+    row = {"grid": "64^3", "maps": "a b", "frames": "25", "timed_frames": "25", "kernel": "dense", "seconds": "1"}
+    row |= {"precision": "double", "status": "converged", "ratio": "50", "marginal_error": "1e-6"}
+    return row | {"method": method, "implementation": implementation} | changes
+
+
+def test_claims_are_about_converged_rows_of_all_frames():
+    rows = [
+        solved("bridge", kernel="heat", ratio="39"),
+        solved("displacement", kernel="dense", ratio="30", seconds="2"),
+        solved("displacement", kernel="heat", ratio="60"),
+        solved("barycenter", ratio="3", seconds="4"),
+        solved("barycenter", ratio="9", seconds="1", precision="single"),
+        solved("barycenter", kernel="fft", ratio="9", timed_frames="2"),
+        solved("barycenter", "OTT-JAX", seconds="24", status="time_limit", marginal_error="2e-5"),
+        solved("bridge", grid="128^3", ratio="99"),
+    ]
+    found = {claim["claim"].split(",")[0]: claim for claim in bench_report.claims(rows, [])[:3]}
+    assert {name: claim["holds"] for name, claim in found.items()} == {
+        "bridge": False,
+        "displacement": True,
+        "barycenter": True,
+    }
+    assert found["displacement"]["measured"] == "60.0, converged"
+    (beside,) = bench_report.claims(rows, [])[3:]
+    assert beside["holds"]
+    assert beside["measured"] == "> 6.0: OTT-JAX ended at 2.0e-05, time_limit"
+    stuck = [solved("bridge", status="max_iterations", ratio="80"), solved("barycenter", status="failed: no")]
+    assert [claim["holds"] for claim in bench_report.claims(stuck, [])] == [False]
+
+
+def test_kernels_agree_where_they_are_sound():
+    values = {"dense": np.array([1.0, 0.0]), "fft": np.array([0.5, 0.0]), "log": np.array([1.0, 1e-7])}
+    differences = roofline.differing(values, ["dense", "log"])
+    assert differences == pytest.approx({"dense": 1e-7, "fft": 0.5, "log": 1e-7}, rel=1e-6)
+    rows = [
+        {"what": roofline.FRAME, "kernel": name, "grid": "9^3", "status": status, "difference": str(difference)}
+        for (name, difference), status in zip(
+            differences.items(), ("converged", "infeasible", "converged"), strict=True
+        )
+    ]
+    (claim,) = bench_report.claims([], rows)
+    assert claim["holds"]
+    assert claim["measured"] == "1.0e-07, fft at 9^3 infeasible"
+
+
+@pytest.mark.slow
+def test_kernel_and_roofline_tasks_measure(tiny):
+    (row,) = roofline.Convolution("fft", "single", 8, 1.0, tiny.maps, repeats=1).rows()
+    assert row["seconds"] > 0
+    rows = roofline.Agreement(8, 1.0, tiny.maps, iterations=3).rows()
+    assert [row["kernel"] for row in rows] == ["dense", "fft", "log"]
+    assert all(row["difference"] < 1e-9 for row in rows)
+    assert {row["status"] for row in rows} == {"fixed_iterations"}
+    rates = roofline.Roofline("single", 8, matrix=64, triad=2**12, repeats=1).rows()
+    assert [row["what"] for row in rates] == [roofline.MATMUL, roofline.TRIAD, *roofline.PARTS]
+    assert rates[0]["share_of_matmul"] == rates[1]["share_of_bandwidth"] == 1.0
+
+
+def test_operations_and_bytes_of_a_convolution():
+    box = (4, 5, 6)
+    operations = sum(2 * 120 * n for n in box)
+    assert roofline.cost("three products", box, 8) == (operations, 8 * (6 * 120 + 16 + 25 + 36))
+    assert roofline.cost("convolution", box, 8)[1] - roofline.cost("three products", box, 8)[1] == 8 * 5 * 120
+    assert roofline.cost("barycenter iteration", box, 8)[0] == 4 * operations
+
+
+def test_growth_is_the_slope_of_a_curve():
+    rows = [
+        {"sweep": "grid", "method": "bridge", "grid": f"{n}^3", "seconds": str(n**3), "status": status}
+        for n, status in ((32, "converged"), (16, "max_iterations"), (8, "converged"))
+    ]
+    values = bench_report.curve(rows, "grid", "bridge")
+    assert values == [(8.0, 512.0, True), (16.0, 4096.0, False), (32.0, 32768.0, True)]
+    assert bench_report.slope(*np.array(values)[:, :2].T) == pytest.approx(3.0)
+    panel = bench_report.growth_figure(rows).axes[0]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["bridge, slope 3.0", "not converged"]

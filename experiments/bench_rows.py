@@ -1,0 +1,266 @@
+"""One row of the bench: some implementation solves some case, and is timed.
+
+Every solve is to a marginal error of 1e-6 by the package's definition, save the original's 20 iterations a frame.
+Times are medians of runs after a first one that compiles; work that takes more than ``PATIENCE`` is done once,
+its compilation of a few seconds counted in. Where only a few frames are timed their seconds are scaled up to all
+frames: evenly, except that the two ends of a trajectory, which need hardly an iteration, are a gift to other
+programs. Seconds per iteration are those of one frame. The memory is that of the process: for every program it
+includes JAX, which measures the error.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from experiments import peers
+from experiments.cases import DATA, ORIGINAL_ITERATIONS, original_barycenter
+from morphot_jax import Settings, kernels, morph, prepare_maps, read_volume, solve_barycenter, solve_sinkhorn
+from morphot_jax.devices import peak_memory
+from morphot_jax.iterate import Status
+from morphot_jax.prepare import Prepared, unit_mass
+from morphot_jax.samples import sample_volume
+
+REAL = tuple(str((DATA / f"mmcpn_{state}_64.mrc").resolve()) for state in ("closed", "open"))
+SAMPLE = ("sample:mmcpn-closed", "sample:mmcpn-open")
+TOLERANCE = 1e-6
+PATIENCE = 60.0  # seconds of runs after which there is no other
+SINGLE_PLAN = ("bridge", "displacement", "plan")
+CAN_DEBIAS = "debias" in {field.name for field in fields(Settings)}
+
+
+@dataclass(frozen=True)
+class Solve:
+    """What is solved and by whom.
+
+    - ``grid``: voxels along an axis and the number of axes, such as 64^3; 64^2 is the projection of the maps.
+    - ``timed``: the frames that are computed, of ``frames`` evenly spaced ones; empty for all of them.
+    - ``maps``: two paths or sample:NAMEs. ``most``: iterations. ``sweep``: the table of growth that it is for.
+    """
+
+    implementation: str
+    method: str
+    kernel: str
+    precision: str
+    grid: str
+    sigma: float
+    maps: tuple[str, ...]
+    frames: int = 25
+    timed: tuple[float, ...] = ()
+    repeats: int = 3
+    most: int = 500
+    sweep: str = ""
+
+    def about(self) -> list[dict[str, Any]]:
+        shown = ("sweep", "method", "implementation", "kernel", "precision", "grid", "frames", "sigma")
+        key = {name: getattr(self, name) for name in shown}
+        return [key | {"timed_frames": len(self.timed) or self.frames, "maps": name_of(self.maps)}]
+
+    def rows(self) -> list[dict[str, Any]]:
+        found = SOLVERS[self.implementation](self)
+        (key,) = self.about()
+        measured = {
+            "seconds": found.seconds * self._share(),
+            "seconds_per_iteration": found.seconds / max(1, sum(found.iterations)),
+            "iterations": max(found.iterations),
+            "marginal_error": found.marginal_error,
+            "peak_memory_bytes": own_peak_memory(),
+            "status": " ".join(sorted(set(found.statuses) - {"converged"})) or "converged",
+        }
+        return [key | measured]
+
+    @property
+    def voxels(self) -> int:
+        return side(self.grid)
+
+    @property
+    def flat(self) -> bool:
+        return self.grid.endswith("^2")
+
+    @property
+    def times(self) -> Sequence[float]:
+        return self.timed or np.linspace(0.0, 1.0, self.frames).tolist()
+
+    def unit_maps(self) -> Float[np.ndarray, "2 z y x"]:
+        return unit_maps(self.maps, self.voxels, flat=self.flat)
+
+    def _share(self) -> float:
+        """All frames over those that were timed."""
+        if not self.timed:
+            return 1.0
+        free = 2 if self.implementation in PEERS and self.frames > 2 else 0
+        return (self.frames - free) / len(self.timed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of the frames that were timed: seconds in all, iterations and status of each solve, the worst error."""
+
+    seconds: float
+    iterations: list[int]
+    marginal_error: float
+    statuses: list[str]
+
+
+def package(task: Solve) -> Outcome:
+    """The package itself: ``morph`` where it serves, the solvers themselves for plans and images."""
+    if task.method == "plan" or task.flat:
+        return _package_solver(task)
+    settings = Settings(
+        method="barycenter" if task.method == "debiased" else task.method,
+        frames=task.frames,
+        times=task.timed or None,
+        sigma=task.sigma,
+        kernel=task.kernel,
+        precision=task.precision,
+        tolerance=TOLERANCE,
+        max_iterations=task.most,
+        **({"debias": True} if task.method == "debiased" else {}),
+    )
+    pair = load(task.maps, task.voxels)
+    seconds, trajectory = timed(lambda: morph(pair, settings), task.repeats)
+    frames = trajectory.frames[:1] if task.method in SINGLE_PLAN else trajectory.frames
+    return Outcome(
+        seconds,
+        [frame.iterations for frame in frames],
+        max(frame.marginal_error or 0.0 for frame in frames),
+        [frame.status.word for frame in frames],
+    )
+
+
+def _package_solver(task: Solve) -> Outcome:
+    dtype = np.float64 if task.precision == "double" else np.float32
+    with jax.enable_x64(task.precision == "double"):
+        maps = jnp.asarray(task.unit_maps(), dtype)
+        kernel = kernels.make(task.kernel, maps.shape[1:], task.sigma, dtype)
+        limits = {"tolerance": TOLERANCE, "max_iterations": task.most}
+        weights = jnp.asarray([(1 - t, t) for t in task.times], dtype)
+
+        def work():
+            if task.method == "plan":
+                return jax.block_until_ready(solve_sinkhorn(maps[0], maps[1], kernel, **limits))
+            return jax.block_until_ready(solve_barycenter(maps, weights, kernel, **limits))
+
+        seconds, solution = timed(work, task.repeats)
+        iterations, codes = (np.atleast_1d(x) for x in (solution.iterations, solution.status))
+        error = float(jnp.max(solution.marginal_error))
+    return Outcome(seconds, iterations.tolist(), error, [Status(int(code)).word for code in codes])
+
+
+def original(task: Solve) -> Outcome:
+    """The original's algorithm in SciPy, 20 iterations a frame."""
+    maps, times = task.unit_maps(), task.times
+
+    def work() -> list[float]:
+        return [original_barycenter(maps, (1 - t, t), task.sigma)[1] for t in times]
+
+    seconds, errors = timed(work, task.repeats, compiles=False)
+    return Outcome(seconds, [ORIGINAL_ITERATIONS] * len(times), max(errors), ["fixed_iterations"])
+
+
+def ott(task: Solve) -> Outcome:
+    """OTT-JAX on the part of the box that the package would look at."""
+    with jax.enable_x64(True):
+        maps = peers.window(task.unit_maps(), task.sigma)
+        return _of_peer(
+            task,
+            lambda weights, timer, limits: peers.ott_barycenter(
+                maps, weights, task.sigma, timer, limits, log_mode=task.kernel == "log"
+            ),
+        )
+
+
+def pot(task: Solve) -> Outcome:
+    """POT on the whole box."""
+    with jax.enable_x64(True):
+        maps = task.unit_maps()
+        if task.method == "plan":
+            return _of_peer(task, lambda _, timer, limits: peers.pot_plan(*maps, task.sigma, timer, limits))
+        return _of_peer(
+            task,
+            lambda weights, timer, limits: peers.pot_barycenter(
+                maps, weights, task.sigma, timer, limits, matrix=not task.flat
+            ),
+        )
+
+
+def _of_peer(task: Solve, solve: Callable[..., peers.Found]) -> Outcome:
+    def timer(work: Callable[[], object]) -> float:
+        return timed(work, task.repeats)[0]
+
+    limits = peers.Limits(TOLERANCE, task.most)
+    times = (0.5,) if task.method == "plan" else task.times
+    found = [solve((1 - t, t), timer, limits) for t in times]
+    return Outcome(
+        sum(one.seconds for one in found),
+        [one.iterations for one in found],
+        float(np.max([one.marginal_error for one in found])),  # NaN, if there is one
+        [one.status for one in found],
+    )
+
+
+SOLVERS: dict[str, Callable[[Solve], Outcome]] = {
+    "morphot_jax": package,
+    "original": original,
+    "OTT-JAX": ott,
+    "POT": pot,
+}
+PEERS = ("OTT-JAX", "POT")
+
+
+def side(grid: str) -> int:
+    """The voxels along an axis of a grid such as 64^3."""
+    return int(grid.partition("^")[0])
+
+
+def load(maps: Sequence[str], voxels: int) -> Prepared:
+    """Two maps on a cube of so many voxels."""
+    volumes = [
+        sample_volume(name.removeprefix("sample:")) if name.startswith("sample:") else read_volume(name)
+        for name in maps
+    ]
+    as_it_is = all(volume.shape == (voxels, voxels, voxels) for volume in volumes)
+    return prepare_maps(volumes, grid=None if as_it_is else voxels)
+
+
+def unit_maps(maps: Sequence[str], voxels: int, *, flat: bool = False) -> Float[np.ndarray, "2 z y x"]:
+    """The maps at unit mass in double precision, or their projections along z, which becomes one voxel."""
+    boxes = np.stack([volume.data.astype(np.float64) for volume in load(maps, voxels).volumes])
+    boxes = boxes.sum(axis=1, keepdims=True) if flat else boxes
+    return np.stack([unit_mass(data) for data in boxes])
+
+
+def default_maps() -> tuple[str, ...]:
+    """The real pair where it is at hand, else the sample."""
+    return REAL if all(Path(path).is_file() for path in REAL) else SAMPLE
+
+
+def name_of(maps: Sequence[str]) -> str:
+    """A pair of maps as tables name it."""
+    return " ".join(name if name.startswith("sample:") else Path(name).stem for name in maps)
+
+
+def timed(work: Callable[[], Any], repeats: int, *, compiles: bool = True) -> tuple[float, Any]:
+    """Median seconds of the work, and what its last run gave."""
+    runs: list[float] = []
+    while len(runs) < repeats + compiles and sum(runs) < PATIENCE:
+        started = time.perf_counter()
+        found = work()
+        runs.append(time.perf_counter() - started)
+    return float(np.median(runs[1:] if compiles and len(runs) > 1 else runs)), found
+
+
+def own_peak_memory() -> int | None:
+    """The most bytes that this process has held; what its parent held before it began is not counted."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as lines:
+            values = dict(line.split(":", 1) for line in lines)
+        return int(values["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return peak_memory()

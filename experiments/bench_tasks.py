@@ -1,0 +1,146 @@
+"""What the bench of the solver measures: the rows of each of its tables, in full and in short."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from experiments.bench_rows import CAN_DEBIAS, Solve, side
+from experiments.roofline import KERNELS, Agreement, Convolution, Roofline
+
+HALF_WAY = (0.5,)
+INNER = (0.25, 0.5)  # frames that stand for all where every one would take too long
+QUARTERS = (0.25, 0.5, 0.75)
+FIVE = (0.0, *QUARTERS, 1.0)
+SMALL_SIGMA = 1.0  # voxels, in boxes small enough for a cost matrix
+PEER_ITERATIONS = 2000
+GROWTH_ITERATIONS = 2000  # small kernels need many
+PRECISIONS = ("double", "single")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What tasks have in common: the maps, the frames of a trajectory, the repeats, and whether to be quick."""
+
+    maps: tuple[str, ...]
+    frames: int = 25
+    repeats: int = 3
+    quick: bool = False
+
+
+def tasks_of(table: str, scope: Scope) -> Sequence[Solve | Convolution | Agreement | Roofline]:
+    """The tasks that make one of the tables, in the order in which they are to be run."""
+    return {"results": results, "growth": growth, "kernels": kernels, "roofline": roofline}[table](scope)
+
+
+def results(scope: Scope) -> list[Solve]:
+    """Every implementation on boxes of several sizes; the original first, since ratios are to it."""
+    box = _barycenter(scope, "64^3")
+    if scope.quick:
+        few = replace(_barycenter(scope, "16^3"), timed=INNER)
+        peer = [_original(few, INNER), few, _peer(few, "OTT-JAX", "dense", INNER)]
+        return [_original(box, FIVE), *_single_plans(box), *peer, *_small(scope)]
+    debiased = [replace(box, method="debiased")] if CAN_DEBIAS else []
+    others = [("fft", "double"), ("log", "double"), ("truncated", "double")]
+    others += [(kernel, "single") for kernel in ("dense", "fft", "log", "truncated")]
+    large, largest = _barycenter(scope, "128^3"), _barycenter(scope, "240^3")
+    return [
+        _original(box, FIVE),
+        *_single_plans(box),
+        replace(box, method="displacement", kernel="heat"),
+        box,
+        *debiased,
+        _peer(box, "OTT-JAX", "dense", INNER),
+        _peer(box, "OTT-JAX", "log", HALF_WAY),
+        *_small(scope),
+        *(replace(box, kernel=kernel, precision=precision, timed=INNER) for kernel, precision in others),
+        _original(large, QUARTERS),
+        *_single_plans(large),
+        replace(large, timed=QUARTERS),
+        _original(largest, HALF_WAY),
+        *_single_plans(largest),
+    ]
+
+
+def growth(scope: Scope) -> list[Solve]:
+    """Bridges, and barycenters by the dense kernel, in boxes, numbers of frames and sigmas that grow."""
+    if scope.quick:
+        grids, grid, frames, sigmas = (16, 24, 32), 24, (5, 9), (0.5, 1.0)
+    else:
+        grids, grid, frames, sigmas = (32, 48, 64, 96, 128), 64, (5, 25, 100), (0.5, 0.7, 1.0, 2.0, 4.0)
+    found = []
+    for kind in ("bridge", "barycenter"):
+
+        def base(n: int, sweep: str, method: str = kind) -> Solve:
+            kernel, timed = ("heat", ()) if method == "bridge" else ("dense", INNER)
+            solve = replace(_barycenter(scope, f"{n}^3"), method=method, kernel=kernel, timed=timed)
+            return replace(solve, sweep=sweep, most=GROWTH_ITERATIONS)
+
+        found += [base(n, "grid") for n in grids]
+        found += [replace(base(grid, "frames"), frames=count, timed=()) for count in frames]
+        found += [replace(base(grid, "sigma"), sigma=sigma) for sigma in sigmas]
+    return found
+
+
+def kernels(scope: Scope) -> list[Convolution | Agreement]:
+    """One convolution by each kernel; the barycenter half way by each of those that have the same values."""
+    grids = (24,) if scope.quick else (64, 128, 240)
+    convolutions = [
+        Convolution(kernel, precision, n, n / 60, scope.maps, scope.repeats)
+        for n in grids
+        for precision in PRECISIONS
+        for kernel in KERNELS
+    ]
+    if scope.quick:
+        return [*convolutions, Agreement(16, 0.5, scope.maps)]
+    # To converge in the largest box would take the log kernel the better part of an hour.
+    return [*convolutions, Agreement(128, 2.0, scope.maps), Agreement(240, 4.0, scope.maps, iterations=5)]
+
+
+def roofline(scope: Scope) -> list[Roofline]:
+    """The dense kernel in either precision."""
+    grids, sizes = ((24,), (1024, 2**24)) if scope.quick else ((64, 128, 240), (4096, 2**26))
+    return [Roofline(precision, n, *sizes, scope.repeats) for n in grids for precision in PRECISIONS]
+
+
+def voxels(task: Solve | Convolution | Agreement | Roofline) -> int:
+    """Voxels along an axis of its box."""
+    return task.voxels if isinstance(task, Solve) else task.grid
+
+
+def _small(scope: Scope) -> list[Solve]:
+    """Where POT can go: images by convolutions, and boxes small enough for a cost matrix."""
+    image, box = ("32^2", "8^3") if scope.quick else ("64^2", "12^3")
+    flat = replace(_barycenter(scope, image), timed=INNER)
+    solid = replace(_barycenter(scope, box), timed=HALF_WAY, sigma=SMALL_SIGMA)
+    plan = replace(solid, method="plan", frames=1, timed=())
+    found = []
+    for case, kernel in ((flat, "dense"), (solid, "matrix")):
+        found += [_original(case, case.timed), case, _peer(case, "POT", kernel, case.timed)]
+    return [*found, plan, _peer(plan, "POT", "matrix", ())]
+
+
+def _barycenter(scope: Scope, grid: str) -> Solve:
+    """The package's own barycenters of all frames, at the sigma that is the default."""
+    sigma = side(grid) / 60
+    return Solve(
+        "morphot_jax",
+        "barycenter",
+        "dense",
+        "double",
+        grid,
+        sigma,
+        scope.maps,
+        scope.frames,
+        repeats=scope.repeats,
+    )
+
+
+def _single_plans(case: Solve) -> list[Solve]:
+    return [replace(case, method="bridge", kernel="heat"), replace(case, method="displacement")]
+
+
+def _original(case: Solve, timed: tuple[float, ...]) -> Solve:
+    return replace(case, implementation="original", kernel="truncated", timed=timed)
+
+
+def _peer(case: Solve, name: str, kernel: str, timed: tuple[float, ...]) -> Solve:
+    return replace(case, implementation=name, kernel=kernel, timed=timed, most=PEER_ITERATIONS)

@@ -1,0 +1,251 @@
+"""What kernels cost, whether they agree, and how near a convolution comes to what the machine can do.
+
+Tasks for the bench of the solver. The dense convolution of a box of N voxels, z y x along its axes, is three
+matrix products:
+
+    2 N (z + y + x) operations ,    6 N + z^2 + y^2 + x^2 numbers read and written at least ;
+
+with the exponentials before and the logs after it (``log_apply``) at least 11 N numbers, its maximum included. One
+iteration of a barycenter of k maps is 2 k such convolutions and its potentials, maps and barycenter read or
+written once, 5 k + 1 boxes. Operations other than those of the products are not counted. The machine's own rates
+are measured beside: a product of two large square matrices, and a <- b + s a on arrays far larger than its
+caches, three numbers of traffic for each (memory that is new to the process would be slower).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import peers
+from experiments.bench_rows import TOLERANCE, load, name_of, timed, unit_maps
+from morphot_jax import kernels, solve_barycenter
+from morphot_jax.iterate import Status
+
+KERNELS = ("dense", "fft", "log", "heat", "truncated")
+KERNEL_COLUMNS = (
+    "what",
+    "kernel",
+    "precision",
+    "grid",
+    "sigma",
+    "maps",
+    "seconds",
+    "iterations",
+    "marginal_error",
+    "difference",
+    "status",
+)
+KERNEL_KEY = KERNEL_COLUMNS[:6]
+CONVOLUTION, FRAME = "convolution", "frame at t = 0.5"
+
+ROOFLINE_COLUMNS = (
+    "what",
+    "precision",
+    "grid",
+    "operations",
+    "bytes",
+    "seconds",
+    "gflops",
+    "gbytes_per_second",
+    "share_of_matmul",
+    "share_of_bandwidth",
+    "status",
+)
+ROOFLINE_KEY = ROOFLINE_COLUMNS[:3]
+MATMUL, TRIAD = "matrix product", "triad"
+PARTS = ("three products", "convolution", "barycenter iteration")
+ITERATIONS = (5, 25)  # of two runs: what the second takes longer is what the iterations between them take
+
+SOUND = ("converged", "fixed_iterations")
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Time of one convolution of the first map, log f to log K f."""
+
+    kernel: str
+    precision: str
+    grid: int
+    sigma: float
+    maps: tuple[str, ...]
+    repeats: int = 3
+
+    def about(self) -> list[dict[str, Any]]:
+        names = ("kernel", "precision", "sigma")
+        key = {name: getattr(self, name) for name in names}
+        return [{"what": CONVOLUTION, "grid": f"{self.grid}^3", "maps": name_of(self.maps)} | key]
+
+    def rows(self) -> list[dict[str, Any]]:
+        density = load(self.maps, self.grid).volumes[0].data
+        with jax.enable_x64(self.precision == "double"):
+            dtype = dtype_of(self.precision)
+            log_field = jnp.log(jnp.asarray(density, dtype))
+            kernel = kernels.make(self.kernel, density.shape, self.sigma, dtype)
+            seconds = seconds_of(log_apply, kernel, log_field, repeats=self.repeats)
+        return [key | {"seconds": seconds, "status": "timed"} for key in self.about()]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The barycenter half way, solved by three kernels of the same values: how far apart are they?
+
+    ``difference`` of each is the greatest relative L2 distance to those whose status is sound. ``iterations``:
+    make exactly so many; 0 iterates to convergence.
+    """
+
+    grid: int
+    sigma: float
+    maps: tuple[str, ...]
+    iterations: int = 0
+    kinds: tuple[str, ...] = ("dense", "fft", "log")
+
+    def about(self) -> list[dict[str, Any]]:
+        shared = {"what": FRAME, "precision": "double", "grid": f"{self.grid}^3", "sigma": self.sigma}
+        return [shared | {"kernel": name, "maps": name_of(self.maps)} for name in self.kinds]
+
+    def rows(self) -> list[dict[str, Any]]:
+        with jax.enable_x64(True):
+            maps = peers.window(unit_maps(self.maps, self.grid), self.sigma)
+            found = {name: self._solve(name, maps) for name in self.kinds}
+        sound = [name for name, (_, said) in found.items() if said["status"] in SOUND]
+        differences = differing({name: value for name, (value, _) in found.items()}, sound)
+        return [key | found[key["kernel"]][1] | {"difference": differences[key["kernel"]]} for key in self.about()]
+
+    def _solve(self, name: str, maps) -> tuple[np.ndarray, dict[str, Any]]:
+        kernel = kernels.make(name, maps.shape[1:], self.sigma, jnp.float64)
+        options = {"fixed_iterations": True, "max_iterations": self.iterations} if self.iterations else {}
+        weights = jnp.array([[0.5, 0.5]])
+        seconds, solution = timed(
+            lambda: jax.block_until_ready(
+                solve_barycenter(jnp.asarray(maps), weights, kernel, tolerance=TOLERANCE, **options)
+            ),
+            1,
+            compiles=False,
+        )
+        # Of iterations made to a number it is not said whether the kernel reaches all mass.
+        cut_off = float(solution.unreached[0]) > TOLERANCE
+        said = {
+            "seconds": seconds,
+            "iterations": int(solution.iterations[0]),
+            "marginal_error": float(solution.marginal_error[0]),
+            "status": (Status.INFEASIBLE if cut_off else Status(int(solution.status[0]))).word,
+        }
+        return np.asarray(solution.value[0]), said
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The dense kernel on a box beside the rates of the machine, in one precision.
+
+    ``matrix``: rows of the square matrices. ``triad``: numbers in each of its arrays.
+    """
+
+    precision: str
+    grid: int
+    matrix: int = 4096
+    triad: int = 2**26
+    repeats: int = 3
+
+    def about(self) -> list[dict[str, Any]]:
+        key = {"precision": self.precision, "grid": f"{self.grid}^3"}
+        return [key | {"what": what} for what in (MATMUL, TRIAD, *PARTS)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        with jax.enable_x64(self.precision == "double"):
+            rates = [_rates(*measured) for measured in (self._matmul(), self._triad(), *self._parts())]
+        compute, bandwidth = rates[0]["gflops"], rates[1]["gbytes_per_second"]
+        for rate in rates:
+            rate["share_of_matmul"] = rate["gflops"] / compute
+            rate["share_of_bandwidth"] = rate["gbytes_per_second"] / bandwidth
+        return [key | rate | {"status": "timed"} for key, rate in zip(self.about(), rates, strict=True)]
+
+    def _matmul(self) -> tuple[float, float, float]:
+        n, dtype = self.matrix, dtype_of(self.precision)
+        matrix = jax.random.uniform(jax.random.key(0), (n, n), dtype)
+        seconds = seconds_of(jnp.matmul, matrix, matrix, repeats=self.repeats)
+        return 2.0 * n**3, 3.0 * n**2 * dtype.itemsize, seconds
+
+    def _triad(self) -> tuple[float, float, float]:
+        n, dtype = self.triad, dtype_of(self.precision)
+        b, a = (jnp.full((n,), value, dtype) for value in (1.0, 2.0))
+
+        def rounds(count: int):
+            return lambda b, a: jax.lax.fori_loop(0, count, lambda _, a: b + 0.5 * a, a)
+
+        few, many = (seconds_of(rounds(count), b, a, repeats=self.repeats) for count in ITERATIONS)
+        return 2.0 * n, 3.0 * n * dtype.itemsize, (many - few) / (ITERATIONS[1] - ITERATIONS[0])
+
+    def _parts(self) -> list[tuple[float, float, float]]:
+        dtype, box = dtype_of(self.precision), (self.grid,) * 3
+        kernel = kernels.make("dense", box, self.grid / 60, dtype)
+        maps = jax.random.uniform(jax.random.key(0), (2, *box), dtype)
+        seconds = (
+            seconds_of(lambda kernel, field: kernel.apply(field), kernel, maps[0], repeats=self.repeats),
+            seconds_of(log_apply, kernel, jnp.log(maps[0]), repeats=self.repeats),
+            self._iteration(maps, kernel),
+        )
+        return [(*cost(what, box, dtype.itemsize), took) for what, took in zip(PARTS, seconds, strict=True)]
+
+    def _iteration(self, maps, kernel: kernels.Kernel) -> float:
+        """Seconds of one iteration of one barycenter."""
+        weights = jnp.full((1, len(maps)), 1.0 / len(maps), maps.dtype)
+
+        def solve(iterations: int):
+            return lambda kernel, maps: (
+                solve_barycenter(
+                    maps, weights, kernel, max_iterations=iterations, fixed_iterations=True
+                ).marginal_error
+            )
+
+        few, many = (seconds_of(solve(n), kernel, maps, repeats=self.repeats) for n in ITERATIONS)
+        return (many - few) / (ITERATIONS[1] - ITERATIONS[0])
+
+
+def cost(what: str, box: tuple[int, int, int], itemsize: int, maps: int = 2) -> tuple[float, float]:
+    """Operations of the products, and bytes of the least traffic, of one of ``PARTS``."""
+    n = float(np.prod(box))
+    operations, matrices = 2.0 * n * sum(box), float(sum(axis**2 for axis in box))
+    if what == "three products":
+        return operations, (6.0 * n + matrices) * itemsize
+    if what == "convolution":
+        return operations, (11.0 * n + matrices) * itemsize
+    convolutions = 2 * maps
+    return convolutions * operations, (convolutions * (11.0 * n + matrices) + (5 * maps + 1) * n) * itemsize
+
+
+def _rates(operations: float, traffic: float, seconds: float) -> dict[str, Any]:
+    return {
+        "operations": operations,
+        "bytes": traffic,
+        "seconds": seconds,
+        "gflops": operations / seconds / 1e9,
+        "gbytes_per_second": traffic / seconds / 1e9,
+    }
+
+
+def differing(values: dict[str, np.ndarray], sound: list[str]) -> dict[str, float | None]:
+    """The greatest relative L2 distance of each to the sound others; None where there is no other."""
+    found = {}
+    for name, value in values.items():
+        others = [values[other] for other in sound if other != name]
+        distances = [float(np.linalg.norm(value - other) / np.linalg.norm(other)) for other in others]
+        found[name] = max(distances, default=None)
+    return found
+
+
+def log_apply(kernel: kernels.Kernel, log_field: jax.Array) -> jax.Array:
+    return kernel.log_apply(log_field)
+
+
+def seconds_of(work: Callable, *arguments: Any, repeats: int) -> float:
+    """Median time of a function of arrays, or of dataclasses of them, once it is compiled."""
+    compiled = jax.jit(work)
+    return timed(lambda: jax.block_until_ready(compiled(*arguments)), repeats)[0]
+
+
+def dtype_of(precision: str) -> np.dtype:
+    return np.dtype(np.float64 if precision == "double" else np.float32)
