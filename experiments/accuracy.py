@@ -39,9 +39,9 @@ from morphot_jax.samples import GRID
 
 Frames = Float[np.ndarray, "t z y x"]
 
-TRANSPORT = ("barycenter", "bridge", "displacement", "mean")  # mean: of bridge and displacement
+TRANSPORT = ("barycenter", "debiased", "bridge", "displacement")
 METHODS = ("linear", *TRANSPORT, "original")
-QUICK_METHODS = ("linear", "bridge", "displacement", "mean")
+QUICK_METHODS = ("linear", "bridge", "displacement")
 QUICK_CASES = ("adk-sample", "mmcpn-sample")
 
 THRESHOLDS = {"1": 0.01, "5": 0.05, "10": 0.1, "20": 0.2}  # share of either maximum, by its name in columns
@@ -52,6 +52,7 @@ MEASURES = (
     *(f"voxel_difference_{percent}" for percent in THRESHOLDS),
 )
 COLUMNS = ("case", "method", "sigma", "time", *MEASURES, "status", "iterations")
+DEBIASED_ERROR = 1e-5  # at which debiased barycenters count as converged
 RMS, VOXEL = "relative_rms", "voxel_difference_1"
 
 Row = dict[str, str]
@@ -64,7 +65,7 @@ LOOKS = {
     "barycenter": ("#CC79A7", "--", "^"),
     "bridge": ("#0072B2", "-", "o"),
     "displacement": ("#E69F00", "--", "D"),
-    "mean": ("#009E73", (0, (7, 2)), "v"),
+    "debiased": ("#009E73", (0, (7, 2)), "v"),
 }
 PANELS_ACROSS = 4
 
@@ -192,10 +193,10 @@ class _Computed:
             pair = np.stack([unit_mass(volume.data) for volume in self.maps.volumes])
             frames = [original_barycenter(pair, (1 - t, t), self.settings.sigma or 1.0)[0] for t in times]
             return np.stack([unit_mass(frame) for frame in frames]), "fixed_iterations", ORIGINAL_ITERATIONS
-        if method == "mean":
-            (bridge, *said), (displacement, *_) = (self.frames(m, times) for m in ("bridge", "displacement"))
-            return (bridge + displacement) / 2, *said
-        trajectory = morph(self.maps, replace(self.settings, method=method, times=times))
+        settings = replace(self.settings, method=method, times=times)
+        if method == "debiased":
+            settings = replace(settings, method="barycenter", debias=True, tolerance=DEBIASED_ERROR)
+        trajectory = morph(self.maps, settings)
         statuses = sorted({frame.status.word for frame in trajectory.frames} - {"converged"}) or ["converged"]
         iterations = max(frame.iterations for frame in trajectory.frames)
         return np.stack([unit_mass(data) for data in trajectory.densities]), " ".join(statuses), iterations

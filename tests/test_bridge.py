@@ -9,7 +9,7 @@ from conftest import blob, moments, scatter
 
 from morphot_jax import kernels
 from morphot_jax.bridge import bridge_frames
-from morphot_jax.displacement import barycentric_map, displacement_frames, splat, ways_of
+from morphot_jax.displacement import Ways, barycentric_map, displacement_frames, splat, ways_of
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.prepare import prepare_maps
@@ -17,7 +17,7 @@ from morphot_jax.progress import Progress
 from morphot_jax.settings import Settings
 from morphot_jax.sinkhorn import solve_sinkhorn
 from morphot_jax.support import side_of
-from morphot_jax.trajectory import morph
+from morphot_jax.trajectory import displacement_field, morph
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box, widened
 
@@ -29,10 +29,10 @@ def solved(a, b, sigma, kind="heat", tolerance=1e-9):
     return solve_sinkhorn(jnp.asarray(a), jnp.asarray(b), kernel, tolerance=tolerance, max_iterations=5000), kernel
 
 
-def displaced(a, b, sigma, times):
-    coupling, kernel = solved(a, b, sigma, "dense")
-    ways = ways_of(side_of(a), side_of(b), coupling.log_u, coupling.log_v, kernel)
-    return displacement_frames(ways, jnp.asarray(times), a.shape)
+def displaced(a, b, sigma, times, kind="heat"):
+    coupling, kernel = solved(a, b, sigma, kind)
+    ways = ways_of(side_of(a), side_of(b), coupling.log_u, coupling.log_v, kernel, sigma)
+    return displacement_frames(ways, jnp.asarray(times), sigma, a.shape)
 
 
 def bridged(a, b, sigma, times):
@@ -113,17 +113,34 @@ def test_bridge_between_gaussians_has_the_closed_form(double, t):
 
 @pytest.mark.parametrize("t", [0.25, 0.5])
 def test_displacement_between_gaussians_has_the_closed_form(double, t):
-    """T(x) = D + (C / A) x between Gaussians: var_t = (1-t + t C/A)^2 A, and the splat adds what sharing adds."""
+    """T(x) = D + c x between Gaussians, c = C / A as above; averaged over r, c = 1 + (C / A - 1) A / (A + r^2).
+
+    var_t = (1-t) (1-t + t c)^2 A + t (t + (1-t) c)^2 A + t (1-t) s, where the splat's 1/6 is a part of the last.
+    """
     shape, variance, sigma, shift = (1, 1, 140), 36.0, 4.0, 3.0
     a, b = blob(shape, (0, 0, 68), 6.0, 1e-14), blob(shape, (0, 0, 68 + shift), 6.0, 1e-14)
     s = sigma**2
     slope = (np.sqrt(variance**2 + s**2 / 4) - s / 2) / variance
+    slope = 1 + (slope - 1) * variance / (variance + 2 * s)
     frame = np.asarray(displaced(a, b, sigma, (t,)))[0]
     mean, found = moments(frame)
     np.testing.assert_allclose(mean[2], 68 + t * shift, atol=1e-4)
     pushed = (1 - t) * (1 - t + t * slope) ** 2 + t * (t + (1 - t) * slope) ** 2
-    # Sharing a place f between two voxels adds f (1 - f), 1/6 on average.
-    np.testing.assert_allclose(found[2], pushed * variance + 1 / 6, rtol=1e-3)
+    np.testing.assert_allclose(found[2], pushed * variance + t * (1 - t) * s, rtol=1e-3)
+
+
+def test_displacement_field_of_a_shift_is_the_shift():
+    """Å along z, y, x on voxels of 1, 2, 4 Å (x, y, z); NaN where the first map has no mass."""
+    shape = (14, 18, 20)
+    data = blob(shape, (6, 8, 8), 1.6, 1e-3)
+    maps = [Volume(d.astype(np.float32), (1.0, 2.0, 4.0)) for d in (data, np.roll(data, (1, -1, 3), (0, 1, 2)))]
+    field = displacement_field(maps, Settings(sigma=0.6))
+    seen = prepare_maps(maps).volumes[0].data > 0
+    np.testing.assert_array_equal(np.isnan(field), np.broadcast_to(~seen, field.shape))
+    mean = np.average(field[:, seen], axis=1, weights=data[seen])
+    np.testing.assert_allclose(mean, [4.0, -2.0, 3.0], rtol=1e-2)
+    with pytest.raises(InputError, match="3 maps were given"):
+        displacement_field([*maps, maps[0]])
 
 
 def test_splat_keeps_mass_and_mean(double):
@@ -154,14 +171,35 @@ def test_splat_takes_places_outside_at_the_faces_and_drops_nan(double):
 
 @pytest.mark.parametrize("t", [0.1, 0.37, 0.5, 0.9])
 def test_a_shifted_uniform_block_stays_uniform(double, t):
-    """No holes and no moire: inside, a moving block is as dense as it was."""
+    """No holes and no moire: inside, a moving block is as dense as it was.
+
+    By the heat kernel, whose walks spread by the way they go, it draws together, and is denser; but nowhere thinner.
+    """
     shape = (16, 16, 24)
     a, b = np.zeros(shape), np.zeros(shape)
     a[4:12, 4:12, 4:14], b[4:12, 4:12, 9:19] = 1.0, 1.0
-    frame = np.asarray(displaced(a / a.sum(), b / b.sum(), 0.5, (t,)))[0] * a.sum()
+    gaussian, heat = (
+        np.asarray(displaced(a / a.sum(), b / b.sum(), 0.5, (t,), kind))[0] * a.sum() for kind in ("dense", "heat")
+    )
     start = int(np.ceil(4 + 5 * t))
-    inside = frame[6:10, 6:10, start + 3 : start + 7]  # away from the faces, where T draws the block together
-    np.testing.assert_allclose(inside, 1.0, atol=5e-3)
+    inside = np.s_[7:9, 7:9, start + 3 : start + 7]  # away from the faces, where T draws the block together
+    np.testing.assert_allclose(gaussian[inside], 1.0, atol=5e-3)
+    assert min(frame[6:10, 6:10, start + 1 : start + 8].min() for frame in (gaussian, heat)) > 0.995
+
+
+@pytest.mark.parametrize("t", [0.1, 0.37, 0.5, 0.9])
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
+def test_known_ways_leave_no_grid_in_a_block(double, t, sigma):
+    """A block that is pushed by 4.5 voxels as a whole: inside, the sum of all shares is one, at any t."""
+    block = np.zeros((24, 24, 40))
+    block[5:19, 5:19, 8:28] = 1.0
+    side = side_of(block / block.sum())
+    start = jnp.stack(jnp.unravel_index(side.places.index, block.shape)).astype(float)
+    shift = jnp.array([[0.3], [-0.7], [4.5]])
+    mass = jnp.exp(side.log_mass)
+    ways = Ways(mass, start, start + shift, mass, start, start + shift)
+    frame = np.asarray(displacement_frames(ways, jnp.array([t]), sigma, block.shape))[0] * block.sum()
+    np.testing.assert_allclose(frame[11:13, 11:13, 20:22], 1.0, atol=1e-5)
 
 
 def test_map_contracts_towards_local_means(double):
@@ -194,7 +232,7 @@ def test_morph_by_a_single_plan(bodies, method):
     assert np.array_equal(found.densities[0], prepared.volumes[0].data)
     assert np.array_equal(found.densities[-1], prepared.volumes[1].data)
     assert len({frame.iterations for frame in found.frames}) == 1
-    assert found.plan.kernel == {"bridge": "heat", "displacement": "dense"}[method]
+    assert found.plan.kernel == "heat"
 
 
 @pytest.mark.parametrize("method", ["bridge", "displacement", "barycenter"])

@@ -108,7 +108,8 @@ def maps(tmp_path_factory):
 def solved(maps, tmp_path_factory):
     """One run of three barycenters, for the tests that look at different parts of it."""
     out = tmp_path_factory.mktemp("runs") / "out"
-    done = morphot("morph", maps["a"], maps["b"], "-o", out, "--frames", 3, "--sigma", 1)
+    options = "--method", "barycenter", "--frames", 3, "--sigma", 1
+    done = morphot("morph", maps["a"], maps["b"], "-o", out, *options)
     return SimpleNamespace(out=out, code=done.code, stdout=done.out, stderr=done.err)
 
 
@@ -170,7 +171,8 @@ def test_report_has_every_key_of_the_contract(solved, maps):
     told = report(solved.out)
     assert set(told) >= REPORT_KEYS
     assert told["version"] == morphot_jax.__version__
-    expected = ["morphot", "morph", maps["a"], maps["b"], "-o", solved.out, "--frames", 3, "--sigma", 1]
+    expected = ["morphot", "morph", maps["a"], maps["b"], "-o", solved.out, "--method", "barycenter"]
+    expected += ["--frames", 3, "--sigma", 1]
     assert shlex.split(told["command"]) == [str(part) for part in expected]
     assert [set(entry) >= INPUT_KEYS for entry in told["inputs"]] == [True, True]
     assert [set(entry) >= FRAME_KEYS for entry in told["frames"]] == [True] * 3
@@ -228,7 +230,8 @@ def test_samples_need_no_file(tmp_path):
 
 def test_frame_that_does_not_converge_gives_one_and_every_file(maps, tmp_path):
     done = morphot(
-        "morph", maps["a"], maps["b"], "-o", tmp_path, "--sigma", 1, "--frames", 3, "--max-iterations", 2
+        *("morph", maps["a"], maps["b"], "-o", tmp_path, "--method", "barycenter"),
+        *("--sigma", 1, "--frames", 3, "--max-iterations", 2),
     )
     assert done.code == 1
     assert [frame["status"] for frame in report(tmp_path)["frames"]] == [
@@ -242,7 +245,8 @@ def test_frame_that_does_not_converge_gives_one_and_every_file(maps, tmp_path):
 
 
 def test_exact_iterations_are_made_and_give_zero(maps, tmp_path):
-    done = morphot("morph", maps["a"], maps["b"], "-o", tmp_path, "--sigma", 1, "--frames", 3, "--iterations", 7)
+    options = "--method", "barycenter", "--sigma", 1, "--frames", 3, "--iterations", 7
+    done = morphot("morph", maps["a"], maps["b"], "-o", tmp_path, *options)
     assert done.code == 0
     frames = report(tmp_path)["frames"]
     assert [(frame["status"], frame["iterations"]) for frame in frames[1:2]] == [("fixed_iterations", 7)]

@@ -90,9 +90,9 @@ def test_batches_share_one_compilation(maps, count_compilations):
 
 
 def test_a_sequence_passes_through_each_pair(maps):
-    found = morph(maps, Settings(frames=5, sigma=1.0))
+    found = morph(maps, QUICK)
     assert [frame.time for frame in found.frames] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    first, second = (morph(pair, Settings(frames=3, sigma=1.0)) for pair in (maps[:2], maps[1:]))
+    first, second = (morph(pair, replace(QUICK, frames=3)) for pair in (maps[:2], maps[1:]))
     np.testing.assert_allclose(found.densities[:2], first.densities[:2], atol=1e-9)
     np.testing.assert_allclose(found.densities[2:], second.densities, atol=1e-9)
     assert [frame.mass for frame in found.frames] == pytest.approx([3.0, 4.0, 5.0, 4.5, 4.0], rel=1e-6)
@@ -175,7 +175,7 @@ def test_anisotropic_voxels_widen_the_right_axis():
     shape = (15, 17, 19)
     data = blob(shape, (7, 8, 9), 1.5, 1e-12).astype(np.float32)
     volume = Volume(data, (1.0, 2.0, 4.0))
-    found = morph([volume, volume], Settings(times=(0.0,), sigma_angstrom=2.0))
+    found = morph([volume, volume], Settings(method="barycenter", times=(0.0,), sigma_angstrom=2.0))
     before, after = moments(volume.data)[1], moments(found.densities[0])[1]
     index = np.arange(-20, 21)
     sampled = [np.average(index**2, weights=np.exp(-0.5 * (index / s) ** 2)) for s in (0.5, 1.0, 2.0)]
@@ -207,7 +207,7 @@ def test_one_map_is_refused(maps):
 def test_far_maps_choose_the_log_kernel():
     shape = (3, 3, 90)
     maps = [volume_of(blob(shape, (1, 1, x), 0.6, 1e-3)) for x in (5, 85)]
-    found = morph(maps, Settings(times=(0.5,), sigma=1.0))
+    found = morph(maps, replace(QUICK, times=(0.5,)))
     assert found.plan.kernel == "log"
     assert found.frames[0].status is Status.CONVERGED
     mean, _ = moments(found.densities[0])
