@@ -22,13 +22,16 @@ DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """The last m images g(x_i) and weighted residuals, their Gram matrix, how many were seen, the last error."""
+    """The last m images g(x_i) and weighted residuals, their Gram matrix, how many were seen, the last error.
 
-    images: Float[Array, "m *field"]
-    residuals: Float[Array, "m *field"]
-    gram: Float[Array, "m m"]
-    seen: Int[Array, ""]
-    error: Float[Array, ""]
+    ``lanes`` may lead, under vmap; fields are ``*lanes m *field``.
+    """
+
+    images: Float[Array, "..."]
+    residuals: Float[Array, "..."]
+    gram: Float[Array, "*lanes m m"]
+    seen: Int[Array, "*lanes"]
+    error: Float[Array, "*lanes"]
 
 
 def start(depth: int, like: Float[Array, "*field"]) -> Memory:

@@ -38,6 +38,7 @@ class Lane:
     change_l1: float
     change_l2: float
     unreached: float
+    bias: float
     history: Float[np.ndarray, "iterations 3"]
     kernel: KernelKind
 
@@ -106,10 +107,7 @@ class _Solver:
     def _can_start_warm(self) -> bool:
         """Two maps, a Gaussian kernel, and no exact number of iterations, which are counted from a cold start."""
         return (
-            len(self.sides.log_mass) == 2
-            and self.plan.kernel != "truncated"
-            and not self.settings.debias
-            and self.settings.iterations is None
+            len(self.sides.log_mass) == 2 and self.plan.kernel != "truncated" and self.settings.iterations is None
         )
 
     def _couple(self) -> Coupling:
@@ -141,7 +139,8 @@ def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:
     """The first ``count`` lanes, on the host; the potentials stay where they are."""
     measures = ("marginal_error", "change_l1", "change_l2")
     numbers = {
-        name: np.asarray(getattr(solution, name)) for name in (*measures, "status", "iterations", "unreached")
+        name: np.asarray(getattr(solution, name))
+        for name in (*measures, "status", "iterations", "unreached", "bias")
     }
     history = np.stack([np.asarray(getattr(solution.history, name)) for name in measures], axis=-1)
     values = np.asarray(solution.value)
@@ -154,6 +153,7 @@ def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:
             change_l1=float(numbers["change_l1"][i]),
             change_l2=float(numbers["change_l2"][i]),
             unreached=float(numbers["unreached"][i]),
+            bias=float(numbers["bias"][i]),
             history=history[i, : int(numbers["iterations"][i])],
             kernel=kernel,
         )

@@ -218,6 +218,7 @@ def _frame_entry(frame: Frame) -> dict[str, Any]:
         "change_l1": _number(frame.change_l1),
         "change_l2": _number(frame.change_l2),
         "unreached": _number(frame.unreached),
+        "bias": _number(frame.bias),
     }
 
 

@@ -40,7 +40,8 @@ NOTICEABLE = 1e-6  # share of a frame's mass whose loss is worth a sentence
 class Frame:
     """What is known of one frame beside its densities.
 
-    Errors are None where nothing was solved. A frame between two keyframes shows the worse of theirs.
+    Errors are None where nothing was solved; ``bias`` (``barycenter.Solution``) where it was not debiased. A frame
+    between two keyframes shows the worse of theirs.
     ``history``: one row for each iteration, columns marginal_error and, where known, change_l1, change_l2; that
     of a plan which many frames share is with the first of them.
     """
@@ -54,6 +55,7 @@ class Frame:
     change_l1: float | None = None
     change_l2: float | None = None
     unreached: float = 0.0
+    bias: float | None = None
     history: Float[np.ndarray, "iterations measures"] = field(default_factory=lambda: np.empty((0, 1)), repr=False)
 
 
@@ -193,7 +195,7 @@ def _barycenters(
         for index, share, lane in zip(indices, shares, lanes, strict=True):
             masses = prepared.masses[before : before + 2]
             densities[index][window] = _scaled(lane, masses, float(share), settings)
-            frames[index] = _frame(index, float(times[index]), densities[index], lane)
+            frames[index] = _frame(index, float(times[index]), densities[index], lane, settings)
             if lane.kernel != plan.kernel:
                 fallen.setdefault(lane.kernel, []).append(index)
     said = tuple(
@@ -277,7 +279,7 @@ def _to_mass(
     return density * (((1.0 - share) * masses[0] + share * masses[1]) / found) if found > 0 else density
 
 
-def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: Lane) -> Frame:
+def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: Lane, settings: Settings) -> Frame:
     return Frame(
         index,
         time,
@@ -288,6 +290,7 @@ def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: L
         lane.change_l1,
         lane.change_l2,
         lane.unreached,
+        lane.bias if settings.debias else None,
         lane.history,
     )
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from morphot_jax import kernels
-from morphot_jax.barycenter import Solution, check_arguments, solve_barycenter
+from morphot_jax.barycenter import Solution, check_arguments, solve_barycenter, start_between
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.relaxation import AUTOMATIC, PLAIN, Relaxation
+from morphot_jax.sinkhorn import solve_sinkhorn
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -162,6 +163,120 @@ def test_three_gaussians_have_their_weighted_mean():
     mean, variance = moments(found.value[0])
     np.testing.assert_allclose(mean, weights @ centres, atol=1e-3)
     np.testing.assert_allclose(variance, 1.8**2 + 1.2**2, rtol=2e-3)
+
+
+LINE, VARIANCE, SIGMA = (1, 1, 140), 36.0, 4.0
+
+
+def on_a_line(*centres):
+    """Gaussians of one variance on a line, fine enough that the grid does not show."""
+    return jnp.asarray(np.stack([blob(LINE, (0, 0, c), np.sqrt(VARIANCE), 1e-14) for c in centres]))
+
+
+@pytest.mark.parametrize("t", [0.25, 0.5])
+@pytest.mark.parametrize(("debias", "variance"), [(False, VARIANCE + SIGMA**2), (True, VARIANCE)])
+def test_variance_of_a_barycenter_with_and_without_its_blur(t, debias, variance):
+    """A + sigma^2 or, debiased, A (Janati et al. 2020, theorem 3), to a thousandth."""
+    found = solve_barycenter(
+        on_a_line(66, 72),
+        weights_of(t),
+        kernels.dense(LINE, SIGMA),
+        tolerance=1e-8,
+        max_iterations=3000,
+        debias=debias,
+    )
+    assert found.status[0] == Status.CONVERGED
+    mean, seen = moments(found.value[0])
+    np.testing.assert_allclose(mean[2], 66 + 6 * t, atol=1e-3)
+    np.testing.assert_allclose(seen[2], variance, rtol=1e-3)
+
+
+def test_three_debiased_gaussians():
+    weights = jnp.array([[0.5, 0.2, 0.3]])
+    found = solve_barycenter(
+        on_a_line(60, 70, 76),
+        weights,
+        kernels.dense(LINE, SIGMA),
+        tolerance=1e-8,
+        max_iterations=3000,
+        debias=True,
+    )
+    assert found.status[0] == Status.CONVERGED
+    mean, variance = moments(found.value[0])
+    np.testing.assert_allclose(mean[2], 0.5 * 60 + 0.2 * 70 + 0.3 * 76, atol=2e-3)
+    np.testing.assert_allclose(variance[2], VARIANCE, rtol=1e-3)
+
+
+def test_debiased_ends_are_the_maps():
+    maps, kernel = pair(), kernels.dense(SHAPE, 1.0)
+    found = solve_barycenter(maps, weights_of(0.0, 0.4, 1.0), kernel, tolerance=1e-5, debias=True)
+    np.testing.assert_array_equal(found.status, Status.CONVERGED)
+    assert found.iterations.tolist()[::2] == [0, 0]
+    assert found.marginal_error.tolist()[::2] == [0.0, 0.0]
+    np.testing.assert_allclose(found.value[0], maps[0], rtol=1e-14)
+    np.testing.assert_allclose(found.value[2], maps[1], rtol=1e-14)
+    assert np.all(np.isnan(found.history.marginal_error[0]))
+
+
+@pytest.mark.parametrize("weights", [(0.4, 0.6), (0.2, 0.5, 0.3)])
+def test_debiased_answer_obeys_its_equations(weights):
+    """From the potentials, on the host: marginals of the plans, q = d prod (K u)^alpha, and d K d."""
+    maps = np.stack([scatter(SHAPE, seed) for seed in range(len(weights))])
+    kernel = kernels.dense(SHAPE, 1.2)
+    found = solve_barycenter(
+        jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=1e-9, max_iterations=4000, debias=True
+    )
+    assert found.status[0] == Status.CONVERGED
+    q, v = np.asarray(found.value[0]), np.exp(np.asarray(found.potential_target[0]))
+    d = np.prod([vk**w for vk, w in zip(v, weights, strict=True)], axis=0)
+    ku = [apply(kernel, a / apply(kernel, vk)) for a, vk in zip(maps, v, strict=True)]
+    for vk, k in zip(v, ku, strict=True):
+        np.testing.assert_allclose(vk * k, q, atol=1e-6)
+    np.testing.assert_allclose(d * np.prod([k**w for k, w in zip(ku, weights, strict=True)], axis=0), q, atol=1e-6)
+    assert np.abs(d * apply(kernel, d) - q).sum() < 1e-6
+    assert 0 < found.bias[0] < 1e-6
+    assert np.all(solve_barycenter(jnp.asarray(maps), jnp.array([weights]), kernel).bias == 0)
+
+
+def test_debiasing_takes_the_blur_of_the_ends_out():
+    """A map and itself: every barycenter is the map; the plain one is blurred by the kernel."""
+    a = blob((20, 20, 20), (9, 10, 10), 1.6, 1e-5)
+    maps, kernel = jnp.asarray(np.stack([a, a])), kernels.dense((20, 20, 20), 1.2)
+    sharp = solve_barycenter(maps, weights_of(0.5), kernel, tolerance=1e-8, max_iterations=3000, debias=True)
+    blurred = solve_barycenter(maps, weights_of(0.5), kernel, tolerance=1e-8)
+    assert sharp.status[0] == Status.CONVERGED
+    assert np.abs(sharp.value[0] - a).sum() < 0.02
+    assert np.abs(blurred.value[0] - a).sum() > 0.2
+
+
+def test_a_debiased_frame_alone_equals_the_frame_in_a_batch():
+    maps, kernel, times = pair(), kernels.dense(SHAPE, 1.0), (0.0, 0.2, 0.5, 0.9)
+    together = solve_barycenter(maps, weights_of(*times), kernel, tolerance=1e-5, debias=True)
+    for lane in (1, 3):
+        alone = solve_barycenter(maps, weights_of(times[lane]), kernel, tolerance=1e-5, debias=True)
+        np.testing.assert_allclose(alone.value[0], together.value[lane], atol=1e-9)
+        assert alone.iterations[0] == together.iterations[lane]
+
+
+@pytest.mark.parametrize("t", [0.04, 0.5, 0.8])
+@pytest.mark.parametrize("debias", [False, True])
+def test_a_start_between_saves_iterations_and_leaves_the_answer(t, debias):
+    shape = (12, 12, 24)
+    a = blob(shape, (6, 6, 7), 1.2, 1e-6) + blob(shape, (5, 6, 12), 1.5, 1e-6)
+    b = blob(shape, (6, 6, 7), 1.2, 1e-6) + blob(shape, (6, 5, 16), 1.4, 1e-6)
+    maps, sigma, weights = jnp.asarray(np.stack([a, b])), 1.0, weights_of(t)
+    kernel = kernels.dense(shape, sigma)
+    coupling = solve_sinkhorn(maps[0], maps[1], kernel, tolerance=1e-3)
+    start = start_between(coupling.log_u, coupling.log_v, weights, sigma)
+    np.testing.assert_allclose(np.einsum("k,kzyx->zyx", weights[0], start[0]), 0.0, atol=1e-10)
+    options = {"tolerance": 1e-5 if debias else 1e-9, "max_iterations": 3000, "debias": debias}
+    cold = solve_barycenter(maps, weights, kernel, **options)
+    warm = solve_barycenter(maps, weights, kernel, start=start, **options)
+    assert warm.status[0] == cold.status[0] == Status.CONVERGED
+    assert warm.iterations[0] < cold.iterations[0]
+    if not debias:  # what is finer than the kernel depends on how long a debiased solve goes on
+        assert warm.history.marginal_error[0, 0] < 0.5 * cold.history.marginal_error[0, 0]
+        np.testing.assert_allclose(warm.value, cold.value, atol=1e-9)
 
 
 def test_swapping_the_maps_swaps_the_weights():
@@ -369,3 +484,5 @@ def test_bad_options_are_refused():
     maps, kernel = pair(), kernels.dense(SHAPE, 1.0)
     with pytest.raises(InputError, match="0 iterations cannot be made"):
         solve_barycenter(maps, weights_of(0.5), kernel, max_iterations=0)
+    with pytest.raises(InputError, match="the original had no debiasing"):
+        solve_barycenter(maps, weights_of(0.5), kernel, guard=1e-30, debias=True)

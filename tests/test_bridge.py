@@ -173,7 +173,7 @@ def test_splat_takes_places_outside_at_the_faces_and_drops_nan(double):
 def test_a_shifted_uniform_block_stays_uniform(double, t):
     """No holes and no moire: inside, a moving block is as dense as it was.
 
-    By the heat kernel, whose walks spread by the way they go, it draws together, and is denser; but nowhere thinner.
+    By the heat kernel, whose walks spread by the way they go, it draws together and gets denser; nowhere thinner.
     """
     shape = (16, 16, 24)
     a, b = np.zeros(shape), np.zeros(shape)
