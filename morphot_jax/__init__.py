@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from morphot_jax.mrc import read_volume, write_volume
     from morphot_jax.prepare import prepare_maps
     from morphot_jax.settings import Settings
-    from morphot_jax.sinkhorn import solve_sinkhorn
+    from morphot_jax.sinkhorn import sinkhorn_divergence, solve_sinkhorn
     from morphot_jax.trajectory import displacement_field, morph
     from morphot_jax.volume import Volume
 
@@ -29,6 +29,7 @@ _HOMES = {
     "prepare_maps": "prepare",
     "read_volume": "mrc",
     "solve_barycenter": "barycenter",
+    "sinkhorn_divergence": "sinkhorn",
     "solve_sinkhorn": "sinkhorn",
     "write_volume": "mrc",
 }
@@ -45,6 +46,7 @@ __all__ = [
     "morph",
     "prepare_maps",
     "read_volume",
+    "sinkhorn_divergence",
     "solve_barycenter",
     "solve_sinkhorn",
     "write_volume",

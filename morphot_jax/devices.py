@@ -1,7 +1,10 @@
 """What the machine offers: the device to compute on, its memory, and what this process has used of it."""
 
+import hashlib
 import os
+import platform
 import sys
+from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -11,6 +14,7 @@ from morphot_jax.errors import InputError
 
 DeviceHandle = Any  # jax.Device is no type to a checker
 KINDS = get_args(Device)
+CACHE_BYTES = 2**30
 USABLE = 0.5  # share of the memory found free that a solve may plan with
 
 
@@ -30,6 +34,40 @@ def pick_device(kind: str) -> DeviceHandle:
 def describe(device: DeviceHandle) -> str:
     """The device in words, such as 'cpu' or 'gpu: NVIDIA H100'."""
     return device.platform if device.platform == device.device_kind else f"{device.platform}: {device.device_kind}"
+
+
+def keep_compilations() -> Path | None:
+    """Let JAX keep what it compiles on disk, for the next run; the folder, or None where it cannot be written.
+
+    A folder that the user gave to JAX is left as it is. Else it is ``morphot_jax`` in the user's cache, one for
+    each kind of processor, since compiled code may not run on another; 1 GiB at most, the least used goes first.
+    """
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        return None
+    if chosen := jax.config.values["jax_compilation_cache_dir"]:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "morphot_jax" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
+
+
+def _processor() -> str:
+    """What compiled code depends on: the machine and, where it can be told, the instructions it knows."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        flags = platform.processor()
+    return f"{jax.__version__} {platform.machine()} {flags}"
 
 
 def usable_memory(device: DeviceHandle) -> int | None:

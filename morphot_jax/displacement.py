@@ -79,11 +79,11 @@ def ways_of(
     smooth = kernels.dense(kernel.shape, SMOOTHING * jnp.asarray(sigma, log_u.dtype), log_u.dtype)
     return Ways(
         source_mass=jnp.exp(source.log_mass),
-        source_start=_positions(source, kernel.shape),
+        source_start=source.positions(),
         source_end=_averaged(source, barycentric_map(log_v, kernel, source.places.index), smooth),
         target_mass=jnp.exp(target.log_mass),
         target_start=_averaged(target, barycentric_map(log_u, kernel, target.places.index), smooth),
-        target_end=_positions(target, kernel.shape),
+        target_end=target.positions(),
     )
 
 
@@ -108,7 +108,7 @@ def displacement_frames(
 
 def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: SeparableKernel) -> Float[Array, "3 n"]:
     """The averaged ends, x + G(a (T - x)) / G(a); a voxel without an end follows those around it, or stays NaN."""
-    start = _positions(side, smooth.shape)
+    start = side.positions()
     known = jnp.all(jnp.isfinite(ends), axis=0)
     mass = jnp.where(known, jnp.exp(side.log_mass), 0.0)
     fields = jnp.stack([mass, *(mass * jnp.where(known, ends - start, 0.0))])
@@ -135,8 +135,3 @@ def splat(mass: Float[Array, " n"], places: Float[Array, "3 n"], shape: Shape) -
     inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
     box = jnp.zeros(shape, mass.dtype)
     return jax.lax.scatter_add(box, below.astype(jnp.int32).T, corners, windows, mode=inside)
-
-
-def _positions(side: Side, shape: Shape) -> Float[Array, "3 n"]:
-    places = jnp.unravel_index(side.places.index, shape)
-    return jnp.stack([part.astype(side.log_mass.dtype) for part in places])

@@ -55,6 +55,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         files.check_output_folder(request.output, overwrite=request.overwrite)
         _check_targets(request, len(frame_times(settings)))
         device = devices.pick_device(request.device)
+        devices.keep_compilations()
         with _timed(seconds, "read"), terminal.busy("reading"):
             inputs = [load(name, request.voxel_size) for name in request.maps]
         for item in inputs:

@@ -28,6 +28,13 @@ class Side:
         """The k-th of several maps."""
         return Side(Places(self.places.index[k], self.places.part), self.log_mass[k])
 
+    def positions(self) -> Float[Array, "3 *maps n"]:
+        """Where the voxels are in the box, along z, y, x; what is no voxel lies beyond the part."""
+        extent = tuple(stop - start for start, stop in self.places.part)
+        inside = jnp.unravel_index(self.places.index, extent)
+        places = [place + start for place, (start, _) in zip(inside, self.places.part, strict=True)]
+        return jnp.stack(places).astype(self.log_mass.dtype)
+
 
 def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None = None) -> Side:
     """A map, or several of one box, on their supports; on all voxels where they are traced.

@@ -1,5 +1,6 @@
 """What several test files share: the data beside the repository, double precision, and small maps."""
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,10 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+
+# Tests neither read nor fill the user's cache of compiled code, in this process or in those that it starts.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+jax.config.update("jax_enable_compilation_cache", False)
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 REPORT_KEYS = {  # those that every report.json has

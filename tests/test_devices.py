@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -102,3 +104,39 @@ def test_peak_memory_never_shrinks_and_counts_arrays():
     after = devices.peak_memory()
     assert after >= max(before, array.nbytes)
     assert after < 2**44  # bytes, not some multiple of them
+
+
+def test_compiled_code_is_kept_for_the_next_run(tmp_path):
+    """Two runs of the command: the second finds all that the first compiled, and neither speaks of it."""
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = "import sys; from morphot_jax.cli import main; sys.exit(main())"
+    kept = []
+    for run in ("first", "second"):
+        arguments = "morph", "sample:adk-open", "sample:adk-closed", "--grid", "16", "--frames", "3", "-q"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments, "-o", str(tmp_path / run)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == ("", "")
+        kept.append({path.name for path in (tmp_path / "cache" / "morphot_jax").glob("*/*-cache")})
+    assert kept[0]
+    assert kept[1] == kept[0]
+
+
+def test_a_cache_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_enable_compilation_cache", True)
+    try:
+        assert devices.keep_compilations() is None
+    finally:
+        jax.config.update("jax_enable_compilation_cache", False)
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_tests_keep_nothing():
+    assert devices.keep_compilations() is None

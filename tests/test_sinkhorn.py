@@ -12,7 +12,7 @@ from morphot_jax import kernels
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
 from morphot_jax.relaxation import AUTOMATIC, PLAIN
-from morphot_jax.sinkhorn import check_maps, solve_sinkhorn
+from morphot_jax.sinkhorn import Problem, advance, begin, check_maps, finish, sinkhorn_divergence, solve_sinkhorn
 from morphot_jax.support import side_of
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -148,3 +148,59 @@ def test_fixed_iterations_are_made():
 def test_bad_arguments_are_refused(source, target, iterations, message):
     with pytest.raises(InputError, match=message):
         check_maps(source, target, kernels.heat((2, 2, 2), 1.0), max_iterations=iterations)
+
+
+LINE, VARIANCE, SIGMA, SHIFT = (1, 1, 140), 36.0, 4.0, 5.0
+
+
+def on_a_line(centre):
+    return jnp.asarray(blob(LINE, (0, 0, centre), np.sqrt(VARIANCE), 1e-14))
+
+
+def test_transport_cost_is_that_of_the_plan():
+    """Against the dense plan; and with the maps on parts of the box."""
+    a, b, kernel = scatter(SHAPE, 3), scatter(SHAPE, 4), kernels.dense(SHAPE, 1.0)
+    found = solve_sinkhorn(jnp.asarray(a), jnp.asarray(b), kernel, tolerance=1e-11, max_iterations=3000)
+    places = np.stack(np.unravel_index(np.arange(a.size), SHAPE), axis=1)
+    squares = ((places[:, None] - places) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(found.transport_cost, (dense_plan(found, kernel) * squares).sum() / 2, rtol=1e-9)
+
+
+def test_transport_cost_between_gaussians_has_the_closed_form():
+    """The plan's covariance is C = sqrt(A^2 + s^2 / 4) - s / 2, so <P, |x - y|^2> = D^2 + 2 A - 2 C."""
+    found = solve_sinkhorn(on_a_line(66), on_a_line(66 + SHIFT), kernels.dense(LINE, SIGMA), tolerance=1e-9)
+    covariance = np.sqrt(VARIANCE**2 + SIGMA**4 / 4) - SIGMA**2 / 2
+    expected = (SHIFT**2 + 2 * VARIANCE - 2 * covariance) / 2
+    np.testing.assert_allclose(found.transport_cost, expected, rtol=1e-4)
+
+
+def test_divergence_of_a_shift_is_half_its_square():
+    """Debiased, the entropy and its blur cancel for equal shapes (Feydy et al. 2019)."""
+    a, b = on_a_line(66), on_a_line(66 + SHIFT)
+    value, plans = sinkhorn_divergence(a, b, kernels.dense(LINE, SIGMA), tolerance=1e-10, max_iterations=3000)
+    assert all(plan.status == Status.CONVERGED for plan in plans)
+    np.testing.assert_allclose(value * SIGMA**2, SHIFT**2 / 2, rtol=1e-6)
+
+
+def test_divergence_is_zero_for_equal_maps_positive_and_symmetric_otherwise():
+    a, b = (jnp.asarray(scatter(SHAPE, seed)) for seed in (8, 9))
+    kernel, options = kernels.dense(SHAPE, 1.0), {"tolerance": 1e-10, "max_iterations": 3000}
+    there, back, none = (sinkhorn_divergence(x, y, kernel, **options)[0] for x, y in ((a, b), (b, a), (a, a)))
+    assert there > 0.01
+    np.testing.assert_allclose(there, back, rtol=1e-8)
+    np.testing.assert_allclose(none, 0.0, atol=1e-8)
+
+
+def test_sides_on_a_part_of_the_box_give_the_same_plan():
+    a, b = (np.pad(scatter((3, 4, 4), seed), ((1, 1), (1, 1), (2, 1))) for seed in (1, 2))
+    kernel = kernels.dense(SHAPE, 1.0)
+    part = ((1, 4), (1, 5), (2, 6))
+    found = []
+    for chosen in (None, part):
+        sides = [side_of(density, chosen) for density in (a, b)]
+        problem = Problem(*sides, kernel)
+        loop = advance(begin(problem, max_iterations=500), problem, AUTOMATIC, 1e-9, 500)
+        found.append(finish(loop, problem, 1e-9))
+    np.testing.assert_allclose(found[1].log_u, found[0].log_u, rtol=1e-9)
+    np.testing.assert_allclose(found[1].transport_cost, found[0].transport_cost, rtol=1e-9)
+    assert sides[0].places.part == part

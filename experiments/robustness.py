@@ -1,0 +1,149 @@
+"""Does every method say the truth about itself? ``python -m experiments.robustness -o OUT``
+
+Each method on each pair of maps at each sigma: a solve is to converge with the right mass, or to say that it did
+not; nothing may be NaN. OUT holds ``results.csv`` (a row for each cell, written as it is found; a run that was
+interrupted goes on where it ended), ``robustness.png`` and ``claims.json``.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from experiments.cases import build_case, missing_files
+from experiments.tables import Row, Table
+from morphot_jax import Settings, morph, prepare_maps
+from morphot_jax.prepare import Prepared
+
+CASES = ("adk-linear", "mmcpn-real", "spike", "spliceosome")
+QUICK_CASES = ("adk-sample",)
+METHODS = ("barycenter", "debiased", "bridge", "displacement")
+SIGMAS = (0.5, 0.7, 1.0, 2.0, 4.0)
+QUICK_SIGMAS = (0.7, 2.0)
+TIMES = (0.01, 0.25, 0.5, 0.75, 0.99)
+TOLERANCES = {"debiased": 1e-5}  # for all others 1e-6
+MOST = 500  # iterations
+MASS = 1e-6  # relative, of frames in single precision
+HONEST = {"converged", "max_iterations", "infeasible"}
+KEY = ("case", "method", "sigma")
+COLUMNS = (*KEY, "status", "kernel", "iterations", "marginal_error", "mass_error", "finite", "seconds")
+
+
+def main(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    quick: Annotated[bool, typer.Option(help="One small pair, two sigmas.")] = False,
+) -> None:
+    """Run the grid and write its results."""
+    output.mkdir(parents=True, exist_ok=True)
+    table = Table(output / "results.csv", COLUMNS, KEY)
+    cases, sigmas = (QUICK_CASES, QUICK_SIGMAS) if quick else (CASES, SIGMAS)
+    for name in cases:
+        if missing := missing_files(name):
+            print(f"{name}: skipped, {', '.join(missing)} not found")
+            continue
+        cells = [{"case": name, "method": method, "sigma": sigma} for method in METHODS for sigma in sigmas]
+        todo = [cell for cell in cells if not table.has(cell)]
+        if todo:
+            case = build_case(name)
+            maps = prepare_maps([case.first, case.last])
+        for cell in todo:
+            table.add([cell | solve(maps, cell["method"], cell["sigma"])])
+            row = table.rows[-1]
+            print(
+                f"{name}, {row['method']}, sigma {row['sigma']}: {row['status']} {row['marginal_error']}",
+                flush=True,
+            )
+    if not table.rows:
+        print("no case could be run: nothing to summarise")
+        raise typer.Exit(2)
+    found = claims(table.rows)
+    (output / "claims.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    robustness_figure(table.rows).savefig(output / "robustness.png", dpi=130)
+    for claim in found:
+        print(f"{'holds' if claim['holds'] else 'FAILS'}: {claim['claim']}: {claim['measured']}")
+
+
+def solve(maps: Prepared, method: str, sigma: float) -> dict[str, object]:
+    """One cell of the grid: the worst of its frames."""
+    settings = Settings(
+        method=method, sigma=sigma, times=TIMES, tolerance=TOLERANCES.get(method, 1e-6), max_iterations=MOST
+    )
+    if method == "debiased":
+        settings = replace(settings, method="barycenter", debias=True)
+    started = time.perf_counter()
+    found = morph(maps, settings)
+    seconds = time.perf_counter() - started
+    targets = [(1 - frame.time) * maps.masses[0] + frame.time * maps.masses[1] for frame in found.frames]
+    statuses = sorted({frame.status.word for frame in found.frames} - {"converged"}) or ["converged"]
+    assert found.plan is not None
+    return {
+        "status": " ".join(statuses),
+        "kernel": found.plan.kernel,
+        "iterations": max(frame.iterations for frame in found.frames),
+        "marginal_error": max(frame.marginal_error or 0.0 for frame in found.frames),
+        "mass_error": max(abs(f.mass / target - 1) for f, target in zip(found.frames, targets, strict=True)),
+        "finite": bool(np.isfinite(found.densities).all()),
+        "seconds": seconds,
+    }
+
+
+def claims(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """What the grid is to show."""
+    converged = [row for row in rows if row["status"] == "converged"]
+    silent = [row for row in rows if not set(row["status"].split()) <= HONEST]
+    heavy = [row for row in converged if float(row["mass_error"]) > MASS]
+    broken = [row for row in rows if row["finite"] != "True"]
+    return [
+        _claim("every cell is converged, or says infeasible or max_iterations", silent, len(rows), len(converged)),
+        _claim(f"the mass of every converged frame is right to {MASS:g}", heavy, len(converged), len(converged)),
+        _claim("no frame holds a value that is not finite", broken, len(rows), len(converged)),
+    ]
+
+
+def _claim(claim: str, exceptions: Sequence[Row], cells: int, converged: int) -> dict[str, object]:
+    places = ", ".join(" ".join(row[name] for name in KEY) for row in exceptions) or "none"
+    return {
+        "claim": claim,
+        "source": "goal of this package, not of the paper",
+        "expected": "no exception",
+        "measured": f"of {cells} cells, {converged} of them converged; exceptions: {places}",
+        "holds": not exceptions,
+    }
+
+
+def robustness_figure(rows: Sequence[Row]) -> Figure:
+    """A panel for each method: pairs of maps against sigma, the iterations in each cell, and how it ended."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    sigmas = sorted({float(row["sigma"]) for row in rows})
+    figure = Figure(figsize=(3.4 * len(METHODS), 0.62 * len(cases) + 1.5), layout="constrained")
+    panels = figure.subplots(1, len(METHODS), squeeze=False, sharey=True)[0]
+    for panel, method in zip(panels, METHODS, strict=True):
+        iterations = np.full((len(cases), len(sigmas)), np.nan)
+        for row in (row for row in rows if row["method"] == method):
+            at = cases.index(row["case"]), sigmas.index(float(row["sigma"]))
+            iterations[at] = int(row["iterations"])
+            ended = {"converged": "", "max_iterations": f"\n{float(row['marginal_error']):.0e}"}
+            word = ended.get(row["status"], f"\n{row['status']}")
+            colour = "white" if iterations[at] > 0.5 * MOST else "black"
+            panel.text(
+                at[1], at[0], f"{row['iterations']}{word}", ha="center", va="center", color=colour, fontsize=8
+            )
+        panel.imshow(iterations, vmin=0, vmax=MOST, cmap="cividis_r", aspect="auto")
+        panel.set_title(method)
+        panel.set_xticks(range(len(sigmas)), [f"{sigma:g}" for sigma in sigmas])
+        panel.set_yticks(range(len(cases)), cases)
+        panel.set_xlabel("sigma (voxels)")
+    figure.suptitle(
+        f"Iterations of the slowest frame; below {MOST}: converged. Else the error that was left", fontsize=10
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    typer.run(main)
