@@ -22,15 +22,15 @@ DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """The last m images g(x_i) and weighted residuals, their Gram matrix, how many were seen, the last error.
+    """The last m images g(x_i) and weighted residuals, their Gram matrix, how many of them count, the last error.
 
-    ``lanes`` may lead, under vmap; fields are ``*lanes m *field``.
+    That of iteration i is at place i modulo m. ``lanes`` may lead, under vmap; fields are ``*lanes m *field``.
     """
 
     images: Float[Array, "..."]
     residuals: Float[Array, "..."]
     gram: Float[Array, "*lanes m m"]
-    seen: Int[Array, "*lanes"]
+    held: Int[Array, "*lanes"]
     error: Float[Array, "*lanes"]
 
 
@@ -48,30 +48,33 @@ def mix(
     image: Float[Array, "*field"],
     weight: Float[Array, "*field"],
     error: Float[Array, ""],
+    iteration: Int[Array, ""],
 ) -> tuple[Float[Array, "*field"], Memory]:
     """The next iterate, and the memory with this one in it.
 
     - ``image``: g(x). Where x or g(x) is not finite, the next iterate is g(x).
-    - ``weight``: of each value in the norm of residuals. ``error``: of x.
+    - ``weight``: of each value in the norm of residuals. ``error``: of x. ``iteration``: counted from 0.
     """
     depth = memory.gram.shape[0]
     finite = jnp.isfinite(x) & jnp.isfinite(image)
     residual = jnp.where(finite, image - x, 0.0) * jnp.sqrt(weight)
-    seen = jnp.where(error > GROWTH * memory.error, 0, memory.seen)
-    slot = seen % depth
-    images = memory.images.at[slot].set(jnp.where(finite, image, 0.0))
-    residuals = memory.residuals.at[slot].set(residual)
-    row = residuals.reshape(depth, -1) @ residual.ravel()
-    gram = memory.gram.at[slot].set(row).at[:, slot].set(row)
-    shares = _shares(gram, slot, jnp.minimum(seen + 1, depth))
-    mixed = jnp.tensordot(shares, images, axes=1)
-    return jnp.where(finite, mixed, image), Memory(images, residuals, gram, seen + 1, error)
+    held = jnp.minimum(jnp.where(error > GROWTH * memory.error, 0, memory.held) + 1, depth)
+    place = iteration % depth  # the same for all lanes, so that fields are written where they are
+    put = jax.lax.dynamic_update_index_in_dim
+    images = put(memory.images, jnp.where(finite, image, 0.0), place, 0)
+    residuals = put(memory.residuals, residual, place, 0)
+    row = jnp.sum(residuals * residual, axis=tuple(range(1, residuals.ndim)))
+    gram = memory.gram.at[place].set(row).at[:, place].set(row)
+    shares = _shares(gram, place, held)
+    mixed = sum(shares[i] * images[i] for i in range(depth))
+    return jnp.where(finite, mixed, image), Memory(images, residuals, gram, held, error)
 
 
 def _shares(gram: Float[Array, "m m"], newest: Int[Array, ""], held: Int[Array, ""]) -> Float[Array, " m"]:
-    """The c that minimise c^T gram c, sum c = 1, over those held: by differences from the newest."""
+    """The c that minimise c^T gram c, sum c = 1, over the last ones held: by differences from the newest."""
     depth = gram.shape[0]
-    others = (jnp.arange(depth) < held) & (jnp.arange(depth) != newest)
+    age = (newest - jnp.arange(depth)) % depth
+    others = (age > 0) & (age < held)
     row = gram[newest]
     differences = jnp.where(others[:, None] & others, gram - row[:, None] - row + row[newest], 0.0)
     damping = DAMPING * jnp.trace(differences) + jnp.finfo(gram.dtype).tiny

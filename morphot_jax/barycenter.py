@@ -76,7 +76,6 @@ class State:
     barycenter: Float[Array, "t z y x"]
     unreached: Float[Array, " t"]  # mass of the maps where K v vanishes
     bias: Float[Array, " t"]  # || d K d - q ||_1, where the solve is debiased
-    memory: Memory | None  # of log v, likewise
 
 
 @jax.tree_util.register_dataclass
@@ -203,9 +202,9 @@ def begin(problem: Problem, start: Float[Array, "t k z y x"] | None = None, *, m
         barycenter=barycenter,
         unreached=jnp.zeros((lanes,), dtype),
         bias=jnp.zeros((lanes,), dtype),
-        memory=jax.vmap(partial(anderson.start, DEPTH))(log_v) if problem.debias else None,
     )
-    return iterate.start(state, Measures, active, max_iterations, dtype)
+    memory = jax.vmap(partial(anderson.start, DEPTH))(log_v) if problem.debias else None
+    return iterate.start(state, Measures, active, max_iterations, dtype, memory=memory)
 
 
 @partial(jax.jit, static_argnames=("criterion", "fixed_iterations", "guard"), donate_argnames=("loop",))
@@ -224,10 +223,13 @@ def advance(
     weights = problem.weights / jnp.sum(problem.weights, axis=1, keepdims=True)
     problem = replace(problem, weights=weights)
 
-    def step(state: State, iteration: Int[Array, ""]) -> tuple[State, Measures]:
-        if problem.debias:
-            return _debiased_step(state, problem)
-        return _step(state, iteration, problem, relaxation, guard)
+    def step(
+        state: State, memory: Memory | None, iteration: Int[Array, ""]
+    ) -> tuple[State, Memory | None, Measures]:
+        if memory is not None:
+            return _debiased_step(state, memory, iteration, problem)
+        state, measures = _step(state, iteration, problem, relaxation, guard)
+        return state, None, measures
 
     bound = jnp.asarray(-1.0 if fixed_iterations else tolerance, problem.maps.log_mass.dtype)
     return iterate.run(step, loop, until=until, criterion=criterion, tolerance=bound)
@@ -310,12 +312,13 @@ def _step(
     second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
     unreached = _weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
     measures = _measures(_weighted_sum(weights, first_error + second_error), q, state.barycenter)
-    return State(log_u, log_v, q, unreached, state.bias, None), measures
+    return State(log_u, log_v, q, unreached, state.bias), measures
 
 
-def _debiased_step(state: State, problem: Problem) -> tuple[State, Measures]:
+def _debiased_step(
+    state: State, memory: Memory, iteration: Int[Array, ""], problem: Problem
+) -> tuple[State, Memory, Measures]:
     maps, weights, kernel = problem.maps, problem.weights, problem.kernel
-    assert state.memory is not None
     log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
     log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
     log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
@@ -333,11 +336,13 @@ def _debiased_step(state: State, problem: Problem) -> tuple[State, Measures]:
         log_kd = kernel.log_apply(log_d)
     plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
     weight = weights[:, :, None, None, None] * q[:, None]
-    log_v, memory = jax.vmap(anderson.mix)(state.memory, state.log_v, plain, weight, error)
+    log_v, memory = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
+        memory, state.log_v, plain, weight, error, iteration
+    )
 
     unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
     measures = _measures(error, q, state.barycenter)
-    return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias, memory), measures
+    return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias), memory, measures
 
 
 def _measures(

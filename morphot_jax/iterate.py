@@ -62,16 +62,20 @@ class Loop:
     """Everything the driver carries from one iteration to the next.
 
     ``history`` holds the measures of every iteration, ``lanes iterations``, NaN where a lane had stopped.
+    ``memory`` is what steps remember of earlier ones; a lane that has stopped has no use for it.
     """
 
     state: Any
+    memory: Any
     iteration: Int[Array, ""]
     active: Bool[Array, "lanes"]
     iterations: Int[Array, "lanes"]
     history: Any
 
 
-def start(state: Any, measures: type, active: Bool[Array, "lanes"], max_iterations: int, dtype) -> Loop:
+def start(
+    state: Any, measures: type, active: Bool[Array, "lanes"], max_iterations: int, dtype, *, memory: Any = None
+) -> Loop:
     """A loop that has not stepped yet, with room in its history for ``max_iterations`` of these ``measures``.
 
     Lanes that are not ``active`` are done as they are.
@@ -80,6 +84,7 @@ def start(state: Any, measures: type, active: Bool[Array, "lanes"], max_iteratio
     empty = jnp.full((lanes, max_iterations), jnp.nan, dtype)
     return Loop(
         state=state,
+        memory=memory,
         iteration=jnp.zeros((), jnp.int32),
         active=active,
         iterations=jnp.zeros((lanes,), jnp.int32),
@@ -88,7 +93,7 @@ def start(state: Any, measures: type, active: Bool[Array, "lanes"], max_iteratio
 
 
 def run(
-    step: Callable[[Any, Int[Array, ""]], tuple[Any, Measures]],
+    step: Callable[[Any, Any, Int[Array, ""]], tuple[Any, Any, Measures]],
     loop: Loop,
     *,
     until: Int[Array, ""] | int,
@@ -97,6 +102,7 @@ def run(
 ) -> Loop:
     """Step until every lane has stopped, or ``until`` iterations have been made since the start.
 
+    ``step``: from state, memory and iteration to the next state and memory, and the measures of this iteration.
     A lane stops when its ``criterion`` is at or below ``tolerance`` (never, if that is negative), or when its
     error is not finite; then it keeps the last state that was sound.
     Calling again with a larger ``until`` goes on where the last call ended.
@@ -107,7 +113,7 @@ def run(
         return jnp.any(loop.active) & (loop.iteration < jnp.minimum(until, room))
 
     def advance(loop: Loop) -> Loop:
-        state, measures = step(loop.state, loop.iteration)
+        state, memory, measures = step(loop.state, loop.memory, loop.iteration)
         sound = jnp.isfinite(measures.marginal_error)
         going_on = sound & (getattr(measures, criterion) > tolerance)
         moving = loop.active & sound
@@ -118,6 +124,7 @@ def run(
                 lambda: state,
                 lambda: jax.tree.map(lambda new, old: _where_lane(moving, new, old), state, loop.state),
             ),
+            memory=memory,
             iteration=loop.iteration + 1,
             active=loop.active & going_on,
             iterations=loop.iterations + loop.active,

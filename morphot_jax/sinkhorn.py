@@ -133,8 +133,9 @@ def advance(
 ) -> Loop:
     """Iterate until the error is at or below ``tolerance`` or ``until`` iterations have been made in all."""
 
-    def step(state: State, iteration: Int[Array, ""]) -> tuple[State, Measures]:
-        return _step(state, iteration, problem, relaxation)
+    def step(state: State, memory: None, iteration: Int[Array, ""]) -> tuple[State, None, Measures]:
+        state, measures = _step(state, iteration, problem, relaxation)
+        return state, memory, measures
 
     bound = jnp.asarray(tolerance, loop.history.marginal_error.dtype)
     return iterate.run(step, loop, until=until, criterion="marginal_error", tolerance=bound)

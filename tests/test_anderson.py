@@ -22,9 +22,9 @@ def run(matrix, b, depth, steps, weight=None):
     x = jnp.zeros(len(b))
     memory = anderson.start(depth, x)
     weight = jnp.ones(len(b)) if weight is None else weight
-    for _ in range(steps):
+    for step in range(steps):
         image = matrix @ x + b
-        x, memory = anderson.mix(memory, x, image, weight, jnp.linalg.norm(image - x))
+        x, memory = anderson.mix(memory, x, image, weight, jnp.linalg.norm(image - x), jnp.int32(step))
     return np.asarray(x)
 
 
@@ -69,18 +69,18 @@ def test_growing_errors_drop_the_past():
     x = jnp.zeros(3)
     memory = anderson.start(4, x)
     ones = jnp.ones(3)
-    _, memory = anderson.mix(memory, x, x + 1.0, ones, jnp.asarray(1.0))
-    _, memory = anderson.mix(memory, x + 1.0, x + 1.5, ones, jnp.asarray(0.9))
-    assert int(memory.seen) == 2
+    _, memory = anderson.mix(memory, x, x + 1.0, ones, jnp.asarray(1.0), jnp.int32(0))
+    _, memory = anderson.mix(memory, x + 1.0, x + 1.5, ones, jnp.asarray(0.9), jnp.int32(1))
+    assert int(memory.held) == 2
     image = x + 7.0
-    mixed, memory = anderson.mix(memory, x + 2.0, image, ones, jnp.asarray(2.0))
-    assert int(memory.seen) == 1
+    mixed, memory = anderson.mix(memory, x + 2.0, image, ones, jnp.asarray(2.0), jnp.int32(2))
+    assert int(memory.held) == 1
     np.testing.assert_allclose(mixed, image)
 
 
 def test_what_is_not_finite_takes_the_plain_step():
     x = jnp.array([0.0, -jnp.inf, 1.0])
     image = jnp.array([1.0, 2.0, -jnp.inf])
-    mixed, memory = anderson.mix(anderson.start(3, x), x, image, jnp.ones(3), jnp.asarray(1.0))
+    mixed, memory = anderson.mix(anderson.start(3, x), x, image, jnp.ones(3), jnp.asarray(1.0), jnp.int32(0))
     np.testing.assert_array_equal(mixed, image)
     assert np.all(np.isfinite(memory.residuals))
