@@ -33,6 +33,7 @@ from morphot_jax.kernels import SeparableKernel, Shape, Sigma
 from morphot_jax.support import Side
 
 SMOOTHING = math.sqrt(2.0)  # r in sigma
+CHUNK = 2**16  # masses whose corners are held at once: they fit in caches, and never fill the memory
 SHARING = 1.0 / 6.0  # voxel^2: a place between two voxels, at a share f, is spread by f (1 - f)
 
 
@@ -121,17 +122,32 @@ def splat(mass: Float[Array, " n"], places: Float[Array, "3 n"], shape: Shape) -
 
     Places outside the box are taken at its faces, so that no mass is lost; places that are NaN carry none.
     """
-    limits = jnp.array(shape, places.dtype)[:, None] - 1.0
-    mass = jnp.where(jnp.all(jnp.isfinite(places), axis=0), mass, 0.0)
-    places = jnp.clip(jnp.nan_to_num(places), 0.0, limits)
-    below = jnp.clip(jnp.floor(places), 0.0, jnp.maximum(limits - 1.0, 0.0))
+    chunks = -(-mass.size // CHUNK)
+    spare = chunks * CHUNK - mass.size if chunks > 1 else 0
+    mass = jnp.pad(mass, (0, spare)).reshape(chunks, -1)
+    places = jnp.pad(places, ((0, 0), (0, spare))).reshape(3, chunks, -1)
+
+    def put(chunk: Int[Array, ""], box: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
+        return _shared(box, mass[chunk], places[:, chunk])
+
+    return jax.lax.fori_loop(0, chunks, put, jnp.zeros(shape, mass.dtype))
+
+
+def _shared(
+    box: Float[Array, "z y x"], mass: Float[Array, " n"], places: Float[Array, "3 n"]
+) -> Float[Array, "z y x"]:
+    """The box with the masses added."""
+    limits = jnp.array(box.shape, places.dtype)[:, None] - 1.0
+    known = jnp.isfinite(places[0] + places[1] + places[2])  # a reduction along so short an axis is slow on a CPU
+    mass = jnp.where(known, mass, 0.0)
+    places = jnp.clip(jnp.where(known, places, 0.0), 0.0, limits)
+    below = jnp.minimum(jnp.floor(places), jnp.maximum(limits - 1.0, 0.0))
     share = places - below
     # The corners of a place are one 2 x 2 x 2 window of the box; an axis of a single voxel has no second corner.
-    z, y, x = (jnp.stack([1.0 - s, s][: min(n, 2)], axis=-1) for s, n in zip(share, shape, strict=True))
+    z, y, x = (jnp.stack([1.0 - s, s][: min(n, 2)], axis=-1) for s, n in zip(share, box.shape, strict=True))
     corners = mass[:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
     windows = jax.lax.ScatterDimensionNumbers(
         update_window_dims=(1, 2, 3), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1, 2)
     )
     inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    box = jnp.zeros(shape, mass.dtype)
     return jax.lax.scatter_add(box, below.astype(jnp.int32).T, corners, windows, mode=inside)

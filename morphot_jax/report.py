@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from morphot_jax import __version__, metrics
 from morphot_jax.iterate import Status
+from morphot_jax.threads import side_by_side
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box
@@ -113,12 +114,12 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
 
 def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]) -> str:
     """One line for each frame: its report, its level, and how far it is from the two ends."""
-    rows = []
     # Outside of every frame and of both ends there is nothing to compare.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
-    for frame, level in zip(trajectory.frames, levels, strict=True):
+
+    def row_of(frame: Frame) -> dict[str, Any]:
         density = trajectory.densities[frame.index][window]
-        row = {
+        row: dict[str, Any] = {
             "frame": frame.index,
             "time": repr(frame.time),
             "mass": repr(frame.mass),
@@ -126,14 +127,16 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: F
             "iterations": frame.iterations,
             "status": frame.status.word,
             "maximum": float(density.max()),
-            "level": float(level),
+            "level": float(levels[frame.index]),
         }
         for end, volume in (("first", first), ("last", last)):
             reference = volume.data[window]
             row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
             row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))
             row[f"correlation_to_{end}"] = float(metrics.correlation(density, reference))
-        rows.append(row)
+        return row
+
+    rows = side_by_side(row_of, trajectory.frames)
     return _csv(list(rows[0]), [list(row.values()) for row in rows])
 
 
@@ -149,7 +152,7 @@ def convergence_table(trajectory: Trajectory) -> str:
 
 def frame_levels(trajectory: Trajectory) -> Float[np.ndarray, " t"]:
     """The level of each frame that encloses ``ENCLOSED`` of its mass."""
-    return np.array([level_enclosing(density, ENCLOSED) for density in trajectory.densities])
+    return np.array(side_by_side(lambda density: level_enclosing(density, ENCLOSED), trajectory.densities))
 
 
 def level_enclosing(density: Float[np.ndarray, "z y x"], share: float) -> float:

@@ -20,7 +20,8 @@ from morphot_jax.report import Input, Run
 from morphot_jax.samples import sample_volume
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
-from morphot_jax.trajectory import Trajectory, morph
+from morphot_jax.threads import side_by_side
+from morphot_jax.trajectory import Frame, Trajectory, morph
 from morphot_jax.volume import Volume
 
 SAMPLE = "sample:"
@@ -148,12 +149,14 @@ def _check_targets(request: Request, frames: int) -> None:
 def _write(request: Request, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> set[Path]:
     """Write frames, tables and pictures; the files that were written."""
     folder = request.output
-    written = set()
     files.make_folder(folder / FIGURES)
-    for frame in trajectory.frames:
+
+    def write_frame(frame: Frame) -> Path:
         path = folder / report.frame_name(frame.index)
         write_volume(trajectory.volume(frame.index), path, overwrite=request.overwrite)
-        written.add(path)
+        return path
+
+    written = set(side_by_side(write_frame, trajectory.frames))
     for name, text in report.tables(trajectory, ends).items():
         files.write_text(folder / name, text)
         written.add(folder / name)
