@@ -264,6 +264,10 @@ class Places:
 
         return jnp.vectorize(take, signature="(a,b,c),(n)->(n)")(values, self.index)
 
+    def pick_from(self, box: Float[Array, "*batch z y x"], fill: float) -> Float[Array, "*batch n"]:
+        """The values of a whole box at the voxels."""
+        return self.pick(box[(..., *slices(self.part))], fill)
+
     def spread_in(
         self, shape: Shape, values: Float[Array, "*batch n"], fill: float
     ) -> Float[Array, "*batch z y x"]:
@@ -284,7 +288,7 @@ def log_apply_between(
     if not (isinstance(kernel, SeparableKernel) and log_values.dtype == jnp.float64):
         box = log_values if source is None else source.spread_in(kernel.shape, log_values, -jnp.inf)
         smoothed = kernel.log_apply(box)
-        return smoothed if target is None else target.pick(smoothed[(..., *slices(target.part))], -jnp.inf)
+        return smoothed if target is None else target.pick_from(smoothed, -jnp.inf)
     box_axes, list_axes = (-3, -2, -1), (-1,)
     axes_in, axes_out = (box_axes if places is None else list_axes for places in (source, target))
     top = _finite_maximum(log_values, axis=axes_in)

@@ -111,9 +111,23 @@ def solve_sinkhorn(
 
 
 @partial(jax.jit, static_argnames=("max_iterations",))
-def begin(problem: Problem, *, max_iterations: int) -> Loop:
-    """The cold start: u = a, v = 1 on the target."""
+def begin(
+    problem: Problem,
+    start: tuple[Float[Array, "z y x"], Float[Array, "z y x"]] | None = None,
+    *,
+    max_iterations: int,
+) -> Loop:
+    """The start: u = a, v = 1 on the target; or log K u and log K v as they are given (``pyramid``)."""
     source, target = problem.source, problem.target
+    if start is not None:
+        log_ku, log_kv = target.places.pick_from(start[0], 0.0), source.places.pick_from(start[1], 0.0)
+        state = State(
+            log_u=(source.log_mass - log_kv)[None],
+            log_v=(target.log_mass - log_ku)[None],
+            log_ku=log_ku[None],
+            unreached=jnp.zeros((1,), source.log_mass.dtype),
+        )
+        return iterate.start(state, Measures, jnp.ones((1,), bool), max_iterations, source.log_mass.dtype)
     state = State(
         log_u=source.log_mass[None],
         log_v=jnp.where(jnp.isfinite(target.log_mass), jnp.zeros_like(target.log_mass), -jnp.inf)[None],

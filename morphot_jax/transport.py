@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from morphot_jax import kernels, sinkhorn
+from morphot_jax import kernels, pyramid, sinkhorn
 from morphot_jax.bridge import bridge_frames
 from morphot_jax.displacement import Ways, displacement_frames, ways_of
 from morphot_jax.iterate import Loop
+from morphot_jax.kernels import Kernel, SeparableKernel
 from morphot_jax.plan import Plan
 from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
@@ -56,18 +57,17 @@ def solve_pair(
     """
     inner = bounding_box(pair.sum(axis=0) > 0)
     outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])
+    maps = pair[(slice(None), *inner)].astype(plan.dtype)
     with plan.scope():
-        problem = _problem(pair[(slice(None), *inner)], plan)
-        watch = Watch(1, 1, plan.iterations, settings, report)
         fixed = settings.iterations is not None
-
-        def advance(loop: Loop, until: int) -> Loop:
-            tolerance = -1.0 if fixed else settings.tolerance
-            return sinkhorn.advance(loop, problem, plan.relaxation, tolerance, until)
-
-        loop = run_in_stretches(
-            lambda: sinkhorn.begin(problem, max_iterations=plan.iterations), advance, plan.iterations, clock, watch
-        )
+        watch = Watch(1, 1, plan.iterations, settings, report)
+        start = None
+        if maps[0].size >= pyramid.FROM and not fixed:
+            start = _coarse_start(maps, plan, clock, watch)
+            watch.begin(0)
+        problem = _problem(maps, _kernel(maps.shape[1:], plan))
+        tolerance = -1.0 if fixed else settings.tolerance
+        loop = _run(problem, start, plan, tolerance, clock, watch)
         coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed)
         sides = tuple(side_of(data[outer].astype(plan.dtype)) for data in pair)
         return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
@@ -114,16 +114,42 @@ def _displacement(transport: Transport, plan: Plan) -> FramesAt:
 def _ways(transport: Transport, plan: Plan) -> tuple[Ways, Float[Array, "3"]]:
     coupling, (source, target) = transport.coupling, transport.sides
     z, y, x = coupling.log_u.shape
-    kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
     sigma = jnp.asarray(plan.sigma, plan.dtype)
-    return ways_of(source, target, coupling.log_u, coupling.log_v, kernel, sigma), sigma
+    return ways_of(source, target, coupling.log_u, coupling.log_v, _kernel((z, y, x), plan), sigma), sigma
 
 
-def _problem(pair: Float[np.ndarray, "2 z y x"], plan: Plan) -> Problem:
-    source, target = pair.astype(plan.dtype)
-    z, y, x = source.shape
+Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]
+
+
+def _coarse_start(maps: Float[np.ndarray, "2 z y x"], plan: Plan, clock: Clock, watch: Watch) -> Start:
+    """Where to start, from a solve on half the grid."""
+    coarse = pyramid.halved(maps)
+    kernel = pyramid.halved_kernel(_kernel(tuple(2 * n for n in coarse.shape[1:]), plan))
+    problem = _problem(coarse, kernel)
+    coupling = sinkhorn.finish(_run(problem, None, plan, pyramid.ERROR, clock, watch), problem, pyramid.ERROR)
+    _, z, y, x = maps.shape
+    return pyramid.start_on((z, y, x), coupling, kernel)
+
+
+def _run(problem: Problem, start: Start | None, plan: Plan, tolerance: float, clock: Clock, watch: Watch) -> Loop:
+    def begin() -> Loop:
+        return sinkhorn.begin(problem, start, max_iterations=plan.iterations)
+
+    def advance(loop: Loop, until: int) -> Loop:
+        return sinkhorn.advance(loop, problem, plan.relaxation, tolerance, until)
+
+    return run_in_stretches(begin, advance, plan.iterations, clock, watch)
+
+
+def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel) -> Problem:
+    return Problem(side_of(maps[0]), side_of(maps[1]), kernel)
+
+
+def _kernel(shape: tuple[int, ...], plan: Plan) -> SeparableKernel:
+    z, y, x = shape
     kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
-    return Problem(side_of(source), side_of(target), kernel)
+    assert isinstance(kernel, SeparableKernel)  # by the settings of methods that have a single plan
+    return kernel
 
 
 def _moved(coupling: Coupling, inner: Window, outer: Window) -> Coupling:
