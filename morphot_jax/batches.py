@@ -70,6 +70,7 @@ def solve_lanes(
         solved = solver.solve(filled, len(rows))
         if solver.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
             solver = _Solver(sides, (nz, ny, nx), solver.plan.fallen_back(), settings, clock, watch)
+            watch.begin(done)
             solved = solver.solve(filled, len(rows))
         yield from solved
 

@@ -100,7 +100,7 @@ class Watch:
         if self.tolerance is None:
             return float(self.limit)
         first, first_error = self.first or (iteration, error)
-        if not 0 < error < first_error:
+        if iteration <= first or not 0 < error < first_error:
             return None
         rate = np.log(first_error / error) / (iteration - first)
         return float(min(self.limit, iteration + np.log(max(error / self.tolerance, 1.0)) / rate))

@@ -5,7 +5,7 @@ import pytest
 
 from morphot_jax import choices
 from morphot_jax.errors import InputError
-from morphot_jax.settings import POSITIVE, Settings, check_settings, frame_times
+from morphot_jax.settings import POSITIVE, Settings, check_settings, frame_times, with_method
 
 RATES = choices.SETTINGS["rate"]
 
@@ -56,6 +56,9 @@ def test_counts_beyond_any_machine_are_refused_in_words(name):
     ("values", "words"),
     [
         ({"sigma": 1.5, "sigma_angstrom": 4.0}, ["1.5 voxels", "4 Å", "give one"]),
+        ({"debias": True, "method": "bridge"}, ["method 'bridge' has nothing to debias", "barycenter or mixed"]),
+        ({"debias": True, "kernel": "truncated"}, ["'truncated'", "does not debias"]),
+        ({"debias": True, "relaxation": 1.5}, ["relaxation is 1.5", "not relaxed but mixed"]),
         ({"relaxation": 2.0}, ["relaxation is 2", "below 2"]),
         ({"relaxation": 2.5}, ["relaxation is 2.5", "below 2"]),
         ({"keyframes": 1}, ["keyframes is 1", "2 or more"]),
@@ -126,3 +129,23 @@ def test_sinusoidal_rate_is_slow_at_both_ends():
     np.testing.assert_allclose(times, 1 - times[::-1], atol=1e-15)
     assert np.diff(times).argmax() in (3, 4)
     assert times[1] == pytest.approx(np.sin(np.pi / 16) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "method", "reason"),
+    [
+        ({}, "displacement", "nearest"),
+        ({"kernel": "dense"}, "displacement", "nearest"),
+        ({"kernel": "truncated", "mass": "original"}, "barycenter", "kernel is 'truncated'"),
+        ({"mass": "original"}, "barycenter", "mass is 'original'"),
+        ({"criterion": "change_l1"}, "barycenter", "criterion is 'change_l1'"),
+        ({"precision": "single"}, "barycenter", "precision is 'single'"),
+        ({"debias": True}, "barycenter", "debias is True"),
+        ({"method": "linear"}, "linear", "asked for"),
+    ],
+)
+def test_auto_takes_the_method_that_the_other_settings_belong_to(values, method, reason):
+    settings, why = with_method(Settings(**values))
+    assert settings.method == method
+    assert reason in why
+    check_settings(Settings(**values))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import blob, moments
 
+from morphot_jax import kernels
 from morphot_jax.batches import Progress
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
@@ -212,3 +213,44 @@ def test_far_maps_choose_the_log_kernel():
     assert found.frames[0].status is Status.CONVERGED
     mean, _ = moments(found.densities[0])
     assert mean[2] == pytest.approx(45.0, abs=1e-3)
+
+
+def test_a_kernel_that_does_not_reach_is_replaced_and_that_is_said(monkeypatch):
+    """Dense at 80 sigma, as if its reach had been thought larger: infeasible, so log takes over."""
+    monkeypatch.setattr(kernels, "SAFE", 10.0)
+    shape = (3, 3, 90)
+    maps = [volume_of(blob(shape, (1, 1, x), 0.6, 1e-3)) for x in (5, 85)]
+    found = morph(maps, replace(QUICK, times=(0.25, 0.5)))
+    assert (found.plan.kernel, found.plan.fallback) == ("dense", "log")
+    assert [frame.status for frame in found.frames] == [Status.CONVERGED] * 2
+    assert [said for said in found.actions if "dense did not reach across frames 0, 1: " in said]
+    np.testing.assert_allclose(moments(found.densities[1])[0][2], 45.0, atol=1e-3)
+    asked = morph(maps, replace(QUICK, times=(0.5,), kernel="dense"))
+    assert asked.frames[0].status is Status.INFEASIBLE  # what was asked for is not replaced
+    assert not asked.complete
+
+
+@pytest.mark.parametrize("method", ["barycenter", "mixed"])
+def test_debiased_trajectories_begin_and_end_with_the_maps(maps, method):
+    settings = replace(QUICK, method=method, debias=True, tolerance=1e-5, keyframes=3)
+    sharp, blurred = morph(maps[:2], settings), morph(maps[:2], replace(settings, debias=False))
+    prepared = prepare_maps(maps[:2]).volumes
+    for index, volume in ((0, prepared[0]), (-1, prepared[1])):
+        np.testing.assert_allclose(sharp.densities[index], volume.data, rtol=1e-5, atol=1e-9)
+    assert sharp.complete
+    assert [frame.bias for frame in blurred.frames] == [None] * 5
+    assert all(0 <= frame.bias < 1e-3 for frame in sharp.frames)
+    assert sharp.densities[2].max() > 1.05 * blurred.densities[2].max()
+    for frame in sharp.frames:
+        assert frame.mass == pytest.approx(3.0 + 2.0 * frame.time, rel=1e-6)
+
+
+def test_auto_is_displacement_and_says_why(maps):
+    found = morph(maps[:2], Settings(times=(0.5,), sigma=1.0))
+    assert found.settings.method == "displacement"
+    assert "nearest to morphs of atoms" in found.plan.reasons["method"]
+    asked = morph(maps[:2], replace(QUICK, times=(0.5,)))
+    assert asked.plan.reasons["method"] == "asked for"
+    np.testing.assert_array_equal(
+        found.densities, morph(maps[:2], Settings(method="displacement", times=(0.5,), sigma=1.0)).densities
+    )
