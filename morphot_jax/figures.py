@@ -72,8 +72,9 @@ def convergence_figure(trajectory: Trajectory) -> Figure | None:
     panel.set_xlabel("iteration")
     panel.set_ylabel("marginal error (unit mass)")
     panel.spines[["top", "right"]].set_visible(False)
-    scale = ScalarMappable(Normalize(0, 1), colours)
-    figure.colorbar(scale, ax=panel, label="t", pad=0.02)
+    if len(solved) > 1:
+        scale = ScalarMappable(Normalize(0, 1), colours)
+        figure.colorbar(scale, ax=panel, label="t", pad=0.02)
     return figure
 
 
