@@ -170,7 +170,10 @@ def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[Kerne
 
 def _precision(settings: Settings) -> tuple[str, str]:
     if settings.precision == "auto":
-        return "double", "single precision cannot hold the range of the potentials of real maps, and is no faster on a CPU"
+        return (
+            "double",
+            "the potentials of real maps leave the range of single precision, and on a CPU it is no faster",
+        )
     return settings.precision, "asked for"
 
 
