@@ -137,7 +137,7 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     - ``fixed_iterations``: make exactly ``max_iterations`` instead.
     - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: exact zeros.
     - ``debias``: the debiased barycenter of the module's docstring; ``relaxation`` does not apply to it.
-    - ``start``: log v to start from (``start_between``) in place of 0.
+    - ``start``: log v to start from in place of 0 (``start_between``; ``pyramid.barycenter_start`` for any k).
 
     May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations``,
     ``guard`` and ``debias`` are static, all else is traced. Raises InputError for shapes that do not match and,

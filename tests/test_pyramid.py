@@ -8,6 +8,7 @@ import pytest
 from conftest import blob, scatter
 
 from morphot_jax import kernels, pyramid
+from morphot_jax.barycenter import solve_barycenter
 from morphot_jax.iterate import Status
 from morphot_jax.settings import Settings
 from morphot_jax.sinkhorn import solve_sinkhorn
@@ -69,3 +70,18 @@ def test_a_coarse_start_saves_iterations_and_leaves_the_frames(monkeypatch, meth
     np.testing.assert_allclose(started.densities, direct.densities, atol=1e-6 * largest)
     exact = morph(maps, replace(settings, iterations=7))
     assert exact.frames[0].iterations == 7
+
+
+def test_three_maps_start_from_half_the_grid(double):
+    shape = (21, 24, 31)
+    places = ((10, 12, 9), (9, 14, 17), (12, 10, 22))
+    maps = np.stack([blob(shape, (10, 12, 12), 2.0, 1e-4) + blob(shape, centre, 1.7, 1e-4) for centre in places])
+    weights, kernel = jnp.array([[0.5, 0.2, 0.3]]), kernels.dense(shape, 1.2)
+    start = pyramid.barycenter_start(maps, weights, kernel)
+    assert start.shape == (1, 3, *shape)
+    cold, warm = (
+        solve_barycenter(jnp.asarray(maps), weights, kernel, tolerance=1e-7, start=s) for s in (None, start)
+    )
+    assert warm.status[0] == cold.status[0] == Status.CONVERGED
+    assert warm.iterations[0] < 0.85 * cold.iterations[0]
+    np.testing.assert_allclose(warm.value, cold.value, atol=1e-6 * float(cold.value.max()))
