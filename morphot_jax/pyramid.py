@@ -55,8 +55,9 @@ def barycenter_start(
 ) -> Float[Array, "t k z y x"]:
     """Where ``solve_barycenter`` may start, for any number of maps: log v of the barycenters on half the grid.
 
-    On three maps of adenylate kinase, open, closed and turned (64^3, sigma 64/60), that leaves 52 of 81 iterations,
-    for 47 on an eighth of the voxels. For two maps ``barycenter.start_between`` does as well and is cheaper.
+    On three maps of adenylate kinase, open, closed and turned (64^3, sigma 64/60), that leaves 52 of 81
+    iterations, for 47 on an eighth of the voxels. For two maps ``barycenter.start_between`` does as well and is
+    cheaper.
     """
     coarse = solve_barycenter(
         jnp.asarray(halved(np.asarray(maps))),
