@@ -16,6 +16,7 @@ from morphot_jax.progress import Clock, Progress, Watch, run_in_stretches
 from morphot_jax.settings import Settings
 from morphot_jax.sinkhorn import Coupling
 from morphot_jax.support import Side, side_of
+from morphot_jax.transport import run_sinkhorn
 from morphot_jax.window import bounding_box, part_of
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iteration
@@ -70,7 +71,6 @@ def solve_lanes(
         solved = solver.solve(filled, len(rows))
         if solver.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
             solver = _Solver(sides, (nz, ny, nx), solver.plan.fallen_back(), settings, clock, watch)
-            watch.begin(done)
             solved = solver.solve(filled, len(rows))
         yield from solved
 
@@ -116,14 +116,8 @@ class _Solver:
         mass = jnp.exp(self.sides.log_mass)
         order = (0, 1) if float(jnp.sum(mass[0] ** 2)) >= float(jnp.sum(mass[1] ** 2)) else (1, 0)
         problem = sinkhorn.Problem(self.sides[order[0]], self.sides[order[1]], self.kernel)
-
-        def advance(loop: Loop, until: int) -> Loop:
-            return sinkhorn.advance(loop, problem, self.plan.relaxation, START_ERROR, until)
-
         most = min(START_ITERATIONS, self.plan.iterations)
-        loop = run_in_stretches(
-            lambda: sinkhorn.begin(problem, max_iterations=most), advance, most, self.clock, self.watch
-        )
+        loop = run_sinkhorn(problem, self.plan, self.clock, self.watch, tolerance=START_ERROR, most=most)
         coupling = sinkhorn.finish(loop, problem, START_ERROR)
         if order == (0, 1):
             return coupling

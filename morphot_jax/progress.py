@@ -50,6 +50,7 @@ def run_in_stretches(
 ) -> Loop:
     """Begin and advance a loop to its end, in stretches of iterations short enough to report between them."""
     started = time.perf_counter()
+    watch.restart()
     loop = jax.block_until_ready(advance(begin(), 0))  # compiles, and makes no iteration
     compiled = time.perf_counter()
     clock.compile += compiled - started
@@ -77,10 +78,15 @@ class Watch:
         self.tolerance = settings.tolerance if by_error else None
         self.longest = 0.0  # seconds that a finished batch took
         self.begin(0)
+        self.restart()
 
     def begin(self, done: int) -> None:
         """A batch starts, ``done`` lanes are finished."""
-        self.done, self.first = done, None
+        self.done = done
+
+    def restart(self) -> None:
+        """Another loop starts for the batch at work: nothing is known of its error yet."""
+        self.first = None
 
     def end(self, seconds: float) -> None:
         """The batch at work is finished."""
@@ -100,7 +106,7 @@ class Watch:
         if self.tolerance is None:
             return float(self.limit)
         first, first_error = self.first or (iteration, error)
-        if iteration <= first or not 0 < error < first_error:
+        if not 0 < error < first_error:
             return None
         rate = np.log(first_error / error) / (iteration - first)
         return float(min(self.limit, iteration + np.log(max(error / self.tolerance, 1.0)) / rate))

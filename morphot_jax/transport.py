@@ -25,6 +25,9 @@ BRIDGE_SIGMAS = 3.0  # bridges do not stray farther from the maps: at their midd
 FRAMES_AT_ONCE = 5  # frames computed between two reports; they fit in memory beside the solve
 
 
+Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``pyramid``)
+
+
 @dataclass(frozen=True)
 class Transport:
     """A solved pair on the part of the box where its frames can have mass.
@@ -64,13 +67,33 @@ def solve_pair(
         start = None
         if maps[0].size >= pyramid.FROM and not fixed:
             start = _coarse_start(maps, plan, clock, watch)
-            watch.begin(0)
         problem = _problem(maps, _kernel(maps.shape[1:], plan))
         tolerance = -1.0 if fixed else settings.tolerance
-        loop = _run(problem, start, plan, tolerance, clock, watch)
+        loop = run_sinkhorn(problem, plan, clock, watch, tolerance=tolerance, most=plan.iterations, start=start)
         coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed)
         sides = tuple(side_of(data[outer].astype(plan.dtype)) for data in pair)
         return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
+
+
+def run_sinkhorn(
+    problem: Problem,
+    plan: Plan,
+    clock: Clock,
+    watch: Watch,
+    *,
+    tolerance: float,
+    most: int,
+    start: Start | None = None,
+) -> Loop:
+    """Run a two-map solve to its end, with progress: to ``tolerance``, or ``most`` iterations."""
+
+    def begin() -> Loop:
+        return sinkhorn.begin(problem, start, max_iterations=most)
+
+    def advance(loop: Loop, until: int) -> Loop:
+        return sinkhorn.advance(loop, problem, plan.relaxation, tolerance, until)
+
+    return run_in_stretches(begin, advance, most, clock, watch)
 
 
 def frames_between(
@@ -118,27 +141,15 @@ def _ways(transport: Transport, plan: Plan) -> tuple[Ways, Float[Array, "3"]]:
     return ways_of(source, target, coupling.log_u, coupling.log_v, _kernel((z, y, x), plan), sigma), sigma
 
 
-Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]
-
-
 def _coarse_start(maps: Float[np.ndarray, "2 z y x"], plan: Plan, clock: Clock, watch: Watch) -> Start:
     """Where to start, from a solve on half the grid."""
     coarse = pyramid.halved(maps)
     kernel = pyramid.halved_kernel(_kernel(tuple(2 * n for n in coarse.shape[1:]), plan))
     problem = _problem(coarse, kernel)
-    coupling = sinkhorn.finish(_run(problem, None, plan, pyramid.ERROR, clock, watch), problem, pyramid.ERROR)
+    loop = run_sinkhorn(problem, plan, clock, watch, tolerance=pyramid.ERROR, most=plan.iterations)
+    coupling = sinkhorn.finish(loop, problem, pyramid.ERROR)
     _, z, y, x = maps.shape
     return pyramid.start_on((z, y, x), coupling, kernel)
-
-
-def _run(problem: Problem, start: Start | None, plan: Plan, tolerance: float, clock: Clock, watch: Watch) -> Loop:
-    def begin() -> Loop:
-        return sinkhorn.begin(problem, start, max_iterations=plan.iterations)
-
-    def advance(loop: Loop, until: int) -> Loop:
-        return sinkhorn.advance(loop, problem, plan.relaxation, tolerance, until)
-
-    return run_in_stretches(begin, advance, plan.iterations, clock, watch)
 
 
 def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel) -> Problem:
