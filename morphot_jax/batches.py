@@ -118,7 +118,7 @@ class _Solver:
         problem = sinkhorn.Problem(self.sides[order[0]], self.sides[order[1]], self.kernel)
         most = min(START_ITERATIONS, self.plan.iterations)
         loop = run_sinkhorn(problem, self.plan, self.clock, self.watch, tolerance=START_ERROR, most=most)
-        coupling = sinkhorn.finish(loop, problem, START_ERROR)
+        coupling = sinkhorn.finish(loop, problem, START_ERROR, with_cost=False)
         if order == (0, 1):
             return coupling
         return replace(coupling, log_u=coupling.log_v, log_v=coupling.log_u)

@@ -66,7 +66,7 @@ class Coupling:
 
     - ``log_u``, ``log_v``: potentials on the grid, -inf where there is no mass.
     - ``relative_entropy``: KL(P | K) = <a, log u> + <b, log v>, the cost in units of sigma^2.
-    - ``transport_cost``: <P, |x - y|^2 / 2> in voxel^2, without the entropy.
+    - ``transport_cost``: <P, |x - y|^2 / 2> in voxel^2, without the entropy; None where it was not asked for.
     - ``status``: code of ``iterate.Status``; ``marginal_error`` at the end, ``history`` at every iteration.
     - ``unreached``: share of the source's mass that the kernel cannot move to the target.
     """
@@ -74,7 +74,7 @@ class Coupling:
     log_u: Float[Array, "z y x"]
     log_v: Float[Array, "z y x"]
     relative_entropy: Float[Array, ""]
-    transport_cost: Float[Array, ""]
+    transport_cost: Float[Array, ""] | None
     status: Int[Array, ""]
     iterations: Int[Array, ""]
     marginal_error: Float[Array, ""]
@@ -119,21 +119,15 @@ def begin(
 ) -> Loop:
     """The start: u = a, v = 1 on the target; or log K u and log K v as they are given (``pyramid``)."""
     source, target = problem.source, problem.target
-    if start is not None:
-        log_ku, log_kv = target.places.pick_from(start[0], 0.0), source.places.pick_from(start[1], 0.0)
-        state = State(
-            log_u=(source.log_mass - log_kv)[None],
-            log_v=(target.log_mass - log_ku)[None],
-            log_ku=log_ku[None],
-            unreached=jnp.zeros((1,), source.log_mass.dtype),
-        )
-        return iterate.start(state, Measures, jnp.ones((1,), bool), max_iterations, source.log_mass.dtype)
-    state = State(
-        log_u=source.log_mass[None],
-        log_v=jnp.where(jnp.isfinite(target.log_mass), jnp.zeros_like(target.log_mass), -jnp.inf)[None],
-        log_ku=_convolved(problem.kernel, source.log_mass, source, target)[None],
-        unreached=jnp.zeros((1,), source.log_mass.dtype),
-    )
+    if start is None:
+        log_u = source.log_mass
+        log_v = jnp.where(jnp.isfinite(target.log_mass), jnp.zeros_like(target.log_mass), -jnp.inf)
+        log_ku = _convolved(problem.kernel, log_u, source, target)
+    else:
+        log_ku = target.places.pick_from(start[0], 0.0)
+        log_u = source.log_mass - source.places.pick_from(start[1], 0.0)
+        log_v = target.log_mass - log_ku
+    state = State(log_u[None], log_v[None], log_ku[None], unreached=jnp.zeros((1,), log_u.dtype))
     return iterate.start(state, Measures, jnp.ones((1,), bool), max_iterations, source.log_mass.dtype)
 
 
@@ -155,9 +149,11 @@ def advance(
     return iterate.run(step, loop, until=until, criterion="marginal_error", tolerance=bound)
 
 
-@partial(jax.jit, static_argnames=("fixed_iterations",))
-def finish(loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = False) -> Coupling:
-    """Make u exact for v and read the plan off a loop that has ended."""
+@partial(jax.jit, static_argnames=("fixed_iterations", "with_cost"))
+def finish(
+    loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = False, with_cost: bool = True
+) -> Coupling:
+    """Make u exact for v and read the plan off a loop that has ended; its cost takes three more convolutions."""
     state: State = loop.state
     source, target, kernel = problem.source, problem.target, problem.kernel
     shape, log_v = kernel.shape, state.log_v[0]
@@ -171,7 +167,7 @@ def finish(loop: Loop, problem: Problem, tolerance, *, fixed_iterations: bool = 
         log_u=source.places.spread_in(shape, log_u, -jnp.inf),
         log_v=target.places.spread_in(shape, log_v, -jnp.inf),
         relative_entropy=_expectation(a, log_u) + _expectation(b, log_v),
-        transport_cost=_transport_cost(problem, log_u, log_v),
+        transport_cost=_transport_cost(problem, log_u, log_v) if with_cost else None,
         status=code[0],
         iterations=loop.iterations[0],
         marginal_error=state.unreached[0] + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b)),

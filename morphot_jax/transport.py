@@ -70,7 +70,7 @@ def solve_pair(
         problem = _problem(maps, _kernel(maps.shape[1:], plan))
         tolerance = -1.0 if fixed else settings.tolerance
         loop = run_sinkhorn(problem, plan, clock, watch, tolerance=tolerance, most=plan.iterations, start=start)
-        coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed)
+        coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed, with_cost=False)
         sides = tuple(side_of(data[outer].astype(plan.dtype)) for data in pair)
         return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
 
@@ -147,7 +147,7 @@ def _coarse_start(maps: Float[np.ndarray, "2 z y x"], plan: Plan, clock: Clock, 
     kernel = pyramid.halved_kernel(_kernel(tuple(2 * n for n in coarse.shape[1:]), plan))
     problem = _problem(coarse, kernel)
     loop = run_sinkhorn(problem, plan, clock, watch, tolerance=pyramid.ERROR, most=plan.iterations)
-    coupling = sinkhorn.finish(loop, problem, pyramid.ERROR)
+    coupling = sinkhorn.finish(loop, problem, pyramid.ERROR, with_cost=False)
     _, z, y, x = maps.shape
     return pyramid.start_on((z, y, x), coupling, kernel)
 
