@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from experiments import tables
 from experiments.cases import (
     CASE_NAMES,
     ORIGINAL_ITERATIONS,
@@ -33,6 +34,7 @@ from experiments.cases import (
     missing_files,
     original_barycenter,
 )
+from experiments.tables import Row
 from morphot_jax import Settings, metrics, morph, prepare_maps
 from morphot_jax.prepare import unit_mass
 from morphot_jax.samples import GRID
@@ -54,8 +56,6 @@ MEASURES = (
 COLUMNS = ("case", "method", "sigma", "time", *MEASURES, "status", "iterations")
 DEBIASED_ERROR = 1e-5  # at which debiased barycenters count as converged
 RMS, VOXEL = "relative_rms", "voxel_difference_1"
-
-Row = dict[str, str]
 
 # Okabe and Ito's colours, which differ in lightness too, and a line and marker of its own for each method.
 LOOKS = {
@@ -125,7 +125,7 @@ def main(
     chosen_methods = _chosen(methods, METHODS, QUICK_METHODS if quick else METHODS, "methods")
     chosen_cases = _chosen(cases, CASE_NAMES, QUICK_CASES if quick else CASE_NAMES, "cases")
     output.mkdir(parents=True, exist_ok=True)
-    start_table(output / "results.csv")
+    table = tables.Table(output / "results.csv", COLUMNS, Key._fields)
     rows = []
     for name in chosen_cases:
         if missing := missing_files(name):
@@ -134,7 +134,7 @@ def main(
         case = build_case(name)
         if quick:
             case = replace(case, times=QUARTERS)
-        rows += run_case(name, case, chosen_methods, sigma, output / "results.csv")
+        rows += run_case(name, case, chosen_methods, sigma, table)
     if not rows:
         print("no case could be run: nothing to summarise")
         raise typer.Exit(2)
@@ -154,20 +154,18 @@ def _chosen(given: str, known: tuple[str, ...], default: tuple[str, ...], option
     return names or default
 
 
-def run_case(name: str, case: Case, methods: Sequence[str], sigma: float, path: Path) -> list[Row]:
-    """The rows of one case; what is not yet in the file is computed and added to it."""
-    rows, settings = read_rows(path), Settings(sigma=sigma)
+def run_case(name: str, case: Case, methods: Sequence[str], sigma: float, table: tables.Table) -> list[Row]:
+    """The rows of one case; what is not yet in the table is computed and added to it."""
     found: list[Row] = []
-    computed = _Computed(case, settings)
+    computed = _Computed(case, Settings(sigma=sigma))
     for method in (*methods, *case.given):
         times = sorted(case.given[method]) if method in case.given else case.times
         keys = {time: Key(name, method, repr(sigma), repr(time)) for time in times}
-        todo = tuple(time for time in times if keys[time] not in rows)
+        todo = tuple(time for time in times if not table.has(keys[time]._asdict()))
         if todo:
             print(f"{name}: {method}, {len(todo)} frames", flush=True)
-            new = list(_measured(computed, method, todo, keys))
-            append_rows(path, new)
-            rows |= {_key(row): row for row in new}
+            table.add(list(_measured(computed, method, todo, keys)))
+        rows = {Key(*(row[name] for name in Key._fields)): row for row in table.rows}
         found += [rows[key] for key in keys.values()]
     return found
 
@@ -223,29 +221,6 @@ def measures(frame: Float[np.ndarray, "z y x"], reference: Float[np.ndarray, "z 
     for word, measure in compared:
         found |= {f"{word}_{percent}": float(measure(a, b, share)) for percent, share in THRESHOLDS.items()}
     return found
-
-
-def start_table(path: Path) -> None:
-    """The header, or the whole lines that an earlier run has left."""
-    header = ",".join(COLUMNS) + "\n"
-    text = path.read_text(encoding="utf-8") if path.is_file() else header
-    if not text.startswith(header):
-        raise typer.BadParameter(f"{path} has other columns than this run writes: choose another folder")
-    path.write_text(text[: text.rindex("\n") + 1], encoding="utf-8")
-
-
-def read_rows(path: Path) -> dict[Key, Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return {_key(row): row for row in csv.DictReader(file)}
-
-
-def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("a", newline="", encoding="utf-8") as file:
-        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
-
-
-def _key(row: Row) -> Key:
-    return Key(*(row[name] for name in Key._fields))
 
 
 def write_summary(means: Means, path: Path) -> None:
