@@ -82,12 +82,16 @@ def _faster_than_ott(rows: list[Row], case: str) -> dict | None:
 
 
 def _agreement(kernels: list[Row]) -> dict | None:
-    frames = [row for row in kernels if row["what"] == FRAME]
+    frames = [row for row in kernels if row["what"].startswith(FRAME)]
     compared = [row for row in frames if row["status"] in SOUND and row["difference"]]
     if not compared:
         return None
     worst = max(float(row["difference"]) for row in compared)
-    unsound = [f"{row['kernel']} at {row['grid']} {row['status']}" for row in frames if row not in compared]
+    unsound = [
+        f"{row['kernel']} at {row['grid']} across {float(row['distance']):.1f} sigma {row['status']}"
+        for row in frames
+        if row not in compared
+    ]
     return _claim(
         "barycenters by kernels of the same values agree: greatest relative L2 difference",
         f"<= {AGREEING:g}",
@@ -203,6 +207,7 @@ def _kernels(rows: list[Row]) -> Table:
         ("grid", "grid", ""),
         ("seconds", "seconds", ".3g"),
         ("iterations", "iterations", ""),
+        ("distance", "sigma apart", ".1f"),
         ("difference", "difference", ".1e"),
         ("status", "status", ""),
     )

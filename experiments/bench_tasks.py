@@ -10,6 +10,7 @@ HALF_WAY = (0.5,)
 INNER = (0.25, 0.5)  # frames that stand for all where every one would take too long
 QUARTERS = (0.25, 0.5, 0.75)
 FIVE = (0.0, *QUARTERS, 1.0)
+NEAR = 0.2  # of the way between maps 7 sigma apart: well within the range of Fourier transforms
 SMALL_SIGMA = 1.0  # voxels, in boxes small enough for a cost matrix
 PEER_ITERATIONS = 2000
 GROWTH_ITERATIONS = 2000  # small kernels need many
@@ -94,9 +95,14 @@ def kernels(scope: Scope) -> list[Convolution | Agreement]:
         for kernel in KERNELS
     ]
     if scope.quick:
-        return [*convolutions, Agreement(16, 0.5, scope.maps)]
+        return [*convolutions, Agreement(16, 0.5, scope.maps), Agreement(16, 0.5, scope.maps, share=NEAR)]
     # To converge in the largest box would take the log kernel the better part of an hour.
-    return [*convolutions, Agreement(128, 2.0, scope.maps), Agreement(240, 4.0, scope.maps, iterations=5)]
+    return [
+        *convolutions,
+        Agreement(128, 2.0, scope.maps),
+        Agreement(128, 2.0, scope.maps, share=NEAR),
+        Agreement(240, 4.0, scope.maps, share=NEAR, iterations=10),
+    ]
 
 
 def roofline(scope: Scope) -> list[Roofline]:

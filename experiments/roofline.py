@@ -19,11 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from experiments import peers
-from experiments.bench_rows import TOLERANCE, load, name_of, timed, unit_maps
-from morphot_jax import kernels, solve_barycenter
+from experiments.bench_rows import TOLERANCE, load, name_of, timed
+from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
 from morphot_jax.iterate import Status
+from morphot_jax.plan import gap
+from morphot_jax.prepare import unit_mass
 
 KERNELS = ("dense", "fft", "log", "heat", "truncated")
 KERNEL_COLUMNS = (
@@ -36,6 +39,7 @@ KERNEL_COLUMNS = (
     "seconds",
     "iterations",
     "marginal_error",
+    "distance",
     "difference",
     "status",
 )
@@ -94,26 +98,41 @@ class Agreement:
     """The barycenter half way, solved by three kernels of the same values: how far apart are they?
 
     ``difference`` of each is the greatest relative L2 distance to those whose status is sound. ``iterations``:
-    make exactly so many; 0 iterates to convergence.
+    make exactly so many; 0 iterates to convergence. ``share``: how far on the way to the second map the one lies
+    that takes its place, a frame by displacement; so that the maps are near enough for a kernel of short range.
     """
 
     grid: int
     sigma: float
     maps: tuple[str, ...]
     iterations: int = 0
+    share: float = 1.0
     kinds: tuple[str, ...] = ("dense", "fft", "log")
 
     def about(self) -> list[dict[str, Any]]:
-        shared = {"what": FRAME, "precision": "double", "grid": f"{self.grid}^3", "sigma": self.sigma}
+        what = FRAME if self.share == 1.0 else f"{FRAME}, {self.share:g} of the way"
+        shared = {"what": what, "precision": "double", "grid": f"{self.grid}^3", "sigma": self.sigma}
         return [shared | {"kernel": name, "maps": name_of(self.maps)} for name in self.kinds]
 
     def rows(self) -> list[dict[str, Any]]:
+        pair = self._pair()
         with jax.enable_x64(True):
-            maps = peers.window(unit_maps(self.maps, self.grid), self.sigma)
+            maps = peers.window(np.stack([unit_mass(data.astype(np.float64)) for data in pair]), self.sigma)
             found = {name: self._solve(name, maps) for name in self.kinds}
         sound = [name for name, (_, said) in found.items() if said["status"] in SOUND]
         differences = differing({name: value for name, (value, _) in found.items()}, sound)
-        return [key | found[key["kernel"]][1] | {"difference": differences[key["kernel"]]} for key in self.about()]
+        said = {"distance": gap(pair[0] > 0, pair[1] > 0, (self.sigma,) * 3)}
+        return [
+            key | found[key["kernel"]][1] | said | {"difference": differences[key["kernel"]]}
+            for key in self.about()
+        ]
+
+    def _pair(self) -> Float[np.ndarray, "2 z y x"]:
+        maps = load(self.maps, self.grid)
+        if self.share < 1.0:
+            found = morph(maps, Settings(method="displacement", times=(0.0, self.share)))
+            maps = prepare_maps([found.volume(i) for i in (0, 1)])
+        return np.stack([volume.data for volume in maps.volumes])
 
     def _solve(self, name: str, maps) -> tuple[np.ndarray, dict[str, Any]]:
         kernel = kernels.make(name, maps.shape[1:], self.sigma, jnp.float64)

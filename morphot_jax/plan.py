@@ -35,7 +35,7 @@ class Plan:
     - ``sigma``: voxels along z, y, x. ``distance``: the farthest that mass of one map lies from the next map,
       in sigma. ``iterations``: the most a solve may make. ``guard``: smallest divisor (``solve_barycenter``).
     - ``fallback``: the kernel that takes over where the chosen one turns out not to reach.
-    - ``reasons``: why, for each automatic choice.
+    - ``reasons``: why, for each automatic choice. ``doubts``: what those who asked for something should know.
     """
 
     sigma: tuple[float, float, float]
@@ -48,6 +48,7 @@ class Plan:
     iterations: int
     guard: float | None
     reasons: dict[str, str]
+    doubts: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -97,6 +98,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
             "batch": batch_reason,
             "relaxation": relaxation_reason,
         },
+        doubts=_doubts(kernel, distance, dtype),
     )
 
 
@@ -166,6 +168,14 @@ def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[Kerne
         return "heat", None, "a semigroup on the lattice that reaches far: mass and ends are exact at every t"
     kernel, reason = kernels.choose(distance, dtype)
     return kernel, "log" if kernel == "dense" else None, reason
+
+
+def _doubts(kernel: KernelKind, distance: float, dtype: np.dtype) -> tuple[str, ...]:
+    """Whether a kernel of limited range was asked for between maps that lie farther apart."""
+    limit = kernels.safe_range(kernel, dtype)
+    if distance <= limit:
+        return ()
+    return (f"the maps lie up to {distance:.1f} sigma apart, and the kernel {kernel} is safe to {limit:.1f} only",)
 
 
 def _precision(settings: Settings) -> tuple[str, str]:

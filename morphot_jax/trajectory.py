@@ -122,6 +122,7 @@ def morph(
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
     if plan is not None:
         plan = replace(plan, reasons={"method": why} | plan.reasons)
+        said = plan.doubts + said
     return Trajectory(
         densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, clock
     )

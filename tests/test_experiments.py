@@ -354,13 +354,14 @@ def test_kernels_agree_where_they_are_sound():
     assert differences == pytest.approx({"dense": 1e-7, "fft": 0.5, "log": 1e-7}, rel=1e-6)
     rows = [
         {"what": roofline.FRAME, "kernel": name, "grid": "9^3", "status": status, "difference": str(difference)}
+        | {"distance": "7"}
         for (name, difference), status in zip(
             differences.items(), ("converged", "infeasible", "converged"), strict=True
         )
     ]
     (claim,) = bench_report.claims([], rows)
     assert claim["holds"]
-    assert claim["measured"] == "1.0e-07, fft at 9^3 infeasible"
+    assert claim["measured"] == "1.0e-07, fft at 9^3 across 7.0 sigma infeasible"
 
 
 @pytest.mark.slow
@@ -368,6 +369,10 @@ def test_kernel_and_roofline_tasks_measure(tiny):
     (row,) = roofline.Convolution("fft", "single", 8, 1.0, tiny.maps, repeats=1).rows()
     assert row["seconds"] > 0
     rows = roofline.Agreement(8, 1.0, tiny.maps, iterations=3).rows()
+    assert {row["what"] for row in rows} == {roofline.FRAME}
+    near = roofline.Agreement(8, 1.0, tiny.maps, iterations=3, share=0.2, kinds=("dense",)).rows()
+    assert near[0]["what"] == f"{roofline.FRAME}, 0.2 of the way"
+    assert near[0]["distance"] < rows[0]["distance"]
     assert [row["kernel"] for row in rows] == ["dense", "fft", "log"]
     assert all(row["difference"] < 1e-9 for row in rows)
     assert {row["status"] for row in rows} == {"fixed_iterations"}

@@ -217,7 +217,7 @@ def test_far_maps_choose_the_log_kernel():
 
 def test_a_kernel_that_does_not_reach_is_replaced_and_that_is_said(monkeypatch):
     """Dense at 80 sigma, as if its reach had been thought larger: infeasible, so log takes over."""
-    monkeypatch.setattr(kernels, "SAFE", 10.0)
+    monkeypatch.setattr(kernels, "SAFE", {"dense": 10.0})
     shape = (3, 3, 90)
     maps = [volume_of(blob(shape, (1, 1, x), 0.6, 1e-3)) for x in (5, 85)]
     found = morph(maps, replace(QUICK, times=(0.25, 0.5)))
