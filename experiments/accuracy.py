@@ -6,16 +6,13 @@ moved atoms at the same time, both at unit mass:
     rmsd, relative rms: ||frame - reference||_2, per voxel and over ||reference||_2    (the paper, Eq 3.1)
     volume, voxel difference at 1, 5, 10 and 20 % of either maximum                (after the paper, Eq 3.2, 3.3)
 
-OUT holds ``results.csv`` (a row for each case, method and time, written as they are found; a run that was
-interrupted goes on where it ended), ``summary.csv`` (means over the frames), ``accuracy.png``, ``claims.json``.
+OUT holds ``results.csv`` (a row for each case, method and time), ``summary.csv`` (means over the frames),
+``accuracy.png``, ``claims.json``. About ten minutes in full on 2 cores.
 """
 
-import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from functools import cache
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -24,25 +21,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import tables
-from experiments.cases import (
-    CASE_NAMES,
-    ORIGINAL_ITERATIONS,
-    QUARTERS,
-    Case,
-    build_case,
-    missing_files,
-    original_barycenter,
-)
-from experiments.tables import Row
-from morphot_jax import Settings, metrics, morph, prepare_maps
+from experiments import study
+from experiments.cases import CASE_NAMES, QUARTERS, Case, build_case, missing_files
+from experiments.methods import METHODS, TRANSPORT, frames_of
+from experiments.study import GOAL, LOOKS, Claim
+from morphot_jax import Settings, files, metrics, prepare_maps
 from morphot_jax.prepare import unit_mass
 from morphot_jax.samples import GRID
+from morphot_jax.sweep import Outcome, Row, Sweep, to_csv
 
-Frames = Float[np.ndarray, "t z y x"]
-
-TRANSPORT = ("barycenter", "debiased", "bridge", "displacement")
-METHODS = ("linear", *TRANSPORT, "original")
+GIVEN = "original-frame"  # of the cases that have frames of other programs
 QUICK_METHODS = ("linear", "bridge", "displacement")
 QUICK_CASES = ("adk-sample", "mmcpn-sample")
 
@@ -54,42 +42,11 @@ MEASURES = (
     *(f"voxel_difference_{percent}" for percent in THRESHOLDS),
 )
 COLUMNS = ("case", "method", "sigma", "time", *MEASURES, "status", "iterations")
-DEBIASED_ERROR = 1e-5  # at which debiased barycenters count as converged
 RMS, VOXEL = "relative_rms", "voxel_difference_1"
 
-# Okabe and Ito's colours, which differ in lightness too, and a line and marker of its own for each method.
-LOOKS = {
-    "linear": ("#000000", ":", "x"),
-    "original": ("#999999", "-.", "s"),
-    "original-frame": ("#999999", "none", "*"),
-    "barycenter": ("#CC79A7", "--", "^"),
-    "bridge": ("#0072B2", "-", "o"),
-    "displacement": ("#E69F00", "--", "D"),
-    "debiased": ("#009E73", (0, (7, 2)), "v"),
-}
 PANELS_ACROSS = 4
 
-GOAL = "this project's goal"
 ADK_BOUNDS = (("bridge", RMS, 0.165), ("displacement", VOXEL, 0.090))
-
-
-class Key(NamedTuple):
-    """What a row of results.csv is about; the numbers as they are written there."""
-
-    case: str
-    method: str
-    sigma: str
-    time: str
-
-
-class Claim(NamedTuple):
-    """A statement that the numbers bear out or not."""
-
-    claim: str
-    source: str
-    expected: str
-    measured: str
-    holds: bool
 
 
 class Means:
@@ -115,36 +72,31 @@ class Means:
 
 
 def main(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    output: study.Output,
     quick: Annotated[bool, typer.Option(help="Three times, two small cases, no barycenters.")] = False,
     methods: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(METHODS)}.")] = "",
     cases: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(CASE_NAMES)}.")] = "",
     sigma: Annotated[float, typer.Option(help="Standard deviation of the kernel in voxels.")] = GRID / 60,
+    shard: study.ShardOption = "1/1",
 ) -> None:
     """Hold every method against the morph of the atoms."""
-    chosen_methods = _chosen(methods, METHODS, QUICK_METHODS if quick else METHODS, "methods")
-    chosen_cases = _chosen(cases, CASE_NAMES, QUICK_CASES if quick else CASE_NAMES, "cases")
-    output.mkdir(parents=True, exist_ok=True)
-    table = tables.Table(output / "results.csv", COLUMNS, Key._fields)
-    rows = []
-    for name in chosen_cases:
+    chosen = _chosen(methods, METHODS, QUICK_METHODS if quick else METHODS, "methods")
+    points = []
+    for name in _chosen(cases, CASE_NAMES, QUICK_CASES if quick else CASE_NAMES, "cases"):
         if missing := missing_files(name):
             print(f"{name}: skipped, {', '.join(missing)} not found")
             continue
-        case = build_case(name)
-        if quick:
-            case = replace(case, times=QUARTERS)
-        rows += run_case(name, case, chosen_methods, sigma, table)
-    if not rows:
+        points += points_of(name, (*chosen, GIVEN), sigma, QUARTERS if quick else ())
+    if not points:
         print("no case could be run: nothing to summarise")
         raise typer.Exit(2)
-    means = Means(rows)
-    write_summary(means, output / "summary.csv")
-    accuracy_figure(means).savefig(output / "accuracy.png", dpi=110)
-    claims = all_claims(means)
-    text = json.dumps([claim._asdict() for claim in claims], indent=2, ensure_ascii=False)
-    (output / "claims.json").write_text(text + "\n", encoding="utf-8")
-    show(means, claims)
+    sweep = Sweep(output, points, COLUMNS)
+    if study.run(sweep, compute, shard):
+        means = Means(sweep.rows())
+        files.write_text(output / "summary.csv", summary(means))
+        accuracy_figure(means).savefig(output / "accuracy.png", dpi=110)
+        show(means)
+        study.conclude(output, all_claims(means))
 
 
 def _chosen(given: str, known: tuple[str, ...], default: tuple[str, ...], option: str) -> tuple[str, ...]:
@@ -154,60 +106,38 @@ def _chosen(given: str, known: tuple[str, ...], default: tuple[str, ...], option
     return names or default
 
 
-def run_case(name: str, case: Case, methods: Sequence[str], sigma: float, table: tables.Table) -> list[Row]:
-    """The rows of one case; what is not yet in the table is computed and added to it."""
-    found: list[Row] = []
-    computed = _Computed(case, Settings(sigma=sigma))
-    for method in (*methods, *case.given):
-        times = sorted(case.given[method]) if method in case.given else case.times
-        keys = {time: Key(name, method, repr(sigma), repr(time)) for time in times}
-        todo = tuple(time for time in times if not table.has(keys[time]._asdict()))
-        if todo:
-            print(f"{name}: {method}, {len(todo)} frames", flush=True)
-            table.add(list(_measured(computed, method, todo, keys)))
-        rows = {Key(*(row[name] for name in Key._fields)): row for row in table.rows}
-        found += [rows[key] for key in keys.values()]
-    return found
+def points_of(
+    case: str, methods: Sequence[str], sigma: float, times: tuple[float, ...] = ()
+) -> list[dict[str, object]]:
+    """A point for each method; ``times`` if not those of the case."""
+    shared = {"study": "accuracy", "case": case, "sigma": sigma, "times": list(times)}
+    return [shared | {"method": name} for name in methods if name != GIVEN or case_of(case).given]
 
 
-class _Computed:
-    """The frames of one case by method and times, at unit mass: each computed once."""
-
-    def __init__(self, case: Case, settings: Settings):
-        self.case, self.settings = case, settings
-        self.maps = prepare_maps([case.first, case.last])
-        self._frames: dict[tuple[str, tuple[float, ...]], tuple[Frames, str, int]] = {}
-
-    def frames(self, method: str, times: tuple[float, ...]) -> tuple[Frames, str, int]:
-        """Densities, the worst status and the most iterations."""
-        if (method, times) not in self._frames:
-            self._frames[method, times] = self._compute(method, times)
-        return self._frames[method, times]
-
-    def _compute(self, method: str, times: tuple[float, ...]) -> tuple[Frames, str, int]:
-        if method in self.case.given:
-            return np.stack([unit_mass(self.case.given[method][time]) for time in times]), "given", 0
-        if method == "original":
-            pair = np.stack([unit_mass(volume.data) for volume in self.maps.volumes])
-            frames = [original_barycenter(pair, (1 - t, t), self.settings.sigma or 1.0)[0] for t in times]
-            return np.stack([unit_mass(frame) for frame in frames]), "fixed_iterations", ORIGINAL_ITERATIONS
-        settings = replace(self.settings, method=method, times=times)
-        if method == "debiased":
-            settings = replace(settings, method="barycenter", debias=True, tolerance=DEBIASED_ERROR)
-        trajectory = morph(self.maps, settings)
-        statuses = sorted({frame.status.word for frame in trajectory.frames} - {"converged"}) or ["converged"]
-        iterations = max(frame.iterations for frame in trajectory.frames)
-        return np.stack([unit_mass(data) for data in trajectory.densities]), " ".join(statuses), iterations
+@cache
+def case_of(name: str) -> Case:
+    return build_case(name)
 
 
-def _measured(computed: _Computed, method: str, times: tuple[float, ...], keys: dict[float, Key]) -> Iterator[Row]:
-    frames, status, iterations = computed.frames(method, times)
-    for time, frame in zip(times, frames, strict=True):
-        values = {
-            measure: f"{value:.6g}" for measure, value in measures(frame, computed.case.reference(time)).items()
-        }
-        said = {"status": status, "iterations": str(iterations)}
-        yield keys[time]._asdict() | values | said
+def compute(points: list[dict]) -> Iterator[Outcome]:
+    for point in points:
+        case = case_of(point["case"])
+        yield Outcome(measured(case, point["method"], tuple(point["times"]) or case.times, point["sigma"]))
+
+
+def measured(case: Case, method: str, times: tuple[float, ...], sigma: float) -> list[Row]:
+    """A row for each frame of a method, held against the atoms."""
+    if method == GIVEN:
+        times = tuple(sorted(case.given))
+        densities, status, iterations = [case.given[time] for time in times], "given", 0
+    else:
+        maps = prepare_maps([case.first, case.last])
+        densities, status, iterations = frames_of(method, maps, times, Settings(sigma=sigma))
+    rows = []
+    for time, density in zip(times, densities, strict=True):
+        about = {"time": time, "status": status, "iterations": iterations}
+        rows.append(about | measures(density, case.reference(time)))
+    return rows
 
 
 def measures(frame: Float[np.ndarray, "z y x"], reference: Float[np.ndarray, "z y x"]) -> dict[str, float]:
@@ -223,15 +153,14 @@ def measures(frame: Float[np.ndarray, "z y x"], reference: Float[np.ndarray, "z 
     return found
 
 
-def write_summary(means: Means, path: Path) -> None:
-    """Means over the frames, one row for each case and method."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case", "method", "frames", *MEASURES])
-        for case in means.cases:
-            for method in means.methods(case):
-                values = [f"{means.mean(case, method, measure):.6g}" for measure in MEASURES]
-                writer.writerow([case, method, len(means.of(case, method, RMS)), *values])
+def summary(means: Means) -> str:
+    """Means over the frames, one line for each case and method."""
+    rows = []
+    for case in means.cases:
+        for method in means.methods(case):
+            row = {"case": case, "method": method, "frames": len(means.of(case, method, RMS))}
+            rows.append(row | {measure: means.mean(case, method, measure) for measure in MEASURES})
+    return to_csv(rows, ("case", "method", "frames", *MEASURES))
 
 
 def accuracy_figure(means: Means) -> Figure:
@@ -327,8 +256,7 @@ def _one_method_within(means: Means, rms: float = 0.160, voxel: float = 0.090) -
 def _beyond_the_original(means: Means, method: str, share: float = 0.80) -> Claim | None:
     """On the real maps of Mm-cpn: against the original's own frame and against the linear blend."""
     own, given, linear = (
-        [means.of("mmcpn-real", m, measure) for measure in (RMS, VOXEL)]
-        for m in (method, "original-frame", "linear")
+        [means.of("mmcpn-real", m, measure) for measure in (RMS, VOXEL)] for m in (method, GIVEN, "linear")
     )
     if not (0.5 in own[0] and 0.5 in given[0] and own[0].keys() <= linear[0].keys()):
         return None
@@ -345,8 +273,8 @@ def _beyond_the_original(means: Means, method: str, share: float = 0.80) -> Clai
     )
 
 
-def show(means: Means, claims: Sequence[Claim]) -> None:
-    """Means and claims on the terminal."""
+def show(means: Means) -> None:
+    """Means on the terminal."""
     console = Console()
     table = Table(title="Means over the frames of the differences from the atoms", box=None, pad_edge=False)
     for heading in ("case", "method", "rms", "volume 1 %", *(f"voxel {percent} %" for percent in THRESHOLDS)):
@@ -359,8 +287,6 @@ def show(means: Means, claims: Sequence[Claim]) -> None:
             table.add_row("" if index else case, method, *values)
         table.add_section()
     console.print(table)
-    for claim in claims:
-        print(f"{'holds' if claim.holds else 'FAILS'}: {claim.claim}: {claim.measured}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from rich.table import Table
 
 from experiments.bench_rows import PEERS
 from experiments.roofline import CONVOLUTION, FRAME, MATMUL, SOUND, TRIAD
-from experiments.tables import FAILED, Row
+from experiments.study import GOAL, Claim
+from morphot_jax.sweep import Row
 
-SOURCE = "goal of this package, not of the paper"
 HEADLINE = "64^3"
 FASTER = (("bridge", 40.0), ("displacement", 25.0), ("barycenter", 2.0))
 FASTER_THAN_OTT = 5.0
@@ -21,10 +21,10 @@ LOOKS = {"bridge": ("#0072B2", "-", "o"), "barycenter": ("#D55E00", "--", "^")} 
 SWEEPS = {"grid": "voxels along an axis", "frames": "frames", "sigma": "sigma (voxels)"}
 
 
-def claims(results: list[Row], kernels: list[Row]) -> list[dict]:
+def claims(results: list[Row], kernels: list[Row]) -> list[Claim]:
     """What the bench is to show at 64^3, for each pair of maps and number of frames, and how kernels agree."""
     found = []
-    sound = [row for row in results if row["grid"] == HEADLINE and not row["status"].startswith(FAILED)]
+    sound = [row for row in results if row["grid"] == HEADLINE]
     for maps, frames in dict.fromkeys((row["maps"], row["frames"]) for row in sound):
         rows = [row for row in sound if (row["maps"], row["frames"]) == (maps, frames)]
         case = f"{frames} frames at {HEADLINE} to 1e-6, {maps}"
@@ -32,10 +32,6 @@ def claims(results: list[Row], kernels: list[Row]) -> list[dict]:
         found.append(_faster_than_ott(rows, case))
     found.append(_agreement(kernels))
     return [claim for claim in found if claim is not None]
-
-
-def _claim(claim: str, expected: str, measured: str, holds: bool) -> dict:
-    return {"claim": claim, "source": SOURCE, "expected": expected, "measured": measured, "holds": holds}
 
 
 def _own(rows: list[Row], method: str) -> Row | None:
@@ -49,20 +45,21 @@ def _own(rows: list[Row], method: str) -> Row | None:
     return min(found, key=lambda row: float(row["seconds"]), default=None)
 
 
-def _faster(rows: list[Row], method: str, least: float, case: str) -> dict | None:
+def _faster(rows: list[Row], method: str, least: float, case: str) -> Claim | None:
     row = _own(rows, method)
     if row is None or not row["ratio"]:
         return None
     ratio = float(row["ratio"])
-    return _claim(
+    return Claim(
         f"{method}, {case}: times faster than the original's 20 iterations a frame",
+        GOAL,
         f">= {least:g}",
         f"{ratio:.1f}, {row['status']}",
         ratio >= least and row["status"] == "converged",
     )
 
 
-def _faster_than_ott(rows: list[Row], case: str) -> dict | None:
+def _faster_than_ott(rows: list[Row], case: str) -> Claim | None:
     own = _own(rows, "barycenter")
     others = [row for row in rows if (row["implementation"], row["kernel"]) == ("OTT-JAX", "dense")]
     if own is None or not others:
@@ -73,17 +70,18 @@ def _faster_than_ott(rows: list[Row], case: str) -> dict | None:
         measured = (
             f"> {measured}: OTT-JAX ended at {float(others[0]['marginal_error']):.1e}, {others[0]['status']}"
         )
-    return _claim(
+    return Claim(
         f"barycenter, {case}: times faster than OTT-JAX in kernel mode to the same marginal error",
+        GOAL,
         f">= {FASTER_THAN_OTT:g}",
         measured,
         ratio >= FASTER_THAN_OTT and own["status"] == "converged",
     )
 
 
-def _agreement(kernels: list[Row]) -> dict | None:
+def _agreement(kernels: list[Row]) -> Claim | None:
     frames = [row for row in kernels if row["what"].startswith(FRAME)]
-    compared = [row for row in frames if row["status"] in SOUND and row["difference"]]
+    compared = [row for row in frames if row["status"] in SOUND and row["difference"] is not None]
     if not compared:
         return None
     worst = max(float(row["difference"]) for row in compared)
@@ -92,8 +90,9 @@ def _agreement(kernels: list[Row]) -> dict | None:
         for row in frames
         if row not in compared
     ]
-    return _claim(
+    return Claim(
         "barycenters by kernels of the same values agree: greatest relative L2 difference",
+        GOAL,
         f"<= {AGREEING:g}",
         ", ".join([f"{worst:.1e}", *unsound]),
         worst <= AGREEING,
@@ -145,7 +144,7 @@ def _plain_ticks(panel, values: list[float]) -> None:
     panel.set_xticks([], minor=True)
 
 
-def show(tables: dict[str, list[Row]], claims: list[dict]) -> None:
+def show(tables: dict[str, list[Row]]) -> None:
     """Everything on the terminal."""
     console = Console()
     if not console.is_terminal:
@@ -160,8 +159,6 @@ def show(tables: dict[str, list[Row]], claims: list[dict]) -> None:
             if len(values) > 1:
                 x, seconds, _ = (np.array(column) for column in zip(*values, strict=True))
                 print(f"{method}: seconds grow like {sweep}^{slope(x, seconds):.1f}")
-    for claim in claims:
-        print(f"{'holds' if claim['holds'] else 'FAILS'}: {claim['claim']}: {claim['measured']}")
 
 
 def _table(rows: list[Row], columns: tuple[tuple[str, str, str], ...], words: tuple[str, ...]) -> Table:
@@ -170,8 +167,8 @@ def _table(rows: list[Row], columns: tuple[tuple[str, str, str], ...], words: tu
     for name, title, _ in columns:
         table.add_column(title, justify="left" if name in words else "right", overflow="fold")
     for row in rows:
-        cells = [f"{float(row[name]):{form}}" if form and row[name] else row[name] for name, _, form in columns]
-        table.add_row(*cells)
+        values = [(row.get(name), form) for name, _, form in columns]
+        table.add_row(*("" if value in (None, "") else f"{value:{form}}" for value, form in values))
     return table
 
 
@@ -191,9 +188,8 @@ def _results(rows: list[Row]) -> Table:
     )
     marked = []
     for row in rows:
-        memory = row["peak_memory_bytes"]
         kind = row["kernel"] if row["precision"] == "double" else f"{row['kernel']}, {row['precision']}"
-        marked.append(row | {"gigabytes": str(float(memory) / 1e9) if memory else "", "kind": kind})
+        marked.append(row | {"gigabytes": row["peak_memory_bytes"] / 1e9, "kind": kind})
         if row["implementation"] in PEERS and row["status"] != "converged" and row["seconds"]:
             marked[-1]["status"] += ", seconds are a lower bound"
     return _table(marked, columns, ("method", "implementation", "kind", "status"))

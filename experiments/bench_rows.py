@@ -11,7 +11,6 @@ process: for every program it includes JAX, which measures the error.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,17 +19,14 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments import peers
-from experiments.cases import DATA, ORIGINAL_ITERATIONS, original_barycenter
-from morphot_jax import Settings, kernels, morph, prepare_maps, read_volume, solve_barycenter, solve_sinkhorn
+from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
+from experiments.methods import DEBIASED_ERROR
+from experiments.study import load, name_of, unit_maps
+from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
 from morphot_jax.devices import peak_memory
 from morphot_jax.iterate import Status
-from morphot_jax.prepare import Prepared, unit_mass
-from morphot_jax.samples import sample_volume
 
-REAL = tuple(str((DATA / f"mmcpn_{state}_64.mrc").resolve()) for state in ("closed", "open"))
-SAMPLE = ("sample:mmcpn-closed", "sample:mmcpn-open")
 TOLERANCE = 1e-6
-DEBIASED_TOLERANCE = 1e-5  # beyond it a debiased barycenter goes on to sharpen what the kernel does not determine
 PATIENCE = 60.0  # seconds of runs after which there is no other
 SINGLE_PLAN = ("bridge", "displacement", "plan")
 
@@ -119,7 +115,7 @@ def package(task: Solve) -> Outcome:
         sigma=task.sigma,
         kernel=task.kernel,
         precision=task.precision,
-        tolerance=DEBIASED_TOLERANCE if task.method == "debiased" else TOLERANCE,
+        tolerance=DEBIASED_ERROR if task.method == "debiased" else TOLERANCE,
         max_iterations=task.most,
         debias=task.method == "debiased",
     )
@@ -217,33 +213,6 @@ PEERS = ("OTT-JAX", "POT")
 def side(grid: str) -> int:
     """The voxels along an axis of a grid such as 64^3."""
     return int(grid.partition("^")[0])
-
-
-def load(maps: Sequence[str], voxels: int) -> Prepared:
-    """Two maps on a cube of so many voxels."""
-    volumes = [
-        sample_volume(name.removeprefix("sample:")) if name.startswith("sample:") else read_volume(name)
-        for name in maps
-    ]
-    as_it_is = all(volume.shape == (voxels, voxels, voxels) for volume in volumes)
-    return prepare_maps(volumes, grid=None if as_it_is else voxels)
-
-
-def unit_maps(maps: Sequence[str], voxels: int, *, flat: bool = False) -> Float[np.ndarray, "2 z y x"]:
-    """The maps at unit mass in double precision, or their projections along z, which becomes one voxel."""
-    boxes = np.stack([volume.data.astype(np.float64) for volume in load(maps, voxels).volumes])
-    boxes = boxes.sum(axis=1, keepdims=True) if flat else boxes
-    return np.stack([unit_mass(data) for data in boxes])
-
-
-def default_maps() -> tuple[str, ...]:
-    """The real pair where it is at hand, else the sample."""
-    return REAL if all(Path(path).is_file() for path in REAL) else SAMPLE
-
-
-def name_of(maps: Sequence[str]) -> str:
-    """A pair of maps as tables name it."""
-    return " ".join(name if name.startswith("sample:") else Path(name).stem for name in maps)
 
 
 def timed(work: Callable[[], Any], repeats: int, *, compiles: bool = True) -> tuple[float, Any]:

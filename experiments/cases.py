@@ -7,7 +7,6 @@ Gaussian; each is integrated over the voxels, which widens it to sqrt(width^2 + 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -15,11 +14,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from experiments.study import DATA
 from morphot_jax import Volume, read_volume
 from morphot_jax.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, interpolate_linearly, simulate_density
 from morphot_jax.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
-
-DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
 QUARTERS = (0.25, 0.5, 0.75)
 TENTHS = tuple(k / 10 for k in range(1, 10))
@@ -42,7 +40,7 @@ class Case:
 
     - ``first``, ``last``: the maps at t = 0 and t = 1.
     - ``times``: when frames are compared. ``reference``: the density of the structure at time t.
-    - ``given``: frames of other programs, by their name and time.
+    - ``given``: frames of the original program, by their time.
     """
 
     title: str
@@ -50,7 +48,7 @@ class Case:
     last: Volume
     times: tuple[float, ...]
     reference: Callable[[float], Float[np.ndarray, "z y x"]]
-    given: dict[str, dict[float, Float[np.ndarray, "z y x"]]] = field(default_factory=dict)
+    given: dict[float, Float[np.ndarray, "z y x"]] = field(default_factory=dict)
 
 
 def missing_files(name: str) -> list[str]:
@@ -117,7 +115,7 @@ def mmcpn_real() -> Case:
     case = structural_case("Mm-cpn, real maps", path, _centred(VOXEL_SIZES["mmcpn"]), WIDTHS["mmcpn"], QUARTERS)
     first, last = (read_volume(DATA / f"mmcpn_{state}_64.mrc") for state in ("closed", "open"))
     frame = read_volume(DATA / "mmcpn_morphot_t050.mrc").data
-    return replace(case, first=first, last=last, given={"original-frame": {0.5: frame}})
+    return replace(case, first=first, last=last, given={0.5: frame})
 
 
 def mmcpn_sample() -> Case:

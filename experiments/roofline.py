@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments import peers
-from experiments.bench_rows import TOLERANCE, load, name_of, timed
+from experiments.bench_rows import TOLERANCE, timed
+from experiments.study import load, name_of
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
 from morphot_jax.iterate import Status
 from morphot_jax.plan import gap
@@ -43,7 +44,6 @@ KERNEL_COLUMNS = (
     "difference",
     "status",
 )
-KERNEL_KEY = KERNEL_COLUMNS[:6]
 CONVOLUTION, FRAME = "convolution", "frame at t = 0.5"
 
 ROOFLINE_COLUMNS = (
@@ -59,7 +59,6 @@ ROOFLINE_COLUMNS = (
     "share_of_bandwidth",
     "status",
 )
-ROOFLINE_KEY = ROOFLINE_COLUMNS[:3]
 MATMUL, TRIAD = "matrix product", "triad"
 PARTS = ("three products", "convolution", "barycenter iteration")
 ITERATIONS = (5, 25)  # of two runs: what the second takes longer is what the iterations between them take

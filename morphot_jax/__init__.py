@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from morphot_jax.barycenter import solve_barycenter
     from morphot_jax.errors import InputError
     from morphot_jax.mrc import read_volume, write_volume
+    from morphot_jax.order import order_maps
     from morphot_jax.prepare import prepare_maps
     from morphot_jax.settings import Settings
     from morphot_jax.sinkhorn import sinkhorn_divergence, solve_sinkhorn
@@ -26,6 +27,7 @@ _HOMES = {
     "Settings": "settings",
     "Volume": "volume",
     "morph": "trajectory",
+    "order_maps": "order",
     "prepare_maps": "prepare",
     "read_volume": "mrc",
     "solve_barycenter": "barycenter",
@@ -44,6 +46,7 @@ __all__ = [
     "kernels",
     "metrics",
     "morph",
+    "order_maps",
     "prepare_maps",
     "read_volume",
     "sinkhorn_divergence",

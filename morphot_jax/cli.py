@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -61,6 +61,16 @@ Frames = Annotated[int, typer.Option(help="How many frames, evenly spaced in tim
 MethodOption = Annotated[
     MethodChoice, typer.Option(help="How to interpolate; auto is displacement, or what the other options ask for.")
 ]
+SigmaOption = Annotated[
+    float | None, typer.Option(help="Width of the kernel (standard deviation) in voxels. [longest axis / 60]")
+]
+SigmaAngstrom = Annotated[float | None, typer.Option(help="The same in Å.")]
+LevelOption = Annotated[
+    str, typer.Option(help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).")
+]
+Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")]
+Apix = Annotated[float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 
 
 @app.command()
@@ -74,10 +84,8 @@ def morph(
     ] = None,
     rate: Annotated[Rate, typer.Option(help="Speed along the trajectory.")] = "linear",
     keyframes: Annotated[int, typer.Option(help="Barycenters for each pair of maps, for --method mixed.")] = 5,
-    sigma: Annotated[
-        float | None, typer.Option(help="Width of the kernel (standard deviation) in voxels. [longest axis / 60]")
-    ] = None,
-    sigma_angstrom: Annotated[float | None, typer.Option(help="The same in Å.")] = None,
+    sigma: SigmaOption = None,
+    sigma_angstrom: SigmaAngstrom = None,
     kernel: Annotated[KernelChoice, typer.Option(help="How to convolve.")] = "auto",
     tolerance: Annotated[
         float, typer.Option(help="A frame is converged when the criterion is at most this.")
@@ -96,16 +104,11 @@ def morph(
         Mass, typer.Option(help="interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.")
     ] = "interpolated",
     precision: Annotated[Precision, typer.Option(help="Of the solve; frames are single precision.")] = "auto",
-    level: Annotated[
-        str,
-        typer.Option(help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9)."),
-    ] = "auto",
-    grid: Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")] = None,
-    apix: Annotated[
-        float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")
-    ] = None,
+    level: LevelOption = "auto",
+    grid: Grid = None,
+    apix: Apix = None,
     batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -140,7 +143,7 @@ def morph(
         device=device,
         voxel_size=apix,
         grid=grid,
-        level=level if level in ("auto", "none") else _levels(level),
+        level=_level(level),
         overwrite=overwrite,
     )
     return _run(request, settings, quiet, verbose)
@@ -151,7 +154,7 @@ def demo(
     output: Output,
     method: MethodOption = "auto",
     frames: Frames = 25,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -163,6 +166,43 @@ def demo(
     maps = ["sample:mmcpn-open", "sample:mmcpn-closed"]
     request = Request(maps, output, command=_command(), device=device, overwrite=overwrite)
     return _run(request, Settings(method=method, frames=frames), quiet, verbose)
+
+
+@app.command()
+def order(
+    maps: Maps,
+    between: Annotated[tuple[str, str], typer.Option(help="The two maps that the others lie between.")],
+    output: Output,
+    frames: Annotated[int, typer.Option(help="How many frames to compare with, evenly spaced in time.")] = 101,
+    method: MethodOption = "auto",
+    sigma: SigmaOption = None,
+    sigma_angstrom: SigmaAngstrom = None,
+    level: LevelOption = "auto",
+    grid: Grid = None,
+    apix: Apix = None,
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Order maps by where they lie on the way between two: a table, a heat map, and each one's time."""
+    from morphot_jax.run import Request, run_order
+    from morphot_jax.settings import Settings
+    from morphot_jax.terminal import Terminal
+
+    settings = Settings(method=method, frames=frames, sigma=sigma, sigma_angstrom=sigma_angstrom)
+    request = Request(
+        maps=[*between, *maps],
+        output=output,
+        command=_command(),
+        device=device,
+        voxel_size=apix,
+        grid=grid,
+        level=_level(level),
+        overwrite=overwrite,
+    )
+    ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
+    return 0 if ordering.trajectory.complete else 1
 
 
 @app.command()
@@ -274,6 +314,8 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
         raise InputError(f"{name} is '{text}': give numbers, separated by commas") from None
 
 
-def _levels(text: str) -> float | tuple[float, ...]:
+def _level(text: str) -> float | tuple[float, ...] | Literal["auto", "none"]:
+    if text == "auto" or text == "none":  # noqa: PLR1714 - so that its type is known
+        return text
     numbers = _numbers("level", text)
     return numbers[0] if len(numbers) == 1 else numbers

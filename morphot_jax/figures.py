@@ -10,11 +10,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 
+from morphot_jax.order import Ordering
 from morphot_jax.trajectory import Trajectory
 from morphot_jax.window import Window, bounding_box
 
-FRAMES, CONVERGENCE = "frames.png", "convergence.png"
+FRAMES, CONVERGENCE, ORDER = "frames.png", "convergence.png", "order.png"
 COLUMNS = 7
 INK = "#1d3b57"
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
@@ -76,6 +78,33 @@ def convergence_figure(trajectory: Trajectory) -> Figure | None:
         scale = ScalarMappable(Normalize(0, 1), colours)
         figure.colorbar(scale, ax=panel, label="t", pad=0.02)
     return figure
+
+
+def order_figure(ordering: Ordering, names: Sequence[str]) -> Figure:
+    """The distance of each map from each frame; the nearest frame of each in a box, and its time."""
+    figure = Figure(figsize=(7.2, 0.34 * len(names) + 1.3), layout="constrained")
+    panel = figure.subplots()
+    times = ordering.times
+    step = (times[-1] - times[0]) / max(1, len(times) - 1) or 1.0
+    extent = (times[0] - step / 2, times[-1] + step / 2, len(names) - 0.5, -0.5)
+    picture = panel.imshow(
+        ordering.distances, cmap="cividis", extent=extent, aspect="auto", interpolation="nearest"
+    )
+    for row, (place, nearest) in enumerate(zip(ordering.places, ordering.nearest, strict=True)):
+        left = float(times[nearest] - step / 2)
+        box = Rectangle((left, row - 0.45), step, 0.9, fill=False, edgecolor="white", linewidth=1.6)
+        panel.add_patch(box)
+        panel.text(1.01, row, f"{place:.3f}", transform=panel.get_yaxis_transform(), va="center", fontsize=8)
+    panel.set_yticks(range(len(names)), [escaped(name) for name in names])
+    panel.set_xlabel("t of the frame")
+    panel.text(1.01, -0.7, "place", transform=panel.get_yaxis_transform(), va="bottom", fontsize=8)
+    figure.colorbar(picture, ax=panel, label="relative L2 distance", pad=0.09)
+    return figure
+
+
+def escaped(name: str) -> str:
+    """A name as matplotlib shows it word for word: a pair of dollar signs would begin a formula."""
+    return name.replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

@@ -47,8 +47,8 @@ Sigma = (
 )
 
 KINDS: tuple[str, ...] = get_args(KernelKind)
-# Share of the reach that may lie between maps, as potentials take up the rest of the range. Barycenters by Fourier
-# transforms differ from others by 5e-13 at half of it, 5e-8 at 0.65; at 0.85 they fail (real Mm-cpn, sigma 1.07).
+# Share of the reach that may lie between maps: potentials take up the rest. Barycenters by fft are off by 5e-13 at
+# half of it, by 5e-8 at 0.65, and fail at 0.85 (real Mm-cpn, sigma 1.07).
 SAFE = {"dense": 0.5, "fft": 0.6}
 TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
 
@@ -333,10 +333,7 @@ def safe_range(kind: KernelKind, dtype) -> float:
 
 
 def choose(distance: float, dtype) -> tuple[KernelKind, str]:
-    """The fastest kernel that is safe, and why.
-
-    ``distance``: the largest distance, in sigma, from mass in one map to the nearest mass in the other.
-    """
+    """The fastest kernel that is safe for maps whose mass lies up to ``distance`` sigma apart, and why."""
     limit = safe_range("dense", dtype)
     if distance <= limit:
         return "dense", f"the maps lie within {distance:.1f} sigma of each other; dense is safe to {limit:.1f}"

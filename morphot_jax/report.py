@@ -1,9 +1,10 @@
-"""What a run leaves beside its maps: report.json, metrics.csv, convergence.csv and view.cxc."""
+"""What runs leave beside maps: report.json, tables as CSV, and view.cxc."""
 
 import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 
 from morphot_jax import __version__, metrics
 from morphot_jax.iterate import Status
+from morphot_jax.order import Ordering
 from morphot_jax.threads import side_by_side
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
@@ -20,6 +22,7 @@ from morphot_jax.window import bounding_box
 REPORT = "report.json"
 METRICS = "metrics.csv"
 CONVERGENCE = "convergence.csv"
+ORDER, DISTANCES = "order.csv", "distances.csv"
 CHIMERAX = "view.cxc"
 FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 ENCLOSED = 0.8  # share of a map's mass inside the surface that is shown first
@@ -50,8 +53,10 @@ def frame_name(index: int) -> str:
     return f"vol_{index:03d}.mrc"
 
 
-def compose(run: Run, trajectory: Trajectory, peak_memory_bytes: int | None) -> dict[str, Any]:
-    """The content of report.json."""
+def compose(
+    run: Run, trajectory: Trajectory, peak_memory_bytes: int | None, *, written: bool = True
+) -> dict[str, Any]:
+    """The content of report.json; ``written``: whether the frames are files."""
     plan = trajectory.plan
     resolved = {}
     if plan:
@@ -73,7 +78,7 @@ def compose(run: Run, trajectory: Trajectory, peak_memory_bytes: int | None) -> 
         "device": run.device,
         "precision": plan.precision if plan else "single",
         "warnings": run.warnings,
-        "frames": [_frame_entry(frame) for frame in trajectory.frames],
+        "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
@@ -138,6 +143,19 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: F
 
     rows = side_by_side(row_of, trajectory.frames)
     return _csv(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
+    """The maps by their places, and the distance of each, as it was given, from every frame."""
+    ranked = [
+        [rank, names[i], float(ordering.places[i]), int(ordering.nearest[i]), float(ordering.distances[i].min())]
+        for rank, i in enumerate(ordering.order, start=1)
+    ]
+    rows = [[name, *row.tolist()] for name, row in zip(names, ordering.distances, strict=True)]
+    return {
+        ORDER: _csv(["rank", "map", "time", "nearest_frame", "distance"], ranked),
+        DISTANCES: _csv(["map", *(f"t={time:.6g}" for time in ordering.times)], rows),
+    }
 
 
 def convergence_table(trajectory: Trajectory) -> str:
@@ -209,11 +227,11 @@ def _input_entry(item: Input) -> dict[str, Any]:
     }
 
 
-def _frame_entry(frame: Frame) -> dict[str, Any]:
+def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
     return {
         "index": frame.index,
         "time": frame.time,
-        "file": frame_name(frame.index),
+        "file": frame_name(frame.index) if written else None,
         "mass": frame.mass,
         "marginal_error": _number(frame.marginal_error),
         "iterations": frame.iterations,

@@ -1,4 +1,4 @@
-"""One run of ``morphot morph``: names of maps in, a folder of frames, tables and pictures out."""
+"""Runs of ``morphot morph`` and ``morphot order``: names of maps in, a folder of results out."""
 
 import json
 import re
@@ -15,7 +15,8 @@ import numpy as np
 from morphot_jax import devices, figures, files, report
 from morphot_jax.errors import InputError
 from morphot_jax.mrc import read_header, read_volume, write_volume
-from morphot_jax.prepare import Level, prepare_maps
+from morphot_jax.order import Ordering, order_maps
+from morphot_jax.prepare import Level, Prepared, prepare_maps
 from morphot_jax.report import Input, Run
 from morphot_jax.samples import sample_volume
 from morphot_jax.settings import Settings, check_settings, frame_times
@@ -57,23 +58,11 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         _check_targets(request, len(frame_times(settings)))
         device = devices.pick_device(request.device)
         devices.keep_compilations()
-        with _timed(seconds, "read"), terminal.busy("reading"):
-            inputs = [load(name, request.voxel_size) for name in request.maps]
-        for item in inputs:
-            terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
-        with _timed(seconds, "prepare"), terminal.busy("preparing"):
-            names = [item.name for item in inputs]
-            volumes = [item.volume for item in inputs]
-            prepared = prepare_maps(volumes, grid=request.grid, level=request.level, names=names)
-        for action in prepared.actions:
-            terminal.warn(action)
+        inputs, prepared = _prepared(request, terminal, seconds)
         settings = _with_memory(settings, device)
         with jax.default_device(device), terminal.solving() as watch:
             trajectory = morph(prepared, settings, report=watch)
-        seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
-        run = Run(request.command, inputs, devices.describe(device), report.warnings_of(trajectory), seconds)
-        for warning in run.warnings[len(prepared.actions) :]:
-            terminal.warn(warning)
+        run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
         with _timed(seconds, "write"), terminal.busy("writing"):
             earlier = _earlier_files(request.output)
             written = _write(request, trajectory, (prepared.volumes[0], prepared.volumes[-1]))
@@ -85,6 +74,71 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
     terminal.summary(trajectory, seconds)
     terminal.say(f"{len(trajectory.frames)} frames, {report.REPORT} and pictures are in {request.output}")
     return trajectory
+
+
+def run_order(request: Request, settings: Settings, terminal: Terminal) -> Ordering:
+    """Find the places of maps between two, and write them; the two ends are the first maps of the request."""
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "total"):
+        check_settings(settings)
+        if len(request.maps) < 3:
+            raise InputError("no maps to be ordered were given: name one or more beside the two ends")
+        files.check_output_folder(request.output, overwrite=request.overwrite)
+        device = devices.pick_device(request.device)
+        devices.keep_compilations()
+        inputs, prepared = _prepared(request, terminal, seconds)
+        settings = _with_memory(settings, device)
+        with jax.default_device(device), terminal.solving() as watch:
+            ordering = order_maps(prepared, settings=settings, report=watch)
+        trajectory = ordering.trajectory
+        run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
+        with _timed(seconds, "write"), terminal.busy("writing"):
+            names = request.maps[2:]
+            files.make_folder(request.output)
+            for name, text in report.order_tables(ordering, names).items():
+                files.write_text(request.output / name, text)
+            picture = figures.order_figure(ordering, [Path(name).name for name in names])
+            files.write_bytes(request.output / figures.ORDER, figures.png(picture))
+    content = report.compose(run, trajectory, devices.peak_memory(), written=False)
+    files.write_text(request.output / report.REPORT, report.to_json(content))
+    terminal.ordering(ordering, names, seconds)
+    terminal.say(
+        f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER} and {report.REPORT} are in {request.output}"
+    )
+    return ordering
+
+
+def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
+    """The maps as they were read, and on one grid; what was done to them is said."""
+    with _timed(seconds, "read"), terminal.busy("reading"):
+        inputs = [load(name, request.voxel_size) for name in request.maps]
+    for item in inputs:
+        terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
+    with _timed(seconds, "prepare"), terminal.busy("preparing"):
+        names = [item.name for item in inputs]
+        volumes = [item.volume for item in inputs]
+        prepared = prepare_maps(volumes, grid=request.grid, level=request.level, names=names)
+    for action in prepared.actions:
+        terminal.warn(action)
+    return inputs, prepared
+
+
+def _said(
+    request: Request,
+    inputs: list[Input],
+    device: devices.DeviceHandle,
+    trajectory: Trajectory,
+    prepared: Prepared,
+    terminal: Terminal,
+    seconds: dict[str, float],
+) -> Run:
+    """What the report is to tell, its warnings told at once."""
+    seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
+    warnings = report.warnings_of(trajectory)
+    for warning in warnings:
+        if warning not in prepared.actions:  # these were said before the solve
+            terminal.warn(warning)
+    return Run(request.command, inputs, devices.describe(device), warnings, seconds)
 
 
 def load(name: str, voxel_size: float | None = None) -> Input:

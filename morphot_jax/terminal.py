@@ -1,6 +1,6 @@
 """What people see in the terminal: progress while it runs, a table at the end, one line when it fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from morphot_jax.batches import Progress as Step
 from morphot_jax.iterate import Status
+from morphot_jax.order import Ordering
 from morphot_jax.trajectory import Trajectory
 
 ROWS = 13  # frames in the table; the others are in metrics.csv
@@ -94,6 +95,20 @@ class Terminal:
                 str(frame.index), f"{frame.time:.4g}", f"{frame.mass:.6g}", str(frame.iterations), error, status
             )
         self.console.print(table)
+        self._time(seconds)
+
+    def ordering(self, ordering: Ordering, names: Sequence[str], seconds: dict[str, float]) -> None:
+        """The maps by their places, and where the time went."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for title in ("rank", "map", "t", "distance"):
+            table.add_column(title, justify="left" if title == "map" else "right", overflow="fold")
+        for rank, i in enumerate(ordering.order, start=1):
+            least = ordering.distances[i].min()
+            table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}")
+        self.console.print(table)
+        self._time(seconds)
+
+    def _time(self, seconds: dict[str, float]) -> None:
         self.say(", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
 
 

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from morphot_jax.volume import Volume
+
 # Tests neither read nor fill the user's cache of compiled code, in this process or in those that it starts.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 jax.config.update("jax_enable_compilation_cache", False)
@@ -58,6 +60,11 @@ def scatter(shape, seed, fill=0.3) -> np.ndarray:
     density = rng.random(shape) * (rng.random(shape) < fill)
     density.flat[rng.integers(density.size)] += 1.0
     return density / density.sum()
+
+
+def volume_of(data, mass=1.0) -> Volume:
+    """A map of voxels of 2 Å, in a place of its own."""
+    return Volume((mass * data).astype(np.float32), (2.0, 2.0, 2.0), (1.0, 2.0, 3.0))
 
 
 def moments(density) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ NUMERICAL = {
     "iterate",
     "kernels",
     "metrics",
+    "order",
     "plan",
     "prepare",
     "settings",

@@ -201,3 +201,55 @@ def test_compare_maps_refuses_in_one_line(a, b, threshold, quoted):
         metrics.compare_maps(a, b, threshold)
     assert quoted in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_fragments_are_counted_and_weighed():
+    density = np.zeros((4, 5, 12))
+    density[1, 1:3, 1:4] = 2.0  # six voxels: 12
+    density[2, 3, 4] = 9.0  # touches the first by an edge only
+    density[3, 4, 9:11] = 0.5
+    assert metrics.fragments(density, 0.1) == (3, pytest.approx(10 / 22))
+    assert metrics.fragments(density, 1.0) == (2, pytest.approx(9 / 21))
+    assert metrics.fragments(density, 0.1, smallest=2) == (2, pytest.approx(1 / 13))
+    assert metrics.fragments(density, 99.0) == (0, 0.0)
+    assert metrics.fragments(density[::-1, :, ::-1], 0.1) == metrics.fragments(density, 0.1)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 10, 7)])
+def test_shells_of_a_map_correlate_with_themselves(shape):
+    rng = np.random.default_rng(0)
+    density = rng.random(shape)
+    frequencies, correlation = metrics.fourier_shell_correlation(density, 3.0 * density)
+    np.testing.assert_allclose(correlation, 1.0)
+    np.testing.assert_allclose(frequencies, np.arange(1, max(shape) // 2 + 1) / max(shape))
+    _, opposite = metrics.fourier_shell_correlation(density, -density)
+    np.testing.assert_allclose(opposite, -1.0)
+    assert metrics.resolution(density, density) == 2.0
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 8), (6, 8, 7)])
+def test_shells_are_those_of_the_whole_transform(shape):
+    """The half that a real transform keeps stands for all of it."""
+    a, b = np.random.default_rng(1).random((2, *shape))
+    first, second = np.fft.fftn(a), np.fft.fftn(b)
+    grids = np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij")
+    shell = np.rint(np.sqrt(sum(g**2 for g in grids)) * max(shape))
+    _, found = metrics.fourier_shell_correlation(a, b)
+    for k, value in enumerate(found, start=1):
+        p, q = first[shell == k], second[shell == k]
+        assert value == pytest.approx(
+            (p * q.conj()).sum().real / np.sqrt((abs(p) ** 2).sum() * (abs(q) ** 2).sum())
+        )
+
+
+def test_resolution_is_where_maps_cease_to_agree():
+    n, rng = 32, np.random.default_rng(2)
+    grids = np.meshgrid(*(np.fft.fftfreq(n),) * 3, indexing="ij")
+    radius = np.sqrt(sum(g**2 for g in grids))
+    one, other = (np.fft.fftn(rng.standard_normal((n, n, n))) for _ in range(2))
+    b = np.where(radius < 0.25, one, other)  # the same up to a quarter of a cycle per voxel
+    a, b = np.fft.ifftn(one).real, np.fft.ifftn(b).real
+    assert metrics.resolution(a, b) == pytest.approx(4.0, abs=0.3)
+    assert metrics.resolution(a, np.fft.ifftn(other).real) > n / 3  # in nothing at all
+    empty = np.zeros_like(a)
+    assert metrics.fourier_shell_correlation(a, empty)[1].max() == 0.0

@@ -6,7 +6,7 @@ from itertools import pairwise
 import jax
 import numpy as np
 import pytest
-from conftest import blob, moments
+from conftest import blob, moments, volume_of
 
 from morphot_jax import kernels
 from morphot_jax.batches import Progress
@@ -20,10 +20,6 @@ from morphot_jax.volume import Volume
 
 SHAPE = (11, 12, 14)
 QUICK = Settings(method="barycenter", frames=5, sigma=1.0)
-
-
-def volume_of(data, mass=1.0) -> Volume:
-    return Volume((mass * data).astype(np.float32), (2.0, 2.0, 2.0), (1.0, 2.0, 3.0))
 
 
 @pytest.fixture(scope="module")
