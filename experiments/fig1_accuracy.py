@@ -4,8 +4,8 @@
 
 21 frames from open to closed by every method, each held against two structural morphs: the atoms moved along
 straight lines, and as rigid bodies (three for each of the sixteen subunits, found from how they move) along
-screws. Measures as in ``experiments.accuracy``. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of the
-models 3IYF and 3J03.
+screws. Measures as in ``experiments.accuracy``. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of
+the models 3IYF and 3J03.
 
 OUT holds ``results.csv``, ``frames.png`` (projections along t), ``accuracy.png`` (the paper's three curves),
 ``thresholds.png`` (at 5, 10 and 20 % too), ``claims.json``. About three minutes in full on 2 cores.
@@ -40,6 +40,7 @@ CHAINS, BODIES = 16, 3  # equatorial, intermediate and apical domain
 GAMMA = 1.0 / 60.0  # of the longest axis, in voxels: the original's
 SHOWN = ("linear", "original", "barycenter", "displacement")
 SHOWN_TIMES = 5
+VISIBLE = 0.02  # of the darkest projection
 COLUMNS = ("maps", "grid", "sigma", "reference", "method", "time", *MEASURES, "status", "iterations")
 
 
@@ -128,16 +129,18 @@ def frames_figure(sweep: Sweep, pair: tuple[str, str]) -> Figure:
     for name, words in PATHS.items():
         images[words] = np.stack([projection(reference(pair, grid, name, times[k])) for k in chosen])
     top = max(image.max() for image in images.values())
-    figure, axes = study.panels(len(images), len(chosen), size=(1.7, 1.7))
+    seen = np.argwhere(sum(image.sum(axis=0) for image in images.values()) > VISIBLE * top)
+    (low, left), (high, right) = seen.min(axis=0), seen.max(axis=0) + 1
+    figure, axes = study.panels(len(images), len(chosen), size=(1.5, 1.6))
     for row, (name, stack) in zip(axes, images.items(), strict=True):
-        for panel, image, k in zip(row, stack, chosen, strict=True):
-            panel.imshow(image, origin="lower", cmap="gray_r", vmin=0, vmax=top)
+        for panel, image in zip(row, stack, strict=True):
+            panel.imshow(image[low:high, left:right], origin="lower", cmap="gray_r", vmin=0, vmax=top)
             panel.set_xticks([])
             panel.set_yticks([])
             panel.spines[:].set_visible(False)
-            if row is axes[0]:
-                panel.set_title(f"t = {times[k]:g}")
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(name.replace(" along", "\nalong"))
+    for panel, k in zip(axes[0], chosen, strict=True):
+        panel.set_title(f"t = {times[k]:g}")
     return figure
 
 
