@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from experiments import peers
+from experiments import other_programs
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
 from experiments.methods import DEBIASED_ERROR
 from experiments.study import load, name_of, unit_maps
@@ -163,10 +163,10 @@ def original(task: Solve) -> Outcome:
 def ott(task: Solve) -> Outcome:
     """OTT-JAX on the part of the box that the package would look at."""
     with jax.enable_x64(True):
-        maps = peers.window(task.unit_maps(), task.sigma)
+        maps = other_programs.window(task.unit_maps(), task.sigma)
         return _of_peer(
             task,
-            lambda weights, timer, limits: peers.ott_barycenter(
+            lambda weights, timer, limits: other_programs.ott_barycenter(
                 maps, weights, task.sigma, timer, limits, log_mode=task.kernel == "log"
             ),
         )
@@ -177,20 +177,22 @@ def pot(task: Solve) -> Outcome:
     with jax.enable_x64(True):
         maps = task.unit_maps()
         if task.method == "plan":
-            return _of_peer(task, lambda _, timer, limits: peers.pot_plan(*maps, task.sigma, timer, limits))
+            return _of_peer(
+                task, lambda _, timer, limits: other_programs.pot_plan(*maps, task.sigma, timer, limits)
+            )
         return _of_peer(
             task,
-            lambda weights, timer, limits: peers.pot_barycenter(
+            lambda weights, timer, limits: other_programs.pot_barycenter(
                 maps, weights, task.sigma, timer, limits, matrix=not task.flat
             ),
         )
 
 
-def _of_peer(task: Solve, solve: Callable[..., peers.Found]) -> Outcome:
+def _of_peer(task: Solve, solve: Callable[..., other_programs.Found]) -> Outcome:
     def timer(work: Callable[[], object]) -> float:
         return timed(work, task.repeats)[0]
 
-    limits = peers.Limits(TOLERANCE, task.most)
+    limits = other_programs.Limits(TOLERANCE, task.most)
     times = (0.5,) if task.method == "plan" else task.times
     found = [solve((1 - t, t), timer, limits) for t in times]
     return Outcome(

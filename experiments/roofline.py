@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from experiments import peers
+from experiments import other_programs
 from experiments.bench_rows import TOLERANCE, timed
 from experiments.study import load, name_of
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
@@ -116,7 +116,9 @@ class Agreement:
     def rows(self) -> list[dict[str, Any]]:
         pair = self._pair()
         with jax.enable_x64(True):
-            maps = peers.window(np.stack([unit_mass(data.astype(np.float64)) for data in pair]), self.sigma)
+            maps = other_programs.window(
+                np.stack([unit_mass(data.astype(np.float64)) for data in pair]), self.sigma
+            )
             found = {name: self._solve(name, maps) for name in self.kinds}
         sound = [name for name, (_, said) in found.items() if said["status"] in SOUND]
         differences = differing({name: value for name, (value, _) in found.items()}, sound)

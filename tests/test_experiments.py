@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import blob
+from experiments.tables import Runner, Table
 from typer.testing import CliRunner
 
 from experiments import (
@@ -18,12 +19,11 @@ from experiments import (
     bench_solver,
     bench_tasks,
     cases,
-    peers,
+    other_programs,
     roofline,
     tables,
 )
 from experiments.bench_rows import Solve
-from experiments.tables import Runner, Table
 from morphot_jax import Volume, kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.atoms import Atoms
 from morphot_jax.prepare import unit_mass
@@ -155,7 +155,7 @@ def once(work):
     return 0.0
 
 
-LIMITS = peers.Limits(tolerance=1e-9)
+LIMITS = other_programs.Limits(tolerance=1e-9)
 WEIGHTS = (0.4, 0.6)
 
 
@@ -169,15 +169,15 @@ def own_barycenter(maps, weights, sigma):
 def test_ott_finds_the_same_barycenter(double, log_mode):
     pytest.importorskip("ott", reason="OTT-JAX is not installed (extra 'peers')")
     maps, sigma = two_blobs((8, 9, 10)), 0.9
-    found = peers.ott_barycenter(maps, WEIGHTS, sigma, once, LIMITS, log_mode=log_mode)
+    found = other_programs.ott_barycenter(maps, WEIGHTS, sigma, once, LIMITS, log_mode=log_mode)
     assert found.status == "converged"
     assert found.marginal_error <= LIMITS.tolerance
-    assert found.iterations % peers.CHECK == 0
+    assert found.iterations % other_programs.CHECK == 0
     np.testing.assert_allclose(found.value, own_barycenter(maps, WEIGHTS, sigma), atol=1e-9)
 
-    few = replace(LIMITS, iterations=peers.CHECK)
-    short = peers.ott_barycenter(maps, WEIGHTS, sigma, once, few, log_mode=log_mode)
-    assert (short.status, short.iterations) == ("max_iterations", peers.CHECK)
+    few = replace(LIMITS, iterations=other_programs.CHECK)
+    short = other_programs.ott_barycenter(maps, WEIGHTS, sigma, once, few, log_mode=log_mode)
+    assert (short.status, short.iterations) == ("max_iterations", other_programs.CHECK)
     assert short.marginal_error > LIMITS.tolerance
 
 
@@ -187,7 +187,7 @@ def test_ott_finds_the_same_barycenter(double, log_mode):
 def test_pot_finds_the_same_barycenter(double, shape, weights, matrix):
     pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
     maps, sigma = two_blobs(shape), 1.1
-    found = peers.pot_barycenter(maps, weights, sigma, once, LIMITS, matrix=matrix)
+    found = other_programs.pot_barycenter(maps, weights, sigma, once, LIMITS, matrix=matrix)
     assert found.status == "converged"
     assert found.marginal_error <= LIMITS.tolerance
     np.testing.assert_allclose(found.value, own_barycenter(maps, weights, sigma), atol=1e-8)
@@ -196,7 +196,7 @@ def test_pot_finds_the_same_barycenter(double, shape, weights, matrix):
 def test_pot_finds_a_plan_to_the_same_error(double):
     pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
     maps = two_blobs((5, 6, 7))
-    found = peers.pot_plan(*maps, 1.1, once, LIMITS)
+    found = other_programs.pot_plan(*maps, 1.1, once, LIMITS)
     assert found.status == "converged"
     assert found.marginal_error <= LIMITS.tolerance
 
@@ -214,7 +214,7 @@ def test_the_error_of_a_peer_is_that_of_its_plans(double):
         expected += weight * np.abs(plan.sum(1) - data.ravel()).sum()
         expected += weight * np.abs(plan.sum(0) - barycenter.ravel()).sum()
     kernel = kernels.make("dense", shape, sigma, jnp.float64)
-    found = peers.barycenter_error(log_u, log_v, barycenter, maps, WEIGHTS, kernel)
+    found = other_programs.barycenter_error(log_u, log_v, barycenter, maps, WEIGHTS, kernel)
     assert found == pytest.approx(expected)
 
 
@@ -223,14 +223,14 @@ def test_the_error_of_the_packages_own_plan(double):
     kernel = kernels.make("dense", first.shape, 1.0, jnp.float64)
     plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(second), kernel, tolerance=1e-4)
     factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]  # peers' kernels are one at no distance
-    found = peers.plan_error(plan.log_u + jnp.log(factor), plan.log_v, first, second, kernel)
+    found = other_programs.plan_error(plan.log_u + jnp.log(factor), plan.log_v, first, second, kernel)
     assert found == pytest.approx(float(plan.marginal_error), rel=1e-6)
 
 
 def test_peers_see_the_maps_and_a_margin():
     maps = np.zeros((2, 20, 20, 20))
     maps[0, 3, 10, 18], maps[1, 4, 12, 18] = 1.0, 1.0
-    assert peers.window(maps, sigma=1.0).shape == (2, 9, 11, 6)
+    assert other_programs.window(maps, sigma=1.0).shape == (2, 9, 11, 6)
 
 
 @pytest.fixture

@@ -1,0 +1,360 @@
+"""What other programs take for the same barycenters and plans, to the same error: OTT-JAX, POT and GeomLoss.
+
+Their kernels are exp(-|x - y|^2 / 2 sigma^2) without a factor, in their own words a squared Euclidean cost and
+epsilon (or reg) = 2 sigma^2, coordinates in voxels. Whatever they stop by, the error is the package's,
+
+    sum_k w_k ( || P_k^T 1 - q ||_1 + || P_k 1 - a_k ||_1 ) ,
+
+evaluated from their potentials by the package's dense kernel in double precision (``barycenter_error``). POT keeps
+no potentials of the barycenter of two maps that it finds with a cost matrix; what it reports is
+d = || P_1^T 1 - P_2^T 1 ||_1 / 2, and since its P_k 1 = a_k and q is the geometric mean of the P_k^T 1, the error
+is 4 w_1 w_2 d to first order in d. With unequal weights that function (POT 0.9) meets its marginals at a q that is
+not the barycenter, since it starts from the unweighted mean: it is timed with equal ones only.
+
+GeomLoss lowers epsilon from the width of the box and makes an iteration at each step: it has no tolerance, and
+what it leaves is less the finer the steps are (``scaling``). Its barycenters are for images only, and debiased.
+
+All functions need JAX in double precision (``jax.enable_x64(True)``); they import their program when called.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from morphot_jax import kernels
+
+Maps = Float[np.ndarray, "k z y x"]
+LogField = Float[Array, "z y x"]
+
+CHECK = 10  # iterations between two looks at the error, as both programs do themselves
+MARGIN = 3.0  # standard deviations around the maps that barycenters may spread into
+# OTT-JAX's log mode drops what passes through voxels of zero mass on its way along one axis after the other: with
+# maps that have zeros it converges to something else. This little mass, relative to one, cures it.
+FILLING = 1e-100
+MOST_THRESHOLDS = 10
+SCALINGS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)  # of GeomLoss: by how much a step lowers the blur
+
+
+@dataclass(frozen=True)
+class Found:
+    """A barycenter or plan by another program.
+
+    ``seconds``: of one run of so many ``iterations`` after compilation; a lower bound unless ``status`` is
+    'converged'. ``value``: the barycenter; or log u and log v of a plan, for a kernel that is one at no distance.
+    """
+
+    seconds: float
+    iterations: int
+    marginal_error: float
+    status: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: at the ``tolerance``, or after so many ``iterations`` or ``seconds``."""
+
+    tolerance: float = 1e-6
+    iterations: int = 2000
+    seconds: float = 300.0
+
+
+Timer = Callable[[Callable[[], object]], float]  # seconds that some work takes
+# From a program's own threshold to the answer, the iterations, and a function that finds the error.
+Run = Callable[[float], tuple[Any, int, Callable[[], float]]]
+
+
+def window(maps: Maps, sigma: float) -> Maps:
+    """The part of the box where barycenters can have mass, as the package cuts it out for itself."""
+    margin = int(np.ceil(MARGIN * sigma)) + 1
+    present = maps.sum(axis=0) > 0
+    slices = []
+    for axis in range(3):
+        index = np.flatnonzero(present.any(axis=tuple(other for other in range(3) if other != axis)))
+        slices.append(slice(max(0, index[0] - margin), index[-1] + 1 + margin))
+    return maps[(slice(None), *slices)]
+
+
+def plan_error(
+    log_u: LogField, log_v: LogField, first: LogField, second: LogField, kernel: kernels.Kernel
+) -> float:
+    """|| P 1 - first ||_1 + || P^T 1 - second ||_1 for P = diag(u) K diag(v) with K[x, x] = 1."""
+    log_u, log_v = jnp.asarray(log_u), jnp.asarray(log_v)
+    delta = jnp.full(kernel.shape, -jnp.inf).at[0, 0, 0].set(0.0)
+    log_u = log_u - kernel.log_apply(delta)[0, 0, 0]  # the package's kernel sums to one instead
+    rows = jnp.exp(log_u + kernel.log_apply(log_v))
+    columns = jnp.exp(log_v + kernel.log_apply(log_u))
+    return float(jnp.sum(jnp.abs(rows - first)) + jnp.sum(jnp.abs(columns - second)))
+
+
+def plan_value(log_u: LogField, log_v: LogField, first: LogField, second: LogField) -> float:
+    """<first, log u> + <second, log v>: the entropic cost of a plan in units of sigma^2."""
+    terms = [np.where(mass > 0, mass * np.asarray(log), 0.0) for mass, log in ((first, log_u), (second, log_v))]
+    return float(sum(np.nansum(term) for term in terms))
+
+
+def barycenter_error(log_u, log_v, barycenter, maps: Maps, weights, kernel: kernels.Kernel) -> float:
+    """sum_k w_k ( || P_k 1 - a_k ||_1 + || P_k^T 1 - q ||_1 )."""
+    errors = [
+        plan_error(u, v, a, barycenter, kernel) if w > 0 else 0.0
+        for u, v, a, w in zip(log_u, log_v, maps, weights, strict=True)
+    ]
+    return float(np.dot(weights, errors))
+
+
+def ott_barycenter(
+    maps: Maps, weights: tuple[float, ...], sigma: float, timer: Timer, limits: Limits, *, log_mode: bool
+) -> Found:
+    """OTT-JAX's FixedBarycenter on a Grid, in kernel or in log mode.
+
+    It is run ten iterations at a time, each begun where the last ended, until it meets the tolerance; then one run
+    of exactly so many iterations is timed. If it does not meet it, the seconds of all these runs are given.
+    """
+    kernel = kernels.make("dense", maps.shape[1:], sigma, jnp.float64)
+    solve, potentials = _ott(maps, weights, sigma, log_mode)
+    found, start, steps = Found(0.0, 0, np.inf, "max_iterations"), (), {}
+    while found.iterations < limits.iterations:
+        if len(start) not in steps:  # the first step has no start
+            steps[len(start)] = _compiled(solve, CHECK, *start)
+        started = time.perf_counter()
+        output = jax.block_until_ready(steps[len(start)](*start))
+        seconds = found.seconds + time.perf_counter() - started
+        start = (output.g if log_mode else 2.0 * sigma**2 * jnp.log(output.g),)
+        value = output.histogram.reshape(maps.shape[1:])
+        error = barycenter_error(*potentials(output), value, maps, weights, kernel)
+        found = Found(seconds, found.iterations + CHECK, error, "max_iterations", np.asarray(value))
+        if not np.isfinite(error):
+            return replace(found, status="nonfinite")
+        if error <= limits.tolerance:
+            whole = _compiled(solve, found.iterations)
+            return replace(found, seconds=timer(partial(_finished, whole)), status="converged")
+        if seconds > limits.seconds:
+            return replace(found, status="time_limit")
+    return found
+
+
+def _ott(maps: Maps, weights: tuple[float, ...], sigma: float, log_mode: bool):
+    """A function of the number of iterations and the start, and one that reads log u and log v off its output."""
+    from ott.geometry.grid import Grid  # noqa: PLC0415
+    from ott.problems.linear.barycenter_problem import FixedBarycenterProblem  # noqa: PLC0415
+    from ott.solvers.linear.discrete_barycenter import FixedBarycenter  # noqa: PLC0415
+
+    epsilon, box = 2.0 * sigma**2, maps.shape[1:]
+    grid = Grid(x=[jnp.arange(n, dtype=jnp.float64) for n in box], epsilon=epsilon)
+    flat = jnp.asarray(maps.reshape(len(maps), -1) + (FILLING if log_mode else 0.0))
+    problem = FixedBarycenterProblem(grid, flat, jnp.asarray(weights))
+
+    def solve(iterations: int, start=None):
+        solver = FixedBarycenter(
+            threshold=0.0, inner_iterations=CHECK, max_iterations=iterations, lse_mode=log_mode
+        )
+        return solver(problem, start)
+
+    def potentials(output):
+        logs = (f / epsilon if log_mode else jnp.log(f) for f in (output.f, output.g))
+        return tuple(log.reshape(maps.shape) for log in logs)
+
+    return solve, potentials
+
+
+def _finished(work: Callable[[], object]) -> object:
+    return jax.block_until_ready(work())
+
+
+def _compiled(solve: Callable, iterations: int, *start: Array) -> Callable:
+    """The solve, compiled before it is first run."""
+    return jax.jit(partial(solve, iterations)).lower(*start).compile()
+
+
+def pot_barycenter(
+    maps: Maps, weights: tuple[float, ...], sigma: float, timer: Timer, limits: Limits, *, matrix: bool
+) -> Found:
+    """POT's convolutional barycenter of square images (z is one voxel), or of any box with a cost matrix."""
+    run = (_pot_matrix if matrix else _pot_convolutional)(maps, np.asarray(weights), sigma, limits)
+    return _at_threshold(run, timer, limits)
+
+
+def _pot_convolutional(maps: Maps, weights: Float[np.ndarray, " k"], sigma: float, limits: Limits) -> Run:
+    import ot  # noqa: PLC0415
+
+    n = maps.shape[-1]
+    if maps.shape[1:] != (1, n, n):
+        raise ValueError(f"boxes of {maps.shape[1:]}: POT's convolutional barycenter takes square images")
+    reg = 2.0 * (sigma / (n - 1)) ** 2  # its pixels lie between 0 and 1
+
+    def run(threshold: float):
+        value, log = ot.bregman.convolutional_barycenter2d(
+            maps[:, 0], reg, weights, numItermax=limits.iterations, stopThr=threshold, log=True
+        )
+
+        def error() -> float:
+            kernel = kernels.make("dense", (1, n, n), sigma, jnp.float64)
+            log_u, log_v = (jnp.log(jnp.asarray(log[name]))[:, None] for name in ("U", "V"))
+            return barycenter_error(log_u, log_v, value[None], maps, weights, kernel)
+
+        return value[None], log["niter"] + 1, error
+
+    return run
+
+
+def _pot_matrix(maps: Maps, weights: Float[np.ndarray, " k"], sigma: float, limits: Limits) -> Run:
+    import ot  # noqa: PLC0415
+
+    if np.ptp(weights) > 0:
+        raise ValueError(f"weights {weights}: POT's barycenter by a cost matrix takes equal ones")
+    columns = np.ascontiguousarray(maps.reshape(len(maps), -1).T)
+    cost, reg = ot.dist(_voxels(maps.shape[1:])), 2.0 * sigma**2
+
+    def run(threshold: float):
+        value, log = ot.bregman.barycenter(
+            columns, cost, reg, weights, numItermax=limits.iterations, stopThr=threshold, log=True
+        )
+        error = 4.0 * float(np.prod(weights) * log["err"][-1])
+        return value.reshape(maps.shape[1:]), log["niter"] + 1, lambda: error
+
+    return run
+
+
+def pot_plan(
+    first: Float[np.ndarray, "z y x"],
+    second: Float[np.ndarray, "z y x"],
+    sigma: float,
+    timer: Timer,
+    limits: Limits,
+) -> Found:
+    """POT's Sinkhorn plan between two maps, with the cost matrix between the voxels that have mass."""
+    import ot  # noqa: PLC0415
+
+    inside = [field > 0 for field in (first, second)]
+    cost = ot.dist(*(_voxels(first.shape)[mask.ravel()] for mask in inside))
+    masses = [field[mask] for field, mask in zip((first, second), inside, strict=True)]
+
+    def run(threshold: float):
+        _, log = ot.bregman.sinkhorn(
+            *masses, cost, 2.0 * sigma**2, numItermax=limits.iterations, stopThr=threshold, log=True
+        )
+
+        fields = []
+        for mask, scaling in zip(inside, (log["u"], log["v"]), strict=True):
+            fields.append(jnp.full(first.shape, -jnp.inf).at[np.nonzero(mask)].set(np.log(scaling)))
+
+        def error() -> float:
+            kernel = kernels.make("dense", first.shape, sigma, jnp.float64)
+            return plan_error(*fields, first, second, kernel)
+
+        return tuple(fields), log["niter"] + 1, error
+
+    return _at_threshold(run, timer, limits)
+
+
+def ott_plan(
+    first: Float[np.ndarray, "z y x"],
+    second: Float[np.ndarray, "z y x"],
+    sigma: float,
+    timer: Timer,
+    limits: Limits,
+    *,
+    log_mode: bool,
+) -> Found:
+    """OTT-JAX's Sinkhorn on a Grid, in kernel or in log mode, its threshold tightened until the error is met."""
+    from ott.geometry.grid import Grid  # noqa: PLC0415
+    from ott.problems.linear.linear_problem import LinearProblem  # noqa: PLC0415
+    from ott.solvers.linear.sinkhorn import Sinkhorn  # noqa: PLC0415
+
+    epsilon = 2.0 * sigma**2
+    grid = Grid(x=[jnp.arange(n, dtype=jnp.float64) for n in first.shape], epsilon=epsilon)
+    filling = FILLING if log_mode else 0.0
+    problem = LinearProblem(grid, jnp.asarray(first.ravel() + filling), jnp.asarray(second.ravel() + filling))
+    kernel = kernels.make("dense", first.shape, sigma, jnp.float64)
+
+    @jax.jit
+    def solve(threshold):
+        solver = Sinkhorn(
+            threshold=threshold, inner_iterations=CHECK, max_iterations=limits.iterations, lse_mode=log_mode
+        )
+        found = solver(problem)
+        return found.f, found.g, found.n_iters
+
+    def run(threshold: float):
+        f, g, iterations = jax.block_until_ready(solve(threshold))
+        fields = tuple(field.reshape(first.shape) / epsilon for field in (f, g))
+        return fields, int(iterations), lambda: plan_error(*fields, first, second, kernel)
+
+    return _at_threshold(run, timer, limits)
+
+
+def geomloss_plan(
+    first: Float[np.ndarray, "z y x"],
+    second: Float[np.ndarray, "z y x"],
+    sigma: float,
+    timer: Timer,
+    limits: Limits,
+) -> Found:
+    """GeomLoss' multiscale Sinkhorn on a grid: cubes whose side is a power of two, in double precision.
+
+    Its steps are made finer until the error is met or the time is over.
+    """
+    import torch  # noqa: PLC0415
+    from geomloss import sinkhorn_divergence  # noqa: PLC0415
+
+    side = first.shape[0]
+    if first.shape != (side, side, side) or side & (side - 1):
+        raise ValueError(f"a box of {first.shape}: GeomLoss takes cubes whose side is a power of two")
+    a, b = (torch.from_numpy(np.ascontiguousarray(field))[None, None] for field in (first, second))
+    blur = sigma / side  # its voxels lie between 0 and 1
+    kernel = kernels.make("dense", first.shape, sigma, jnp.float64)
+
+    def solve(scaling: float):
+        with torch.no_grad():
+            return sinkhorn_divergence(a, b, p=2, blur=blur, scaling=scaling, debias=False, potentials=True)
+
+    def fields_of(potentials) -> tuple[np.ndarray, np.ndarray]:
+        f, g = (np.asarray(field)[0, 0] / blur**2 for field in potentials)
+        with np.errstate(divide="ignore"):
+            return f + np.log(first), g + np.log(second)
+
+    found = Found(0.0, 0, np.inf, "max_iterations")
+    for scaling in SCALINGS:
+        started = time.perf_counter()
+        potentials = solve(scaling)
+        seconds = time.perf_counter() - started
+        fields = fields_of(potentials)
+        reached = plan_error(*fields, first, second, kernel)
+        steps = int(np.ceil(np.log(blur) / np.log(scaling))) + 1
+        status = "converged" if reached <= limits.tolerance else "max_iterations"
+        found = Found(seconds, steps, reached, status, fields)
+        if found.status == "converged":
+            return replace(found, seconds=timer(partial(solve, scaling)))
+        if seconds * 3 > limits.seconds:
+            return replace(found, status="time_limit")
+    return found
+
+
+def _at_threshold(run: Run, timer: Timer, limits: Limits) -> Found:
+    """Tighten POT's own threshold until the error is at or below the tolerance, then time that run."""
+    threshold = limits.tolerance
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # that it has not converged is seen from the error
+        for _ in range(MOST_THRESHOLDS):
+            value, iterations, error = run(threshold)
+            reached = error()
+            if not reached > limits.tolerance or iterations >= limits.iterations:
+                break
+            threshold *= min(0.9, limits.tolerance / reached)
+        seconds = timer(lambda: run(threshold))
+    if not np.isfinite(reached):
+        return Found(seconds, iterations, reached, "nonfinite", value)
+    status = "converged" if reached <= limits.tolerance else "max_iterations"
+    return Found(seconds, iterations, reached, status, value)
+
+
+def _voxels(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:
+    return np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij"), -1).reshape(-1, 3)

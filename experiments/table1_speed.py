@@ -1,0 +1,199 @@
+"""The paper's Table 1: what 25 frames take on cubes of 60, 120 and 240 voxels.
+
+    python -m experiments.table1_speed -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+
+Wall time of a trajectory, after compilation, by this package's methods (to a marginal error of 1e-6) and by the
+original's algorithm in SciPy (20 iterations a frame), on the device that JAX finds. Where all frames would take
+longer than the budget allows a few are timed and the rest is reckoned from them: ``timed_frames``. The paper's own
+figures stand beside them, and the power of the number of voxels that each method's time grows by.
+
+OUT holds ``results.csv``, ``speed.png``, ``claims.json``. About half an hour in full on 2 cores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated
+
+import jax
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from experiments import study
+from experiments.bench_rows import Solve, side
+from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
+from experiments.study import LOOKS, PAPER, Claim
+from morphot_jax.sweep import Row, Sweep
+
+GRIDS, QUICK_GRIDS = (60, 120, 240), (16, 24, 32)
+FRAMES, QUICK_FRAMES = 25, 5
+METHODS = ("displacement", "bridge", "barycenter", "original")
+FEW = {120: (0.25, 0.5, 0.75), 240: (0.5,)}  # frames that stand for all, of methods that solve each of them
+ITERATIVE = ("barycenter", "original")
+PAPER_SECONDS = {240: {"GPU": 59.1, "CPU": 6876.0}}  # of 25 frames
+COLUMNS = ("method", "implementation", "kernel", "grid", "frames", "sigma", "maps", "timed_frames", "seconds")
+COLUMNS += (
+    "seconds_per_frame",
+    "iterations",
+    "marginal_error",
+    "peak_memory_bytes",
+    "device",
+    "exponent",
+    "status",
+)
+COMMAND = ("-m", "experiments.table1_speed", "-o", "", "--row")
+
+
+def main(
+    output: study.Output,
+    maps: study.Maps = None,
+    quick: study.Quick = False,
+    gamma_is: study.GammaIs = "sd",
+    shard: study.ShardOption = "1/1",
+    row_limit: Annotated[float, typer.Option(help="Seconds that one row may take.")] = 3600.0,
+    row: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Time trajectories on grids of several sizes."""
+    if row:
+        measure_and_print(tasks_from(row, (Solve,)))
+        return
+    pair, grids = study.pair_of(maps), QUICK_GRIDS if quick else GRIDS
+    tasks = [_task(n, method, pair, gamma_is, quick=quick) for n in grids for method in METHODS]
+    device = jax.devices()[0]
+    points = [settings_of(task) | {"device": f"{device.platform} {device.device_kind}"} for task in tasks]
+    sweep = Sweep(output, points, COLUMNS, derive=with_exponents)
+    compute = partial(_measured, runner=Runner(COMMAND, row_limit, together=quick))
+    if study.run(sweep, compute, shard, at_once=len(points) if quick else 1):
+        with study.looks():
+            study.save(speed_figure(sweep.rows()), output / "speed.png")
+        show(sweep.rows())
+        study.conclude(output, claims(sweep.rows()))
+
+
+def _measured(points, runner: Runner):
+    tasks = [{name: value for name, value in point.items() if name != "device"} for point in points]
+    return measured(tasks, runner)
+
+
+def _task(n: int, method: str, pair: tuple[str, str], gamma_is: study.GammaConvention, *, quick: bool) -> Solve:
+    sigma = study.sigma_of(n / 60, gamma_is)
+    frames = QUICK_FRAMES if quick else FRAMES
+    task = Solve("morphot_jax", method, "heat", "double", f"{n}^3", sigma, pair, frames, repeats=1 if quick else 3)
+    if method in ITERATIVE:
+        task = replace(task, kernel="dense", timed=FEW.get(n, ()))
+    if method == "original":
+        task = replace(task, implementation="original", method="barycenter", kernel="truncated")
+    return task
+
+
+def name_of(row: Row) -> str:
+    """The method of a row, the original's algorithm by its name."""
+    return "original" if row["implementation"] == "original" else row["method"]
+
+
+def with_exponents(rows: list[Row]) -> list[Row]:
+    """Seconds of a frame, and the p of seconds ~ voxels^p over all grids."""
+    found = []
+    for row in rows:
+        same = [other for other in rows if name_of(other) == name_of(row)]
+        power = None
+        if len(same) > 1:
+            voxels = [3 * np.log(side(other["grid"])) for other in same]
+            power = float(np.polyfit(voxels, np.log([other["seconds"] for other in same]), 1)[0])
+        found.append(row | {"seconds_per_frame": row["seconds"] / row["frames"], "exponent": power})
+    return found
+
+
+def speed_figure(rows: Sequence[Row]) -> Figure:
+    """Seconds against the voxels along an axis; hollow where a few frames stand for all, stars for the paper's."""
+    figure, axes = study.panels(1, 1, size=(5.2, 3.8))
+    panel = axes[0, 0]
+    grids = sorted({side(row["grid"]) for row in rows})
+    for method in METHODS:
+        some = sorted((row for row in rows if name_of(row) == method), key=lambda row: side(row["grid"]))
+        x, seconds = ([side(row["grid"]) for row in some], [row["seconds"] for row in some])
+        colour, line, marker = LOOKS[method]
+        power = some[0]["exponent"]
+        label = method if power is None else f"{method}, voxels$^{{{power:.2f}}}$"
+        panel.plot(x, seconds, color=colour, linestyle=line, label=label)
+        for row in some:
+            whole = row["timed_frames"] == row["frames"]
+            panel.plot(
+                side(row["grid"]),
+                row["seconds"],
+                marker,
+                color=colour,
+                markerfacecolor=colour if whole else "white",
+            )
+    for grid, known in PAPER_SECONDS.items():
+        for device, seconds in known.items() if grid in grids else ():
+            panel.plot(grid, seconds, "*", color="black", markersize=8)
+            panel.annotate(
+                f"the paper, {device}", (grid, seconds), (-6, 4), textcoords="offset points", ha="right"
+            )
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xticks(grids, [f"${n}^3$" for n in grids])
+    panel.set_xticks([], minor=True)
+    panel.set_xlabel("grid")
+    panel.set_ylabel(f"seconds for {rows[0]['frames']} frames")
+    panel.legend()
+    return figure
+
+
+def show(rows: Sequence[Row]) -> None:
+    """A line for each row."""
+    for row in rows:
+        partly = "" if row["timed_frames"] == row["frames"] else f", from {row['timed_frames']} frames"
+        seconds = f"{row['seconds']:9.2f} s, {row['seconds_per_frame']:8.3f} s a frame{partly}"
+        print(f"{row['grid']:>6} {name_of(row):13} {seconds}, {row['status']}")
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """The paper's times on its own machines beside those on this one."""
+    found = []
+    platform = rows[0]["device"].split()[0]
+    seconds = {(name_of(row), side(row["grid"])): row["seconds"] for row in rows}
+    for grid, known in PAPER_SECONDS.items():
+        if ("original", grid) not in seconds:
+            continue
+        own = ", ".join(f"{method} {seconds[method, grid]:.1f} s" for method in METHODS)
+        found += [
+            Claim(
+                f"{rows[0]['frames']} frames at {grid}^3 take {known['CPU']:g} s on a CPU",
+                PAPER,
+                "the original's algorithm within a factor of three on this machine, which is another",
+                f"{seconds['original', grid]:.0f} s on {rows[0]['device']}",
+                bool(1 / 3 <= seconds["original", grid] / known["CPU"] <= 3) if platform == "cpu" else None,
+            ),
+            Claim(
+                f"{rows[0]['frames']} frames at {grid}^3 take {known['GPU']:g} s on a GPU",
+                PAPER,
+                "needs a GPU",
+                f"on {rows[0]['device']}: {own}",
+                None if platform == "cpu" else bool(seconds["barycenter", grid] <= known["GPU"]),
+            ),
+            Claim(
+                f"bridge and displacement take less on this machine than the paper's GPU at {grid}^3",
+                study.GOAL,
+                f"less than {known['GPU']:g} s for {rows[0]['frames']} frames",
+                own,
+                max(seconds["bridge", grid], seconds["displacement", grid]) < known["GPU"],
+            ),
+        ]
+    powers = {name_of(row): row["exponent"] for row in rows if row["exponent"] is not None}
+    found.append(
+        Claim(
+            "time grows little faster than the number of voxels",
+            study.GOAL,
+            "the exponent of every method of this package at most 4 / 3, that of matrix products",
+            ", ".join(f"{name} {power:.2f}" for name, power in powers.items()),
+            all(power <= 4 / 3 for name, power in powers.items() if name != "original"),
+        )
+    )
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)
