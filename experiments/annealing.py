@@ -134,12 +134,12 @@ def unit_maps(pair: tuple[str, str], side: int) -> np.ndarray:
 @cache
 def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solution]:
     """A solve of these maps, compiled once: sigma, relaxation, start and tolerance to the solution."""
-    maps = unit_maps(pair, side)
+    maps = jnp.asarray(unit_maps(pair, side))
 
     def solve(sigma: Array, relaxation: Relaxation, start: Array, tolerance: Array) -> Solution:
         kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
         options = {"tolerance": tolerance, "max_iterations": most, "relaxation": relaxation}
-        return solve_barycenter(maps, HALF, kernel, start=start, **options)
+        return solve_barycenter(maps, jnp.asarray(HALF), kernel, start=start, **options)
 
     return jax.jit(solve)
 
@@ -147,7 +147,7 @@ def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solutio
 @cache
 def from_plan(pair: tuple[str, str], side: int) -> Callable[..., tuple[Array, Array]]:
     """The start from the plan between the maps, and the iterations that the plan took."""
-    maps = unit_maps(pair, side)
+    maps = jnp.asarray(unit_maps(pair, side))
 
     def start(sigma: Array, relaxation: Relaxation) -> tuple[Array, Array]:
         kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)

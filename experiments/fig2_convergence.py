@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from experiments import study
 from experiments.study import COLOURS, PAPER, Claim, GammaConvention
 from morphot_jax import kernels, prepare_maps, solve_barycenter, solve_sinkhorn
-from morphot_jax.barycenter import Measures, Solution, start_between
+from morphot_jax.barycenter import Solution, start_between
 from morphot_jax.batches import START_ERROR, START_ITERATIONS
 from morphot_jax.iterate import Status
 from morphot_jax.plan import ORIGINAL_GUARD, spread
@@ -44,6 +44,7 @@ from morphot_jax.volume import Volume
 
 THRESHOLDS = (1e-4, 1e-6, 1e-8)
 NORMS = {"change_l2": "L2", "change_l1": "L1"}
+MEASURES = ("marginal_error", "change_l1", "change_l2")
 ITERATIONS = ("original", "relaxed")
 COLUMNS = ("maps", "grid", "gamma", "sigma", "iteration", "norm", "threshold", "iterations", "marginal_error")
 COLUMNS += ("start_iterations", "status")
@@ -126,62 +127,61 @@ def compute(pair: tuple[str, str], points: list[Settings]) -> Iterator[Outcome]:
     factors = [automatic(np.mean([spread(data, (s, s, s)) for data in maps])).w for s in sigmas]
     with jax.enable_x64(True):
         found = solver(pair, grid, kind, most)(jnp.asarray(sigmas), jnp.asarray(factors))
-        solution, started = jax.tree.map(np.asarray, found)
-    for lane, start in enumerate(started.tolist()):
-        history: Measures = jax.tree.map(lambda record, lane=lane: record[lane, 0], solution.history)
-        density = solution.value[lane, 0]
-        rows = [row | {"start_iterations": start} for row in crossings(history)]
-        if solution.status[lane, 0] == Status.NONFINITE:
+        found = {name: np.asarray(array) for name, array in found.items()}
+    for lane, start in enumerate(found["started"].tolist()):
+        measured = {name: found[name][lane] for name in MEASURES}
+        rows = [row | {"start_iterations": start} for row in crossings(measured)]
+        if found["status"][lane] == Status.NONFINITE:
             rows = [row | {"status": Status.NONFINITE.word} for row in rows]
-        measured = np.stack([history.marginal_error, history.change_l1, history.change_l2])
-        kept = {"history": measured.astype(np.float32)}
-        yield Outcome(
-            rows, {name: array.astype(np.float32) for name, array in kept.items()} | seen(density, volumes[0])
-        )
+        kept = {"history": np.stack(list(measured.values())).astype(np.float32)}
+        yield Outcome(rows, kept | seen(found["value"][lane], volumes[0]))
 
 
 @cache
-def solver(
-    pair: tuple[str, str], grid: int, kind: str, most: int
-) -> Callable[[Array, Array], tuple[Solution, Array]]:
+def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[Array, Array], dict[str, Array]]:
     """A function of sigmas and relaxations, a lane for each; compiled once for a grid.
 
-    It gives the solutions, and how many two-map iterations their starts took. The maps are constants of it, so
-    that the solve knows where they have mass.
+    It gives the barycenter, ``MEASURES`` of every iteration and the status of each lane, and how many two-map
+    iterations its start took. The maps are constants of it, so that the solve knows where they have mass.
     """
-    maps = study.unit_maps(pair, grid)
+    maps, half = jnp.asarray(study.unit_maps(pair, grid)), jnp.asarray(HALF)
     stop = {"criterion": "change_l1", "tolerance": THRESHOLDS[-1], "max_iterations": most}
 
-    def original(sigma, _) -> tuple[Solution, Array]:
-        kernel = kernels.truncated(maps.shape[1:], sigma, maps.dtype)
-        found = solve_barycenter(maps, HALF, kernel, relaxation=PLAIN, guard=ORIGINAL_GUARD, **stop)
-        return found, jnp.zeros((), int)
+    def read(found: Solution, started: Array) -> dict[str, Array]:
+        history = {name: getattr(found.history, name)[0] for name in MEASURES}
+        return history | {"value": found.value[0], "status": found.status[0], "started": started}
 
-    def relaxed(sigma, factor) -> tuple[Solution, Array]:
+    def original(sigma, _) -> dict[str, Array]:
+        kernel = kernels.truncated(maps.shape[1:], sigma, maps.dtype)
+        found = solve_barycenter(maps, half, kernel, relaxation=PLAIN, guard=ORIGINAL_GUARD, **stop)
+        return read(found, jnp.zeros((), int))
+
+    def relaxed(sigma, factor) -> dict[str, Array]:
         kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
         relaxation = Relaxation(factor, scale=AUTOMATIC.scale, warmup=AUTOMATIC.warmup)
         limits = {"tolerance": START_ERROR, "max_iterations": START_ITERATIONS, "relaxation": relaxation}
         plan = solve_sinkhorn(maps[0], maps[1], kernel, **limits)
-        start = start_between(plan.log_u, plan.log_v, jnp.asarray(HALF), sigma)
-        return solve_barycenter(maps, HALF, kernel, relaxation=relaxation, start=start, **stop), plan.iterations
+        start = start_between(plan.log_u, plan.log_v, half, sigma)
+        return read(
+            solve_barycenter(maps, half, kernel, relaxation=relaxation, start=start, **stop), plan.iterations
+        )
 
     return jax.jit(jax.vmap({"original": original, "relaxed": relaxed}[kind]))
 
 
-def crossings(history: Measures) -> list[Row]:
+def crossings(measured: dict[str, Float[np.ndarray, " iterations"]]) -> list[Row]:
     """For each norm and threshold the first iteration at which the change was below, and the error then."""
-    rows = []
+    rows, errors = [], measured["marginal_error"]
     for norm, name in NORMS.items():
-        changes = np.asarray(getattr(history, norm))
+        changes = measured[norm]
         for threshold in THRESHOLDS:
             met = np.flatnonzero(changes <= threshold)  # NaN where nothing was computed any more
             row = {"norm": name, "threshold": threshold, "iterations": None, "status": "not reached"}
             if len(met):
-                error = float(np.asarray(history.marginal_error)[met[0]])
-                row |= {"iterations": int(met[0]) + 1, "marginal_error": error, "status": REACHED}
+                row |= {"iterations": int(met[0]) + 1, "marginal_error": errors[met[0]], "status": REACHED}
             else:
                 done = np.flatnonzero(np.isfinite(changes))
-                row["marginal_error"] = float(np.asarray(history.marginal_error)[done[-1]]) if len(done) else None
+                row["marginal_error"] = errors[done[-1]] if len(done) else None
             rows.append(row)
     return rows
 

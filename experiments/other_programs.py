@@ -97,8 +97,8 @@ def plan_error(
 
 def plan_value(log_u: LogField, log_v: LogField, first: LogField, second: LogField) -> float:
     """<first, log u> + <second, log v>: the entropic cost of a plan in units of sigma^2."""
-    terms = [np.where(mass > 0, mass * np.asarray(log), 0.0) for mass, log in ((first, log_u), (second, log_v))]
-    return float(sum(np.nansum(term) for term in terms))
+    pairs = ((first, np.asarray(log_u)), (second, np.asarray(log_v)))
+    return float(sum((mass[mass > 0] * log[mass > 0]).sum() for mass, log in pairs))
 
 
 def barycenter_error(log_u, log_v, barycenter, maps: Maps, weights, kernel: kernels.Kernel) -> float:

@@ -7,8 +7,8 @@ barycenter half way (t = 0.5), and the plan between two maps. Each is solved to 
 package's definition, whatever a program stops by itself, in a process of its own.
 
 ``difference``: of barycenters the relative L2 distance to this package's at 1e-9, of plans the relative
-difference of the entropic cost. A program that cannot do a job says why. Programs that are not installed (extra
-``peers``, and GeomLoss) are left out.
+difference of the entropic cost. A program that cannot do a job says why. Programs that are not installed
+(extras ``peers`` and ``geomloss``) are left out.
 
 OUT holds ``results.csv``, ``peers.png``, ``claims.json``; ``--docs`` also writes the table as a page. About forty
 minutes in full on 2 cores.
@@ -40,13 +40,13 @@ from morphot_jax.relaxation import automatic
 from morphot_jax.sweep import Outcome, Row, Sweep
 from morphot_jax.sweep import Settings as Point
 
-PROGRAMS = {
-    "morphot_jax": "morphot_jax",
-    "original": "scipy",
-    "OTT-JAX, kernel": "ott",
-    "OTT-JAX, log": "ott",
-    "POT": "ot",
-    "GeomLoss": "geomloss",
+PROGRAMS = {  # and the modules that they need
+    "morphot_jax": ("morphot_jax",),
+    "original": ("scipy",),
+    "OTT-JAX, kernel": ("ott",),
+    "OTT-JAX, log": ("ott",),
+    "POT": ("ot",),
+    "GeomLoss": ("geomloss", "torch", "pykeops"),
 }
 GRIDS, QUICK_GRIDS = ("64^3", "128^3", "12^3", "64^2"), ("16^3", "8^3", "16^2")
 JOBS = ("barycenter", "plan")
@@ -130,7 +130,8 @@ def main(
         return
     pair = study.pair_of(maps)
     grids = QUICK_GRIDS if quick else GRIDS
-    for program in (missing := [name for name, module in PROGRAMS.items() if find_spec(module) is None]):
+    missing = [name for name, modules in PROGRAMS.items() if not all(map(find_spec, modules))]
+    for program in missing:
         print(f"{program} is not installed: left out")
     jobs = [
         Job(job, program, n, _sigma(n, gamma_is), pair, repeats=1 if quick else 3, seconds=20 if quick else 300)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import typer
 from conftest import blob
-from experiments.tables import Runner, Table
 from typer.testing import CliRunner
 
 from experiments import (
@@ -20,13 +19,16 @@ from experiments import (
     bench_tasks,
     cases,
     other_programs,
+    processes,
     roofline,
-    tables,
+    study,
 )
 from experiments.bench_rows import Solve
+from experiments.processes import Runner
 from morphot_jax import Volume, kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.atoms import Atoms
 from morphot_jax.prepare import unit_mass
+from morphot_jax.sweep import key_of
 
 
 def run(main, *arguments):
@@ -41,7 +43,7 @@ def table(path):
 
 
 @pytest.mark.slow
-def test_accuracy_runs_quickly_and_goes_on_where_it_was_interrupted(tmp_path):
+def test_accuracy_runs_quickly_and_is_not_computed_again(tmp_path):
     done = run(accuracy.main, "-o", tmp_path, "--quick", "--cases", "adk-sample")
     assert done.exit_code == 0, done.output
     rows = table(tmp_path / "results.csv")
@@ -52,16 +54,12 @@ def test_accuracy_runs_quickly_and_goes_on_where_it_was_interrupted(tmp_path):
     assert means["displacement"] < means["bridge"] < means["linear"]
     claims = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert len(claims) == 2
-    assert all(set(claim) == {"claim", "source", "expected", "measured", "holds"} for claim in claims)
     assert all(claim["holds"] is True for claim in claims)
 
-    lines = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / "results.csv").write_text("".join(lines[:-1]) + lines[-1][:20], encoding="utf-8")
+    (tmp_path / "results.csv").unlink()
     again = run(accuracy.main, "-o", tmp_path, "--quick", "--cases", "adk-sample")
     assert again.exit_code == 0, again.output
-    assert [line for line in again.output.splitlines() if line.endswith("frames")] == [
-        "adk-sample: displacement, 1 frames"
-    ]
+    assert not [line for line in again.output.splitlines() if line.startswith("1/")]
     assert table(tmp_path / "results.csv") == rows
 
 
@@ -246,53 +244,52 @@ def tiny(tmp_path):
 
 
 def test_rows_are_measured_in_a_process_of_their_own(tiny):
-    tasks = [replace(tiny, implementation="nobody"), tiny]
+    points = [processes.settings_of(task) for task in (replace(tiny, implementation="nobody"), tiny)]
     runner = Runner(bench_solver.COMMAND, limit=600.0)
-    failed, row = tables.in_own_process(tasks, runner)
-    assert failed["status"] == "failed: KeyError: 'nobody'"
+    failed, (row,) = processes.in_own_process(points, runner)
+    assert failed == "failed: KeyError: 'nobody'"
     assert (row["status"], row["iterations"], row["timed_frames"]) == ("fixed_iterations", 20, 1)
     assert row["seconds"] == pytest.approx(5 * 20 * row["seconds_per_iteration"])
     assert 0 < row["marginal_error"] < 1
     assert row["peak_memory_bytes"] > 1e7
-    (late,) = tables.in_own_process([tiny], replace(runner, limit=0.01))
-    assert late["status"] == "failed: stopped after 0.01 s"
+    (late,) = processes.in_own_process(points[1:], replace(runner, limit=0.01))
+    assert late == "failed: stopped after 0.01 s"
+    assert [outcome.failed for outcome in processes.measured(points[:1], runner)] == [failed]
 
 
-def test_the_bench_goes_on_where_it_was_interrupted(tiny, tmp_path, monkeypatch):
-    measured = []
+def test_the_bench_measures_each_row_once(tiny, tmp_path, monkeypatch):
+    asked = []
 
-    def here(tasks, runner):
-        measured.extend(tasks)
-        return [row for task in tables.from_json(tables.to_json(tasks), bench_solver.TASKS) for row in task.rows()]
+    def here(points, runner):
+        asked.extend(points)
+        return [task.rows() for task in processes.tasks_from(json.dumps(points), bench_solver.TASKS)]
 
-    monkeypatch.setattr(tables, "in_own_process", here)
+    monkeypatch.setattr(processes, "in_own_process", here)
     large = replace(tiny, grid="9^3")
-    monkeypatch.setattr(bench_tasks, "results", lambda scope: [tiny, replace(tiny, frames=3), large])
+    tasks = [tiny, replace(tiny, frames=3), large]
+    monkeypatch.setattr(bench_solver, "tasks_of", lambda name, scope: tasks)
     arguments = ("-o", tmp_path / "out", "--only", "results", "--grid-limit", "8", "--maps", *tiny.maps)
     done = run(bench_solver.main, *arguments)
     assert done.exit_code == 0, done.output
-    assert measured == [tiny, replace(tiny, frames=3)]
-    path = tmp_path / "out" / "results.csv"
-    rows = table(path)
+    assert [(point["grid"], point["frames"]) for point in asked] == [("8^3", 5), ("8^3", 3)]
+    rows = table(tmp_path / "out" / "results" / "results.csv")
     assert [(row["frames"], row["ratio"], row["maps"]) for row in rows] == [("5", "1", "a b"), ("3", "1", "a b")]
     assert json.loads((tmp_path / "out" / "claims.json").read_text(encoding="utf-8")) == []
 
-    path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
     assert run(bench_solver.main, *arguments).exit_code == 0
-    assert measured[2:] == [replace(tiny, frames=3)]
+    assert len(asked) == 2
     assert run(bench_solver.main, *arguments, "--only", "speed").exit_code == 2
     assert run(bench_solver.main).exit_code == 2
 
 
-def test_tables_try_failed_rows_again_and_refuse_other_columns(tmp_path):
-    path, columns = tmp_path / "t.csv", ("n", "seconds", "status")
-    Table(path, columns, ("n",)).add([{"n": 1, "status": "failed: no"}, {"n": 2, "seconds": 0.5, "status": "ok"}])
-    again = Table(path, columns, ("n",))
-    assert [again.has({"n": n}) for n in (1, 2)] == [False, True]
-    again.add([{"n": 1, "seconds": 0.25, "status": "ok"}, {"n": 2, "seconds": 9.0, "status": "ok"}])
-    assert [row["seconds"] for row in table(path)] == ["0.5", "0.25"]
-    with pytest.raises(typer.BadParameter, match="other columns"):
-        Table(path, ("n", "status"), ("n",))
+def test_ratios_are_to_the_original_on_the_same_case():
+    rows = [
+        solved("barycenter", "original", seconds=6.0),
+        solved("bridge", seconds=2.0),
+        solved("bridge", grid="9^3"),
+    ]
+    found = bench_solver.with_ratios([row | {"sigma": 1.0} for row in rows])
+    assert [row["ratio"] for row in found] == [1.0, 3.0, None]
 
 
 def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
@@ -308,44 +305,46 @@ def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
 
 @pytest.mark.parametrize("table_name", bench_solver.COLUMNS)
 @pytest.mark.parametrize("quick", [True, False])
-def test_every_task_of_the_bench_is_known_by_its_table(table_name, quick):
-    tasks = bench_tasks.tasks_of(table_name, bench_tasks.Scope(bench_rows.SAMPLE, quick=quick))
-    key = bench_solver.COLUMNS[table_name][1]
-    found = [tuple(tables.text(about[name]) for name in key) for task in tasks for about in task.about()]
-    assert len(set(found)) == len(found)
-    assert tables.from_json(tables.to_json(tasks), bench_solver.TASKS) == list(tasks)
+def test_every_task_of_the_bench_is_a_point_of_its_own(table_name, quick):
+    tasks = bench_tasks.tasks_of(table_name, bench_tasks.Scope(study.SAMPLE, quick=quick))
+    points = [processes.settings_of(task) for task in tasks]
+    assert len({key_of(point) for point in points}) == len(points)
+    assert processes.tasks_from(json.dumps(points), bench_solver.TASKS) == list(tasks)
     assert max(bench_tasks.voxels(task) for task in tasks) <= (64 if quick else 240)
 
 
 def solved(method, implementation="morphot_jax", **changes):
-    row = {"grid": "64^3", "maps": "a b", "frames": "25", "timed_frames": "25", "kernel": "dense", "seconds": "1"}
-    row |= {"precision": "double", "status": "converged", "ratio": "50", "marginal_error": "1e-6"}
+    row = {"grid": "64^3", "maps": "a b", "frames": 25, "timed_frames": 25, "kernel": "dense", "seconds": 1.0}
+    row |= {"precision": "double", "status": "converged", "ratio": 50.0, "marginal_error": 1e-6}
     return row | {"method": method, "implementation": implementation} | changes
 
 
 def test_claims_are_about_converged_rows_of_all_frames():
     rows = [
-        solved("bridge", kernel="heat", ratio="39"),
-        solved("displacement", kernel="dense", ratio="30", seconds="2"),
-        solved("displacement", kernel="heat", ratio="60"),
-        solved("barycenter", ratio="3", seconds="4"),
-        solved("barycenter", ratio="9", seconds="1", precision="single"),
-        solved("barycenter", kernel="fft", ratio="9", timed_frames="2"),
-        solved("barycenter", "OTT-JAX", seconds="24", status="time_limit", marginal_error="2e-5"),
-        solved("bridge", grid="128^3", ratio="99"),
+        solved("bridge", kernel="heat", ratio=39.0),
+        solved("displacement", kernel="dense", ratio=30.0, seconds=2.0),
+        solved("displacement", kernel="heat", ratio=60.0),
+        solved("barycenter", ratio=3.0, seconds=4.0),
+        solved("barycenter", ratio=9.0, seconds=1.0, precision="single"),
+        solved("barycenter", kernel="fft", ratio=9.0, timed_frames=2),
+        solved("barycenter", "OTT-JAX", seconds=24.0, status="time_limit", marginal_error=2e-5),
+        solved("bridge", grid="128^3", ratio=99.0),
     ]
-    found = {claim["claim"].split(",")[0]: claim for claim in bench_report.claims(rows, [])[:3]}
-    assert {name: claim["holds"] for name, claim in found.items()} == {
+    found = {claim.claim.split(",")[0]: claim for claim in bench_report.claims(rows, [])[:3]}
+    assert {name: claim.holds for name, claim in found.items()} == {
         "bridge": False,
         "displacement": True,
         "barycenter": True,
     }
-    assert found["displacement"]["measured"] == "60.0, converged"
+    assert found["displacement"].measured == "60.0, converged"
     (beside,) = bench_report.claims(rows, [])[3:]
-    assert beside["holds"]
-    assert beside["measured"] == "> 6.0: OTT-JAX ended at 2.0e-05, time_limit"
-    stuck = [solved("bridge", status="max_iterations", ratio="80"), solved("barycenter", status="failed: no")]
-    assert [claim["holds"] for claim in bench_report.claims(stuck, [])] == [False]
+    assert beside.holds
+    assert beside.measured == "> 6.0: OTT-JAX ended at 2.0e-05, time_limit"
+    stuck = [
+        solved("bridge", status="max_iterations", ratio=80.0),
+        solved("barycenter", status="max_iterations", seconds=9.0),
+    ]
+    assert [claim.holds for claim in bench_report.claims(stuck, [])] == [False, False]
 
 
 def test_kernels_agree_where_they_are_sound():
@@ -353,15 +352,15 @@ def test_kernels_agree_where_they_are_sound():
     differences = roofline.differing(values, ["dense", "log"])
     assert differences == pytest.approx({"dense": 1e-7, "fft": 0.5, "log": 1e-7}, rel=1e-6)
     rows = [
-        {"what": roofline.FRAME, "kernel": name, "grid": "9^3", "status": status, "difference": str(difference)}
-        | {"distance": "7"}
+        {"what": roofline.FRAME, "kernel": name, "grid": "9^3", "status": status}
+        | {"difference": difference, "distance": 7.0}
         for (name, difference), status in zip(
             differences.items(), ("converged", "infeasible", "converged"), strict=True
         )
     ]
     (claim,) = bench_report.claims([], rows)
-    assert claim["holds"]
-    assert claim["measured"] == "1.0e-07, fft at 9^3 across 7.0 sigma infeasible"
+    assert claim.holds
+    assert claim.measured == "1.0e-07, fft at 9^3 across 7.0 sigma infeasible"
 
 
 @pytest.mark.slow
@@ -391,7 +390,7 @@ def test_operations_and_bytes_of_a_convolution():
 
 def test_growth_is_the_slope_of_a_curve():
     rows = [
-        {"sweep": "grid", "method": "bridge", "grid": f"{n}^3", "seconds": str(n**3), "status": status}
+        {"sweep": "grid", "method": "bridge", "grid": f"{n}^3", "seconds": float(n**3), "status": status}
         for n, status in ((32, "converged"), (16, "max_iterations"), (8, "converged"))
     ]
     values = bench_report.curve(rows, "grid", "bridge")
