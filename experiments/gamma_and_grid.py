@@ -22,6 +22,7 @@ import numpy as np
 import typer
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from experiments import study
 from experiments.methods import frames_of
@@ -169,12 +170,17 @@ def both_figure(rows: list[Row], middle: int) -> Figure:
     grids = sorted({row["grid"] for row in rows})
     for sigma, colour, marker in zip(COMPARED, COLOURS, MARKERS, strict=False):
         p, found = exponent(rows, "barycenter", middle, sigma)
+        if len(found) < 2:
+            continue
         label = f"like {sigma:g} on ${middle}^3$, slope {p:.2f}"
         axes[0, 0].plot(list(found), list(found.values()), color=colour, marker=marker, label=label)
     axes[0, 0].set_xscale("log")
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_xticks(grids, [str(grid) for grid in grids])
     axes[0, 0].set_xticks([], minor=True)
+    axes[0, 0].yaxis.set_major_formatter(ScalarFormatter())
+    axes[0, 0].yaxis.set_minor_formatter(ScalarFormatter())
+    axes[0, 0].set_title("barycenter")
     axes[0, 0].set_xlabel("voxels along an axis")
     axes[0, 0].set_ylabel("sigma (voxels) of the most similar barycenter")
     axes[0, 0].legend(fontsize=7)

@@ -70,8 +70,8 @@ class Job:
     sigma: float
     maps: tuple[str, ...]
     repeats: int = 3
-    seconds: float = 300.0
-    iterations: int = 3000
+    patience: float = 300.0  # seconds
+    most: int = 3000  # iterations
 
     def rows(self) -> list[dict[str, Any]]:
         """Measure; the memory first, before the reference is computed."""
@@ -97,7 +97,7 @@ class Job:
 
     @property
     def limits(self) -> Limits:
-        return Limits(TOLERANCE, self.iterations, self.seconds)
+        return Limits(TOLERANCE, self.most, self.patience)
 
     def why_not(self, maps: np.ndarray) -> str:
         """Why the program cannot do this job; empty if it can."""
@@ -134,7 +134,7 @@ def main(
     for program in missing:
         print(f"{program} is not installed: left out")
     jobs = [
-        Job(job, program, n, _sigma(n, gamma_is), pair, repeats=1 if quick else 3, seconds=20 if quick else 300)
+        Job(job, program, n, _sigma(n, gamma_is), pair, repeats=1 if quick else 3, patience=20 if quick else 300)
         for n in grids
         for job in JOBS
         for program in PROGRAMS
@@ -261,7 +261,7 @@ def _pot_barycenter(job: Job, maps: np.ndarray, timer: other_programs.Timer, lim
 
 def difference_of(job: Job, maps: np.ndarray, found: Found) -> float:
     """From this package's own answer at a much smaller error."""
-    exact = Limits(REFERENCE_ERROR, job.iterations)
+    exact = Limits(REFERENCE_ERROR, job.most)
     if job.job == "plan":
         own = other_programs.plan_value(*own_plan(job, maps, _untimed, exact).value, *maps)
         return abs(other_programs.plan_value(*found.value, *maps) / own - 1)
