@@ -11,10 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import blob, volume_of
-from matplotlib.image import imread
+from matplotlib.image import imread, imsave
 from scipy.spatial.transform import Rotation
 
-from experiments import annealing, fig2_convergence, fig4_connectivity, gamma_and_grid, peers, study, table1_speed
+from experiments import (
+    annealing,
+    fig2_convergence,
+    fig4_connectivity,
+    gamma_and_grid,
+    peers,
+    reproduction,
+    study,
+    table1_speed,
+)
 from experiments.bodies import Motion, find_bodies, fit_motion, screwing
 from experiments.study import Claim
 from morphot_jax import kernels, solve_barycenter, write_volume
@@ -350,3 +359,36 @@ def test_the_page_of_peers_has_a_line_for_each_program():
     text = peers.page(rows)
     assert "| A | 1.5 | 40 | 9.0e-07 | 0.50 | 2.0e-08 | converged |" in text
     assert "| B |  |  |  |  |  | cannot: no |" in text
+
+
+def test_the_page_says_what_holds_and_shows_small_pictures(tmp_path):
+    runs, docs = tmp_path / "runs", tmp_path / "docs"
+    name = "annealing"
+    (runs / name).mkdir(parents=True)
+    study.conclude(
+        runs / name,
+        [
+            Claim("a | b", study.PAPER, "c", "d", True),
+            Claim("e", study.GOAL, "f", "g", False),
+            Claim("h", study.PAPER, "i", "", None),
+        ],
+    )
+    noise = np.random.default_rng(0).random((1500, 2000, 3))
+    imsave(runs / name / "annealing.png", noise)
+    reproduction.main(runs, docs)
+    text = (docs / reproduction.PAGE).read_text(encoding="utf-8")
+    summary, section = text.split("## Gamma on a schedule")
+    assert r"| a \| b | [annealing](#gamma-on-a-schedule) | holds |" in summary
+    assert "| h | [annealing](#gamma-on-a-schedule) | could not be tested |" in summary
+    assert "| e |" not in summary  # no statement of the paper
+    assert "| e | f | g | **does not hold** |" in section
+    (picture,) = (docs / "images").iterdir()
+    assert picture.name in section
+    assert picture.stat().st_size <= reproduction.LARGEST
+    assert imread(picture).shape[1] <= reproduction.WIDEST
+
+
+def test_every_section_of_the_page_is_a_study_with_these_pictures():
+    assert set(reproduction.SECTIONS) == set(QUICK) - {"accuracy", "robustness"}
+    for name, section in reproduction.SECTIONS.items():
+        assert len(section.pictures) == QUICK[name]

@@ -1,0 +1,126 @@
+"""The page on what holds of the paper: ``python -m experiments.reproduction RUNS --docs docs``.
+
+RUNS holds a folder for each study, named after it, as its full run has left it. The page gets the claims and the
+pictures of each (made small, in ``docs/images``), and what is to be said about them (``SECTIONS``).
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from PIL import Image
+
+from experiments.study import CLAIMS, PAPER, Claim
+from morphot_jax import files
+
+LARGEST = 300_000  # bytes of a picture
+WIDEST = 1400  # pixels
+COLOURS = 128
+WORDS = {True: "holds", False: "**does not hold**", None: "could not be tested"}
+PAGE = "reproduction.md"
+
+HEAD = """# What holds of the paper
+
+Written by `python -m experiments.reproduction` from the `claims.json` of full runs of the experiments, on 2 CPU
+cores, gamma taken for the standard deviation of the kernel (`--gamma-is sd`), on the maps EMD-5138 and EMD-5140 of
+Mm-cpn unless it says otherwise. Rerun any of them with `python -m experiments.NAME -o OUT`.
+
+All maps are at unit mass, so thresholds on changes are relative to it. *Original* is the paper's algorithm in
+SciPy: kernel cut at 4 sigma and reflected at the faces of the box, 20 plain iterations a frame unless iterations are
+what is counted.
+"""
+
+
+class Section(NamedTuple):
+    """A study on the page: its heading, the pictures that are shown, and what came out and why."""
+
+    title: str
+    pictures: tuple[str, ...]
+    remarks: str
+
+
+SECTIONS = {
+    "fig1_accuracy": Section(
+        "Figure 1: how near to the atoms", ("frames.png", "accuracy.png", "thresholds.png"), ""
+    ),
+    "table1_speed": Section("Table 1: speed", ("speed.png",), ""),
+    "fig2_convergence": Section("Figure 2: convergence", ("iterations.png", "errors.png", "maps.png"), ""),
+    "gamma_and_grid": Section("Gamma and the grid", ("gamma_and_grid.png",), ""),
+    "annealing": Section("Gamma on a schedule", ("annealing.png",), ""),
+    "fig3_order": Section("Figure 3: ordering maps", ("order.png", "places.png"), ""),
+    "fig4_connectivity": Section("Figure 4: connectivity", ("connectivity.png", "sigma.png", "frames.png"), ""),
+    "peers": Section("Other programs", ("peers.png",), "The table is in [peers.md](peers.md)."),
+}
+
+
+def main(
+    runs: Annotated[Path, typer.Argument(help="Folder of the full runs, one folder a study.")],
+    docs: Annotated[Path, typer.Option(help="Folder of the documentation.")] = Path("docs"),
+) -> None:
+    """Write the page and its pictures."""
+    present = [name for name in SECTIONS if (runs / name / CLAIMS).is_file()]
+    for name in SECTIONS.keys() - present:
+        print(f"{name}: no {CLAIMS} in {runs / name}, left out")
+    files.make_folder(docs / "images")
+    for name in present:
+        for picture in SECTIONS[name].pictures:
+            files.write_bytes(docs / "images" / f"{name}_{picture}", small((runs / name / picture).read_bytes()))
+    claims = {name: read_claims(runs / name / CLAIMS) for name in present}
+    files.write_text(docs / PAGE, page(claims))
+
+
+def read_claims(path: Path) -> list[Claim]:
+    return [Claim(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def page(claims: dict[str, list[Claim]]) -> str:
+    """The whole page in Markdown: a summary of the paper's statements, and a section for each study."""
+    parts = [HEAD, "## The paper's statements\n", _summary(claims)]
+    for name, made in claims.items():
+        section = SECTIONS[name]
+        parts.append(f"## {section.title}\n\n`python -m experiments.{name} -o OUT`\n")
+        if section.remarks:
+            parts.append(section.remarks.strip() + "\n")
+        parts += [f"![{section.title}](images/{name}_{picture})\n" for picture in section.pictures]
+        rows = [
+            f"| {_cell(c.claim)} | {_cell(c.expected)} | {_cell(c.measured)} | {WORDS[c.holds]} |" for c in made
+        ]
+        parts.append("\n".join(["| statement | test | measured | |", "|---|---|---|---|", *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def _summary(claims: dict[str, list[Claim]]) -> str:
+    rows = [
+        f"| {_cell(claim.claim)} | [{name}](#{_anchor(SECTIONS[name].title)}) | {WORDS[claim.holds]} |"
+        for name, made in claims.items()
+        for claim in made
+        if claim.source.startswith(PAPER)
+    ]
+    return "\n".join(["| statement | study | |", "|---|---|---|", *rows]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _anchor(title: str) -> str:
+    return "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter == "-")
+
+
+def small(picture: bytes) -> bytes:
+    """A PNG of at most ``LARGEST`` bytes: no wider than ``WIDEST``, of few colours, narrower where need be."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    width = min(WIDEST, image.width)
+    while True:
+        scaled = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        scaled.quantize(COLOURS).save(stream, "PNG", optimize=True)
+        if len(stream.getvalue()) <= LARGEST:
+            return stream.getvalue()
+        width = int(0.8 * width)
+
+
+if __name__ == "__main__":
+    typer.run(main)
