@@ -28,8 +28,8 @@ cores, gamma taken for the standard deviation of the kernel (`--gamma-is sd`), o
 Mm-cpn unless it says otherwise. Rerun any of them with `python -m experiments.NAME -o OUT`.
 
 All maps are at unit mass, so thresholds on changes are relative to it. *Original* is the paper's algorithm in
-SciPy: kernel cut at 4 sigma and reflected at the faces of the box, 20 plain iterations a frame unless iterations are
-what is counted.
+SciPy: kernel cut at 4 sigma and reflected at the faces of the box, 20 plain iterations a frame unless iterations
+are what is counted.
 """
 
 
