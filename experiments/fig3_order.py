@@ -1,12 +1,13 @@
 """The paper's Figure 3: maps on the way between two others, put in order.
 
-    python -m experiments.fig3_order -o OUT [--quick] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.fig3_order -o OUT [--quick] [--maps A --maps B ...] [--gamma-is ...] [--shard I/N]
 
 Two bodies of the spliceosome swing by a known angle from the bead model of 5NRL: six maps at even steps of the
 angle. One hundred frames between the first and the last by every method; each map is compared with each frame,
 and its place is the time of the nearest one (``morphot_jax.order``). Also with white noise (``noisy``), where
 maps and ends are noisy, and with the maps shuffled (``shuffled``), whose order is to be recovered from their
-places. Where the bead model is not at hand the chaperonin of the samples takes its place.
+places. Where the bead model is not at hand the chaperonin of the samples takes its place. ``--maps``, once for
+each: maps of your own in their true order, at even steps.
 
 OUT holds ``results.csv`` (a row for each method, variant and map), ``order.png`` (the paper's matrix, a heat map
 for each method with boxes at the nearest frames), ``places.png``, ``claims.json``. Two minutes in full on 2
@@ -15,7 +16,8 @@ cores.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -37,6 +39,7 @@ from morphot_jax.sweep import Settings as Point
 from morphot_jax.volume import Volume
 
 MAPS, FRAMES = 6, 100
+FEWEST = 3  # maps of a series
 QUICK_FRAMES, QUICK_GRID = 21, 32
 QUICK_METHODS = ("linear", "original", "displacement")
 VARIANTS = ("clean", "noisy", "shuffled")
@@ -50,26 +53,33 @@ COLUMNS += ("distance", "status")
 
 def main(
     output: study.Output,
+    maps: Annotated[list[str] | None, typer.Option(help="Maps in their true order, one for each --maps.")] = None,
     quick: study.Quick = False,
     gamma_is: study.GammaIs = "sd",
     shard: study.ShardOption = "1/1",
 ) -> None:
     """Find the places of maps on the way between two."""
     side, frames, methods = (QUICK_GRID, QUICK_FRAMES, QUICK_METHODS) if quick else (GRID, FRAMES, METHODS)
-    case = "mmcpn-sample" if missing_files("spliceosome") else "spliceosome"
+    given = tuple(study.absolute(name) for name in maps or ())
+    if given and len(given) < FEWEST:
+        raise typer.BadParameter(
+            f"{len(given)} maps were given: a series has {FEWEST} or more", param_hint="--maps"
+        )
+    case = study.name_of(given) or ("mmcpn-sample" if missing_files("spliceosome") else "spliceosome")
     sigma = study.sigma_of(side / 60, gamma_is)
     shared = {"study": ["fig3_order"], "case": [case], "grid": [side], "sigma": [sigma], "frames": [frames]}
+    shared["contents"] = [study.about(given)["contents"]]
     sweep = Sweep(output, grid(**shared, variant=VARIANTS, method=methods), COLUMNS)
-    if study.run(sweep, compute, shard):
+    if study.run(sweep, partial(compute, given), shard):
         with study.looks():
             study.save(matrices_figure(sweep), output / "order.png")
             study.save(places_figure(sweep.rows()), output / "places.png")
         study.conclude(output, claims(sweep.rows()))
 
 
-def compute(points: list[Point]) -> Iterator[Outcome]:
+def compute(given: tuple[str, ...], points: list[Point]) -> Iterator[Outcome]:
     for point in points:
-        maps, shuffle = series(point["case"], point["grid"], point["variant"])
+        maps, shuffle = series(given or point["case"], point["grid"], point["variant"])
         times = tuple(np.linspace(0.0, 1.0, point["frames"]).tolist())
         ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2])
         found = frames_of(point["method"], ends, times, Settings(sigma=point["sigma"]))
@@ -80,7 +90,7 @@ def compute(points: list[Point]) -> Iterator[Outcome]:
         for row, k in enumerate(shuffle):
             about = {
                 "map": row + 1,
-                "expected": k / (MAPS - 1),
+                "expected": k / (len(shuffle) - 1),
                 "place": places[row],
                 "nearest_frame": nearest[row],
             }
@@ -89,19 +99,27 @@ def compute(points: list[Point]) -> Iterator[Outcome]:
 
 
 @cache
-def series(case: str, side: int, variant: str) -> tuple[Prepared, tuple[int, ...]]:
-    """The two ends and then all maps of a variant, prepared; and the step, from 0, that each of these shows."""
+def series(given: tuple[str, ...] | str, side: int, variant: str) -> tuple[Prepared, tuple[int, ...]]:
+    """The two ends and then all maps of a variant, prepared; and the step, from 0, that each of these shows.
+
+    ``given``: the maps, or the name of a case whose structure moves.
+    """
     rng = np.random.default_rng(SEED)
-    shuffle = tuple(rng.permutation(MAPS).tolist()) if variant == "shuffled" else tuple(range(MAPS))
-    built = build_case(case)
-    steps = [replace(built.first, data=built.reference(k / (MAPS - 1))) for k in range(MAPS)]
+    if isinstance(given, str):
+        built = build_case(given)
+        steps = [replace(built.first, data=built.reference(k / (MAPS - 1))) for k in range(MAPS)]
+    else:
+        steps = list(study.load(given, side).volumes)
+    order = range(len(steps))
+    shuffle = tuple(rng.permutation(order).tolist()) if variant == "shuffled" else tuple(order)
     level = None
     if variant == "noisy":
         sd = NOISE * float(steps[0].data.max())
         steps = [_noisy(volume, sd, rng) for volume in steps]
         level = NOISE_LEVEL * sd
     volumes = [steps[0], steps[-1], *(steps[k] for k in shuffle)]
-    return prepare_maps(volumes, level=level, grid=None if side == GRID else side), shuffle
+    as_they_are = set(steps[0].shape) == {side}
+    return prepare_maps(volumes, level=level, grid=None if as_they_are else side), shuffle
 
 
 def _noisy(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
@@ -118,13 +136,14 @@ def matrices_figure(sweep: Sweep) -> Figure:
             (point,) = (p for p in points if (p["method"], p["variant"]) == (method, variant))
             distances = sweep.arrays(point)["distances"]
             frames = distances.shape[1]
-            extent = (-0.5, frames - 0.5, MAPS + 0.5, 0.5)
+            maps = len(distances)
+            extent = (-0.5, frames - 0.5, maps + 0.5, 0.5)
             picture = panel.imshow(distances, cmap="cividis", extent=extent, aspect="auto", vmin=0)
             for k, nearest in enumerate(distances.argmin(axis=1)):
                 box = Rectangle((nearest - 0.5, k + 0.55), 1, 0.9, fill=False, edgecolor="white", linewidth=1.2)
                 panel.add_patch(box)
             panel.spines[:].set_visible(False)
-            panel.set_yticks(range(1, MAPS + 1))
+            panel.set_yticks(range(1, maps + 1))
             figure.colorbar(picture, ax=panel, shrink=0.9)
         row[0].set_ylabel(f"{method}\nmap")
     for panel, variant in zip(axes[0], VARIANTS, strict=True):
@@ -178,9 +197,11 @@ def _in_order(case: str, method: str, variant: str, expected: np.ndarray, own: n
     near = np.abs(own - expected)[inner].max()
     ordered = bool((np.diff(own) > 0).all())
     tau = float(kendalltau(expected, own).statistic)
+    *most, last = (f"{100 * share:.0f}" for share in expected[inner])
+    where = f"{', '.join(most)} and {last}" if most else last
     theirs = variant == "clean" and method in ("original", "linear")
     return Claim(
-        f"{method}, {variant}: the maps between the ends are found in order, near 20, 40, 60 and 80 % ({case})",
+        f"{method}, {variant}: the maps between the ends are found in order, near {where} % ({case})",
         PAPER if theirs else GOAL,
         f"places in the true order and each within {NEAR:g} of its share",
         ", ".join(f"{place:.3f}" for place in own[inner]) + f"; at most {near:.3f} off, Kendall's tau {tau:.2f}",

@@ -1,6 +1,6 @@
 """The paper's Figure 4: does a moving domain stay in one piece?
 
-    python -m experiments.fig4_connectivity -o OUT [--quick] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.fig4_connectivity -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
 
 One receptor-binding domain of the SARS-CoV-2 spike rises (6VXX to 6VYB; adenylate kinase of the samples and its
 lid, where the spike is not at hand). For every method and for small to large sigma: into how many pieces do frames
@@ -12,14 +12,15 @@ mass at x the share s(x) = domain / all belongs to the domain, so that
 
     leaving = 1 - sum_xy s_0(x) P(x, y) s_1(y) / sum_x s_0(x) a(x) ,
 
-held against the same number for the plan of the first map to itself, which is the blur of the plan alone.
+held against the same number for the plan of the first map to itself, which is the blur of the plan alone. Of
+``--maps`` no atoms are known: their frames are measured, and their plan is left out.
 
 OUT holds ``results.csv``, ``connectivity.png``, ``sigma.png``, ``frames.png``, ``claims.json``. About four minutes
 in full on 2 cores.
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -51,6 +52,8 @@ LEVELS = (0.05, 0.1, 0.2, 0.3)  # of the maximum of the first map
 SHOWN_LEVEL = 0.1
 SMALLEST = 8  # voxels in boxes of 64^3
 DETACHED = 1e-3  # share of the mass: more than this is a fragment
+MOVED = 8.0  # Å: farther than any residue of a domain that stays
+MEASURES = {"pieces": "pieces", "detached": "mass outside the largest"}
 LID = range(122, 160)  # residues of adenylate kinase
 ATOMS = "atoms"
 COLUMNS = ("case", "grid", "what", "method", "sigma", "time", "level", "pieces", "detached")
@@ -70,20 +73,26 @@ class Subject(NamedTuple):
 
 def main(
     output: study.Output,
+    maps: study.Maps = None,
     quick: study.Quick = False,
     gamma_is: study.GammaIs = "sd",
     shard: study.ShardOption = "1/1",
 ) -> None:
     """Count the pieces that frames fall into."""
     side, frames, methods = (QUICK_GRID, QUICK_FRAMES, QUICK_METHODS) if quick else (GRID, FRAMES, METHODS)
+    given = None if maps is None else study.pair_of(maps)
     case = "spike" if (DATA / "spike_ca.npz").is_file() else "adk-sample"
+    about = {"maps": case, "contents": ""} if given is None else study.about(given)
     sigmas = [study.sigma_of(gamma, gamma_is) * side / GRID for gamma in (QUICK_GAMMAS if quick else GAMMAS)]
-    shared = {"study": ["fig4_connectivity"], "case": [case], "grid": [side], "frames": [frames]}
-    points = grid(**shared, what=["frames"], method=[ATOMS, "linear"], sigma=[0.0])
+    shared = {"study": ["fig4_connectivity"], "grid": [side], "frames": [frames]}
+    shared |= {"case": [about["maps"]], "contents": [about["contents"]]}
+    unmoved = [ATOMS, "linear"] if given is None else ["linear"]
+    points = grid(**shared, what=["frames"], method=unmoved, sigma=[0.0])
     points += grid(**shared, what=["frames"], sigma=sigmas, method=[m for m in methods if m != "linear"])
-    points += grid(**shared, what=["plan"], sigma=sigmas)
+    if given is None:
+        points += grid(**shared, what=["plan"], sigma=sigmas)
     sweep = Sweep(output, points, COLUMNS)
-    if study.run(sweep, compute, shard):
+    if study.run(sweep, partial(compute, given), shard):
         rows = sweep.rows()
         usual = min(sigmas, key=lambda sigma: abs(sigma * GRID / side - USUAL))
         with study.looks():
@@ -93,14 +102,17 @@ def main(
         study.conclude(output, claims(rows, usual))
 
 
-def compute(points: list[Point]) -> Iterator[Outcome]:
+def compute(given: tuple[str, str] | None, points: list[Point]) -> Iterator[Outcome]:
     for point in points:
-        yield plan_of(point) if point["what"] == "plan" else frames(point)
+        if point["what"] == "plan":
+            yield plan_of(point)
+        else:
+            maps = maps_of(point["case"], point["grid"]) if given is None else study.load(given, point["grid"])
+            yield frames(point, maps)
 
 
-def frames(point: Point) -> Outcome:
+def frames(point: Point, maps: Prepared) -> Outcome:
     """Pieces and detached mass of every frame at every level."""
-    maps = maps_of(point["case"], point["grid"])
     times = tuple(np.linspace(0.0, 1.0, point["frames"]).tolist())
     if point["method"] == ATOMS:
         densities = [unit_mass(density_of(point["case"], point["grid"], t)) for t in times]
@@ -162,9 +174,6 @@ def subject(case: str) -> Subject:
     corner = -(GRID // 2) * step
     box = Box((GRID, GRID, GRID), (step, step, step), (corner, corner, corner))
     return Subject(first, last, np.isin(first.residues, LID), box, float(WIDTHS["adk"]))
-
-
-MOVED = 8.0  # Å: farther than any residue of a domain that stays
 
 
 @cache
@@ -234,14 +243,11 @@ def connectivity_figure(rows: list[Row], sigma: float) -> Figure:
     return figure
 
 
-MEASURES = {"pieces": "pieces", "detached": "mass outside the largest"}
-
-
 def sigma_figure(rows: list[Row], usual: float) -> Figure:
     """The most mass that is detached in any frame, and the mass that leaves the domain, against sigma."""
     figure, axes = study.panels(1, 2, size=(3.8, 3.0))
     left, right = axes[0]
-    sigmas = sorted({row["sigma"] for row in rows if row["what"] == "plan"})
+    sigmas = sorted({row["sigma"] for row in rows if row["sigma"] > 0})
     for method in present(rows):
         colour, line, marker = looks_of(method)
         most = [max(curve(rows, method, sigma, SHOWN_LEVEL, "detached")[1]) for sigma in sigmas]
@@ -249,12 +255,20 @@ def sigma_figure(rows: list[Row], usual: float) -> Figure:
     left.set_ylabel(f"most mass detached at level {SHOWN_LEVEL:.0%}")
     left.legend(fontsize=7)
     plans = sorted((row for row in rows if row["what"] == "plan"), key=lambda row: row["sigma"])
+    right.set_visible(bool(plans))
     for name, label, line, marker in (
         ("leaving", "to the other map", "-", "o"),
         ("leaving_at_rest", "to itself", "--", "s"),
     ):
         colour = study.COLOURS[0 if name == "leaving" else 1]
-        right.plot(sigmas, [row[name] for row in plans], color=colour, linestyle=line, marker=marker, label=label)
+        right.plot(
+            [row["sigma"] for row in plans],
+            [row[name] for row in plans],
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            label=label,
+        )
     right.set_ylabel("share of the domain's mass that leaves it")
     right.set_ylim(bottom=0)
     right.legend(title="plan from the first map")
@@ -291,6 +305,8 @@ def claims(rows: list[Row], usual: float) -> list[Claim]:
     case = rows[0]["case"]
     found = [_fragments(rows, method, usual, case) for method in present(rows)]
     plans = sorted((row for row in rows if row["what"] == "plan"), key=lambda row: row["sigma"])
+    if not plans:
+        return found
     found.append(
         Claim(
             f"mass leaves the path of the moving domain ({case})",

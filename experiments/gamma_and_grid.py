@@ -204,8 +204,8 @@ def claims(rows: list[Row], middle: int, gamma_is: GammaConvention) -> list[Clai
     power = 1 if gamma_is == "sd" else 2
     said = [
         f"like sigma {sigma:g} on {middle}^3: "
-        + ", ".join(f"{value**power:.2f} on {grid}^3" for grid, value in found.items())
-        + f"; p = {p * power:.2f}"
+        + ", ".join(f"{value:.2f} on {grid}^3" for grid, value in found.items())
+        + f"; p = {p:.2f} for sigma, {2 * p:.2f} for sigma^2"
         for sigma, (p, found) in known.items()
     ]
     proportional = Claim(

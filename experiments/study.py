@@ -120,8 +120,13 @@ def pair_of(maps: tuple[str, str] | None) -> tuple[str, str]:
     """The maps that were asked for, open first as in the paper; paths are made absolute."""
     if maps is None:
         return REAL if all(Path(path).is_file() for path in REAL) else SAMPLE
-    first, last = (name if name.startswith("sample:") else str(Path(name).resolve()) for name in maps)
-    return first, last
+    first, last = maps
+    return absolute(first), absolute(last)
+
+
+def absolute(name: str) -> str:
+    """A map's name that means the same in every folder."""
+    return name if name.startswith("sample:") else str(Path(name).resolve())
 
 
 def about(maps: Sequence[str]) -> dict[str, str]:
@@ -136,7 +141,7 @@ def name_of(maps: Sequence[str]) -> str:
 
 
 def load(maps: Sequence[str], voxels: int) -> Prepared:
-    """Two maps on a cube of so many voxels."""
+    """Maps on a cube of so many voxels."""
     volumes = [
         sample_volume(name.removeprefix("sample:")) if name.startswith("sample:") else read_volume(name)
         for name in maps
