@@ -16,10 +16,11 @@ import csv
 import hashlib
 import io
 import json
-import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby, product
 from pathlib import Path
@@ -90,7 +91,7 @@ class Sweep:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         points: Iterable[Settings],
         columns: Sequence[str],
         *,
@@ -137,6 +138,9 @@ class Sweep:
                 report(Step(done, len(missing), settings, outcome.failed, now - before, left))
                 before = time.perf_counter()
             self.write_table()
+        if not self.missing():
+            for draft in (self.folder / POINTS).glob(".*"):  # of runs that were killed
+                shutil.rmtree(draft, ignore_errors=True)
 
     def rows(self) -> list[Row]:
         """Settings and results of every finished point, in order."""
@@ -173,9 +177,7 @@ class Sweep:
 
     def _keep(self, settings: Settings, outcome: Outcome, seconds: float) -> None:
         key = key_of(settings)
-        draft = self.folder / POINTS / f".{key}.{os.getpid()}"
-        for left in self.folder.glob(f"{POINTS}/.{key}.*"):  # of a run that was killed
-            shutil.rmtree(left)
+        draft = self.folder / POINTS / f".{secrets.token_hex(8)}"
         files.make_folder(draft)
         rows = [{name: _plain(value) for name, value in row.items()} for row in outcome.rows]
         result = {"settings": settings, "seconds": seconds, "rows": rows}
@@ -184,8 +186,11 @@ class Sweep:
             packed = io.BytesIO()
             np.savez_compressed(packed, allow_pickle=False, **dict(outcome.arrays))
             files.write_bytes(draft / ARRAYS, packed.getvalue())
-        if not self._place(key).is_dir():  # another process may have been as fast
+        with suppress(OSError):
             draft.rename(self._place(key))
+        if not self._place(key).is_dir():
+            raise InputError(f"cannot keep a result in '{self._place(key)}': check the rights and the disk")
+        shutil.rmtree(draft, ignore_errors=True)  # still there if another process was as fast
 
 
 def grid(**axes: Iterable[Any]) -> list[dict[str, Any]]:

@@ -116,6 +116,27 @@ def test_shards_share_the_points_and_make_one_table(tmp_path, whole):
     assert table(tmp_path) == whole
 
 
+def test_two_processes_that_compute_the_same_point_do_not_disturb_one_another(tmp_path, whole):
+    other = Sweep(tmp_path, POINTS, COLUMNS)
+
+    def overtaken(points):
+        other.run(add)  # the other has done everything before this one has its first outcome
+        yield from add(points)
+
+    Sweep(tmp_path, POINTS, COLUMNS).run(overtaken)
+    assert table(tmp_path) == whole
+    assert not list((tmp_path / "points").glob(".*"))
+
+
+def test_what_killed_runs_have_left_is_cleared_away(tmp_path, whole):
+    sweep = Sweep(tmp_path, POINTS, COLUMNS)
+    (tmp_path / "points" / ".left").mkdir()
+    (tmp_path / "points" / ".left" / "result.json").write_text("{")
+    sweep.run(add)
+    assert table(tmp_path) == whole
+    assert not list((tmp_path / "points").glob(".*"))
+
+
 @pytest.mark.parametrize("given", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", ""])
 def test_what_is_no_share_is_refused(given):
     with pytest.raises(InputError, match=f"shard '{given}' is not a share"):
