@@ -52,7 +52,10 @@ def _fail(message: str) -> int:
     return BAD_INPUT
 
 
-Maps = Annotated[list[str], typer.Argument(help="Maps in order: .mrc .map .ccp4, .gz .bz2, or sample:NAME.")]
+Maps = Annotated[
+    list[str],
+    typer.Argument(help="Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY."),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not empty.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -264,6 +267,20 @@ def simulate(
     write_volume(volume, output, overwrite=overwrite)
     x, y, z = volume.voxel_size
     print(f"{output}: {len(atoms.weights)} atoms on {volume.shape} voxels (z y x) of {x:g} x {y:g} x {z:g} Å")
+
+
+@app.command()
+def fetch(
+    entries: Annotated[list[str], typer.Argument(help="EMD-5138 or emdb:5138; 3IYF or pdb:3iyf.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Download again, and trust what comes.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download entries of the EMDB and the PDB, once, and print where their files are."""
+    from morphot_jax.run import download
+    from morphot_jax.terminal import Terminal
+
+    for name in entries:
+        print(download(name, Terminal(quiet=quiet), fresh=fresh))
 
 
 @app.command()

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from morphot_jax import devices, figures, files, report
+from morphot_jax import devices, fetch, figures, files, report
+from morphot_jax.atoms import choose_box, read_atoms, simulate_density
 from morphot_jax.errors import InputError
 from morphot_jax.mrc import read_header, read_volume, write_volume
 from morphot_jax.order import Ordering, order_maps
@@ -26,6 +27,7 @@ from morphot_jax.trajectory import Frame, Trajectory, morph
 from morphot_jax.volume import Volume
 
 SAMPLE = "sample:"
+RESOLUTION = 8.0  # Å, of the density that is made of atoms
 FIGURES = "figures"
 
 
@@ -33,7 +35,7 @@ FIGURES = "figures"
 class Request:
     """What a run is asked to do, beside the settings of the trajectory.
 
-    ``maps``: paths or ``sample:NAME``, in order. ``voxel_size``: Å, in place of the headers'. ``grid``, ``level``:
+    ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``grid``, ``level``:
     of ``prepare_maps``. ``device``: a kind of ``devices``. ``command``: how the run was asked for, for the report.
     """
 
@@ -110,6 +112,9 @@ def run_order(request: Request, settings: Settings, terminal: Terminal) -> Order
 
 def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
     """The maps as they were read, and on one grid; what was done to them is said."""
+    for name in request.maps:
+        if fetch.is_entry(name):
+            download(name, terminal)
     with _timed(seconds, "read"), terminal.busy("reading"):
         inputs = [load(name, request.voxel_size) for name in request.maps]
     for item in inputs:
@@ -141,25 +146,46 @@ def _said(
     return Run(request.command, inputs, devices.describe(device), warnings, seconds)
 
 
+def download(name: str, terminal: Terminal, *, fresh: bool = False) -> Path:
+    """The file of an entry of a data bank, with progress."""
+    with terminal.downloading(name) as watch:
+        return fetch.fetch(name, fresh=fresh, report=watch)
+
+
 def load(name: str, voxel_size: float | None = None) -> Input:
-    """Read a map by its path or as ``sample:NAME``; ``voxel_size`` (Å) replaces the header's."""
+    """Read a map by its path, as ``sample:NAME``, ``emdb:ENTRY`` or ``pdb:ENTRY``.
+
+    ``voxel_size`` (Å) replaces the header's. Of a PDB entry the density of its atoms is made, at ``RESOLUTION`` Å.
+    """
     if name.startswith(SAMPLE):
         return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
+    if fetch.is_entry(name):
+        path = fetch.fetch(name)
+        if fetch.Entry.parse(name).bank == "pdb":
+            atoms = read_atoms(path)
+            box = choose_box(atoms, resolution=RESOLUTION)
+            volume = simulate_density(atoms, **box._asdict(), resolution=RESOLUTION)
+        else:
+            volume = read_volume(path, voxel_size=voxel_size)
+        return Input(name, files.sha256(path), volume)
     volume = read_volume(name, voxel_size=voxel_size)
     return Input(name, files.sha256(Path(name)), volume)
 
 
 def describe_map(name: str) -> dict[str, Any]:
     """What ``morphot info`` prints: the header in words, and what the voxels hold."""
-    if name.startswith(SAMPLE):
-        volume, entry = sample_volume(name.removeprefix(SAMPLE)), {"path": name}
+    path = name
+    if fetch.is_entry(name) and fetch.Entry.parse(name).bank == "emdb":
+        path = str(fetch.fetch(name))
+    if path.startswith(SAMPLE) or fetch.is_entry(path):
+        volume, entry = load(name).volume, {"path": name}
     else:
-        header = read_header(name)
+        header = read_header(path)
         # A file without a voxel size can still be looked at: 1 Å stands in for it and is not shown.
-        volume = read_volume(name, voxel_size=None if header.voxel_size else 1.0)
+        volume = read_volume(path, voxel_size=None if header.voxel_size else 1.0)
         entry = {
             "path": name,
-            "sha256": files.sha256(Path(name)),
+            "sha256": files.sha256(Path(path)),
             "mode": header.mode,
             "byte_order": header.byte_order,
             "axis_order": list(header.axis_order),

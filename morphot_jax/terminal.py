@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -14,6 +15,7 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -78,6 +80,19 @@ class Terminal:
                 bar.update(task, description=text, completed=step.done, total=step.lanes, left=step.seconds_left)
 
             yield report
+
+    @contextmanager
+    def downloading(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar of bytes for as long as the block runs; the block reports to what it is given."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(escape(name), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
     def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
         """The frames in a table, and where the time went."""

@@ -27,7 +27,19 @@ NUMERICAL = {
     "trajectory",
     "volume",
 }
-OUTSIDE_WORLD = {"mrc", "files", "devices", "report", "figures", "terminal", "run", "cli", "atoms", "samples"}
+OUTSIDE_WORLD = {
+    "mrc",
+    "files",
+    "fetch",
+    "devices",
+    "report",
+    "figures",
+    "terminal",
+    "run",
+    "cli",
+    "atoms",
+    "samples",
+}
 OUTSIDE_WORLD |= {"typer", "rich", "mrcfile", "matplotlib", "gemmi"}
 LONGEST = 400  # lines
 
@@ -80,7 +92,8 @@ def test_kernels_and_volume_stand_on_their_own(module):
 
 
 @pytest.mark.parametrize(
-    ("package", "user"), [("mrcfile", "mrc"), ("gemmi", "atoms"), ("matplotlib", "figures"), ("typer", "cli")]
+    ("package", "user"),
+    [("mrcfile", "mrc"), ("gemmi", "atoms"), ("matplotlib", "figures"), ("typer", "cli"), ("pooch", "fetch")],
 )
 def test_a_package_of_the_outside_has_one_user(package, user):
     assert [module for module in MODULES if package in imports(module)] == [user]
