@@ -71,6 +71,11 @@ SigmaAngstrom = Annotated[float | None, typer.Option(help="The same in Å.")]
 LevelOption = Annotated[
     str, typer.Option(help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).")
 ]
+DustOption = Annotated[
+    str, typer.Option(help="Pieces of fewer voxels are not mass: a number, or auto (small ones, in noisy maps).")
+]
+LowPass = Annotated[float | None, typer.Option(help="Take detail finer than this (Å) out of the maps.")]
+MaskOption = Annotated[str | None, typer.Option(help="A map from 0 to 1 that the maps are multiplied by.")]
 Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")]
 Apix = Annotated[float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
@@ -108,6 +113,9 @@ def morph(
     ] = "interpolated",
     precision: Annotated[Precision, typer.Option(help="Of the solve; frames are single precision.")] = "auto",
     level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
     grid: Grid = None,
     apix: Apix = None,
     batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
@@ -147,6 +155,9 @@ def morph(
         voxel_size=apix,
         grid=grid,
         level=_level(level),
+        dust=_auto_or("dust", dust, int),
+        lowpass=lowpass,
+        mask=mask,
         overwrite=overwrite,
     )
     return _run(request, settings, quiet, verbose)
@@ -181,6 +192,9 @@ def order(
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,
     level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
     grid: Grid = None,
     apix: Apix = None,
     device: DeviceOption = "auto",
@@ -202,6 +216,9 @@ def order(
         voxel_size=apix,
         grid=grid,
         level=_level(level),
+        dust=_auto_or("dust", dust, int),
+        lowpass=lowpass,
+        mask=mask,
         overwrite=overwrite,
     )
     ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
@@ -219,8 +236,8 @@ def compare(
     import json
     import math
 
+    from morphot_jax.grids import same_grid
     from morphot_jax.metrics import compare_maps
-    from morphot_jax.prepare import same_grid
     from morphot_jax.run import load
 
     a, b = load(first).volume, load(second).volume

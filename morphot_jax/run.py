@@ -35,8 +35,9 @@ FIGURES = "figures"
 class Request:
     """What a run is asked to do, beside the settings of the trajectory.
 
-    ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``grid``, ``level``:
-    of ``prepare_maps``. ``device``: a kind of ``devices``. ``command``: how the run was asked for, for the report.
+    ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``grid``, ``level``,
+    ``dust``, ``lowpass``, ``mask`` (a map): of ``prepare_maps``. ``device``: a kind of ``devices``. ``command``:
+    how the run was asked for, for the report.
     """
 
     maps: Sequence[str]
@@ -46,6 +47,9 @@ class Request:
     voxel_size: float | None = None
     grid: int | None = None
     level: Level = None
+    dust: int | None = None
+    lowpass: float | None = None
+    mask: str | None = None
     overwrite: bool = False
 
 
@@ -122,7 +126,15 @@ def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -
     with _timed(seconds, "prepare"), terminal.busy("preparing"):
         names = [item.name for item in inputs]
         volumes = [item.volume for item in inputs]
-        prepared = prepare_maps(volumes, grid=request.grid, level=request.level, names=names)
+        prepared = prepare_maps(
+            volumes,
+            grid=request.grid,
+            level=request.level,
+            dust=request.dust,
+            lowpass=request.lowpass,
+            mask=None if request.mask is None else load(request.mask).volume,
+            names=names,
+        )
     for action in prepared.actions:
         terminal.warn(action)
     return inputs, prepared

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from morphot_jax.errors import InputError
-from morphot_jax.prepare import (
-    fourier_resample,
-    prepare_maps,
-    resample_onto,
-    same_grid,
-    unit_mass,
-    with_mass,
-)
+from morphot_jax.grids import fourier_resample, resample_onto, same_grid, with_mass
+from morphot_jax.prepare import prepare_maps, unit_mass
 from morphot_jax.volume import Volume
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
