@@ -226,6 +226,38 @@ def order(
 
 
 @app.command()
+def prepare(
+    maps: Maps,
+    output: Output,
+    level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
+    grid: Grid = None,
+    apix: Apix = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring maps onto one grid and clean them, as morph does before it solves; write them and what was done."""
+    from morphot_jax.run import Request, run_prepare
+    from morphot_jax.terminal import Terminal
+
+    request = Request(
+        maps=maps,
+        output=output,
+        command=_command(),
+        voxel_size=apix,
+        grid=grid,
+        level=_level(level),
+        dust=_auto_or("dust", dust, int),
+        lowpass=lowpass,
+        mask=mask,
+        overwrite=overwrite,
+    )
+    run_prepare(request, Terminal(quiet=quiet))
+
+
+@app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="The map in question.")],
     second: Annotated[str, typer.Argument(help="The map that it is compared with.")],

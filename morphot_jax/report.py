@@ -14,12 +14,13 @@ from jaxtyping import Float
 from morphot_jax import __version__, metrics
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
+from morphot_jax.prepare import Prepared
 from morphot_jax.threads import side_by_side
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box
 
-REPORT = "report.json"
+REPORT, PREPARED = "report.json", "prepare.json"
 METRICS = "metrics.csv"
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
@@ -81,6 +82,31 @@ def compose(
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def compose_prepared(
+    command: str, inputs: Sequence[Input], prepared: Prepared, names: Sequence[str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of prepare.json: what came in, what was asked for, what was done, and what came out."""
+    maps = [
+        {
+            "file": name,
+            "shape": list(volume.shape),
+            "voxel_size": list(volume.voxel_size),
+            "origin": list(volume.origin),
+            "mass": mass,
+            "mass_kept": mass / item.volume.mass if item.volume.mass > 0 else None,
+        }
+        for name, volume, mass, item in zip(names, prepared.volumes, prepared.masses, inputs, strict=True)
+    ]
+    return {
+        "version": __version__,
+        "command": command,
+        "inputs": [_input_entry(item) for item in inputs],
+        "settings": options,
+        "warnings": list(prepared.actions),
+        "maps": maps,
     }
 
 

@@ -1,4 +1,4 @@
-"""Runs of ``morphot morph`` and ``morphot order``: names of maps in, a folder of results out."""
+"""Runs of ``morphot morph``, ``order`` and ``prepare``: names of maps in, a folder of results out."""
 
 import json
 import re
@@ -112,6 +112,32 @@ def run_order(request: Request, settings: Settings, terminal: Terminal) -> Order
         f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER} and {report.REPORT} are in {request.output}"
     )
     return ordering
+
+
+def run_prepare(request: Request, terminal: Terminal) -> Prepared:
+    """Read and prepare maps, and write them and what was done to them; nothing is solved."""
+    files.check_output_folder(request.output, overwrite=request.overwrite)
+    seconds: dict[str, float] = {}
+    inputs, prepared = _prepared(request, terminal, seconds)
+    names = [f"{index:03d}_{_stem(item.name)}.mrc" for index, item in enumerate(inputs)]
+    files.make_folder(request.output)
+    for name, volume in zip(names, prepared.volumes, strict=True):
+        write_volume(volume, request.output / name, overwrite=request.overwrite)
+    content = report.compose_prepared(request.command, inputs, prepared, names, _options(request))
+    files.write_text(request.output / report.PREPARED, report.to_json(content))
+    terminal.say(f"{len(names)} maps and {report.PREPARED} are in {request.output}")
+    return prepared
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """Of what was asked for, what shapes the maps."""
+    return {name: getattr(request, name) for name in ("voxel_size", "grid", "level", "dust", "lowpass", "mask")}
+
+
+def _stem(name: str) -> str:
+    """A map's name as part of a file's."""
+    stem = Path(name).name.split(".")[0] if not fetch.is_entry(name) else name
+    return re.sub(r"[^\w-]+", "_", stem.removeprefix(SAMPLE))
 
 
 def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
