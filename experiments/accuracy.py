@@ -28,7 +28,8 @@ from experiments.study import GOAL, LOOKS, Claim
 from morphot_jax import Settings, files, metrics, prepare_maps
 from morphot_jax.prepare import unit_mass
 from morphot_jax.samples import GRID
-from morphot_jax.sweep import Outcome, Row, Sweep, to_csv
+from morphot_jax.sweep import Outcome, Row, Sweep
+from morphot_jax.tables import columns_to_csv
 
 GIVEN = "original-frame"  # of the cases that have frames of other programs
 QUICK_METHODS = ("linear", "bridge", "displacement")
@@ -160,7 +161,7 @@ def summary(means: Means) -> str:
         for method in means.methods(case):
             row = {"case": case, "method": method, "frames": len(means.of(case, method, RMS))}
             rows.append(row | {measure: means.mean(case, method, measure) for measure in MEASURES})
-    return to_csv(rows, ("case", "method", "frames", *MEASURES))
+    return columns_to_csv(rows, ("case", "method", "frames", *MEASURES))
 
 
 def accuracy_figure(means: Means) -> Figure:

@@ -1,7 +1,5 @@
 """What runs leave beside maps: report.json, tables as CSV, and view.cxc."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from morphot_jax import __version__, metrics
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
 from morphot_jax.prepare import Prepared
+from morphot_jax.tables import to_csv
 from morphot_jax.threads import side_by_side
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
@@ -168,7 +167,7 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: F
         return row
 
     rows = side_by_side(row_of, trajectory.frames)
-    return _csv(list(rows[0]), [list(row.values()) for row in rows])
+    return to_csv(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
@@ -179,8 +178,8 @@ def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
     ]
     rows = [[name, *row.tolist()] for name, row in zip(names, ordering.distances, strict=True)]
     return {
-        ORDER: _csv(["rank", "map", "time", "nearest_frame", "distance"], ranked),
-        DISTANCES: _csv(["map", *(f"t={time:.6g}" for time in ordering.times)], rows),
+        ORDER: to_csv(["rank", "map", "time", "nearest_frame", "distance"], ranked),
+        DISTANCES: to_csv(["map", *(f"t={time:.6g}" for time in ordering.times)], rows),
     }
 
 
@@ -191,7 +190,7 @@ def convergence_table(trajectory: Trajectory) -> str:
         for iteration, values in enumerate(frame.history, start=1):
             known = [f"{value:.6e}" for value in values]
             rows.append([frame.index, repr(frame.time), iteration, *known, *[""] * (3 - len(known))])
-    return _csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
+    return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
 def frame_levels(trajectory: Trajectory) -> Float[np.ndarray, " t"]:
@@ -272,11 +271,3 @@ def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
 def _number(value: Any) -> float | None:
     """A float that JSON can hold; None for what is missing or not finite."""
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()

@@ -12,7 +12,6 @@ processes, each with a share of the points (``Shard``), may work on one folder. 
 alone, not on who computed them when.
 """
 
-import csv
 import hashlib
 import io
 import json
@@ -31,6 +30,7 @@ from filelock import FileLock
 
 from morphot_jax import files
 from morphot_jax.errors import InputError
+from morphot_jax.tables import columns_to_csv
 
 Value = str | float | int | bool | None
 Settings = Mapping[str, Any]  # of JSON's types
@@ -165,7 +165,7 @@ class Sweep:
     def write_table(self) -> None:
         """Write the table of all that is finished, by this process or others."""
         with FileLock(self.folder / ".lock"):  # who reads last also writes last
-            files.write_text(self.folder / TABLE, to_csv(self.rows(), self.columns))
+            files.write_text(self.folder / TABLE, columns_to_csv(self.rows(), self.columns))
 
     def _place(self, key: str) -> Path:
         return self.folder / POINTS / key
@@ -202,21 +202,6 @@ def key_of(settings: Settings) -> str:
     """The name of a point: a hash of its settings, whatever their order."""
     content = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A table of these columns; what a row does not know stays empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: Value) -> str:
-    if value is None:
-        return ""
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Value:
