@@ -47,6 +47,7 @@ FRAMES, QUICK_FRAMES = 25, 5
 QUICK_GRID = 32
 GAMMAS, QUICK_GAMMAS = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0), (0.7, 1.5)  # of boxes of 64^3
 USUAL = 1.0
+LEAST = {"barycenter": 0.7, "debiased": 1.0}  # smaller ones take hours on far maps
 QUICK_METHODS = ("linear", "original", "bridge", "displacement")
 LEVELS = (0.05, 0.1, 0.2, 0.3)  # of the maximum of the first map
 SHOWN_LEVEL = 0.1
@@ -88,7 +89,11 @@ def main(
     shared |= {"case": [about["maps"]], "contents": [about["contents"]]}
     unmoved = [ATOMS, "linear"] if given is None else ["linear"]
     points = grid(**shared, what=["frames"], method=unmoved, sigma=[0.0])
-    points += grid(**shared, what=["frames"], sigma=sigmas, method=[m for m in methods if m != "linear"])
+    points += [
+        point
+        for point in grid(**shared, what=["frames"], sigma=sigmas, method=[m for m in methods if m != "linear"])
+        if point["sigma"] * GRID / side >= LEAST.get(str(point["method"]), 0.0)
+    ]
     if given is None:
         points += grid(**shared, what=["plan"], sigma=sigmas)
     sweep = Sweep(output, points, COLUMNS)
@@ -250,7 +255,7 @@ def sigma_figure(rows: list[Row], usual: float) -> Figure:
     sigmas = sorted({row["sigma"] for row in rows if row["sigma"] > 0})
     for method in present(rows):
         colour, line, marker = looks_of(method)
-        most = [max(curve(rows, method, sigma, SHOWN_LEVEL, "detached")[1]) for sigma in sigmas]
+        most = [max(curve(rows, method, sigma, SHOWN_LEVEL, "detached")[1], default=np.nan) for sigma in sigmas]
         left.plot(sigmas, most, color=colour, linestyle=line, marker=marker, label=method)
     left.set_ylabel(f"most mass detached at level {SHOWN_LEVEL:.0%}")
     left.legend(fontsize=7)
