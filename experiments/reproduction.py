@@ -58,7 +58,17 @@ hence what is left at the two ends.
     "gamma_and_grid": Section("Gamma and the grid", ("gamma_and_grid.png",), ""),
     "annealing": Section("Gamma on a schedule", ("annealing.png",), ""),
     "fig3_order": Section("Figure 3: ordering maps", ("order.png", "places.png"), ""),
-    "fig4_connectivity": Section("Figure 4: connectivity", ("connectivity.png", "sigma.png", "frames.png"), ""),
+    "fig4_connectivity": Section(
+        "Figure 4: connectivity",
+        ("connectivity.png", "sigma.png", "frames.png"),
+        """
+On maps of the spike made of its C-alpha atoms (Gaussians of 2 Å): at 40 % of the maximum the rising domain, 3 to
+5 % of the mass, comes off the original's frames from t = 0.58 on, and off the converged barycenters: blur thins
+the neck that it hangs by. It stays on the frames of bridge and displacement at every level. At sigma = 1 voxel
+the plan takes 24 % of the domain's mass to places where the domain is not, 8 % of which is the blur of the plan
+alone.
+""",
+    ),
     "peers": Section("Other programs", ("peers.png",), "The table is in [peers.md](peers.md)."),
 }
 
