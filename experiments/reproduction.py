@@ -57,7 +57,16 @@ hence what is left at the two ends.
     "fig2_convergence": Section("Figure 2: convergence", ("iterations.png", "errors.png", "maps.png"), ""),
     "gamma_and_grid": Section("Gamma and the grid", ("gamma_and_grid.png",), ""),
     "annealing": Section("Gamma on a schedule", ("annealing.png",), ""),
-    "fig3_order": Section("Figure 3: ordering maps", ("order.png", "places.png"), ""),
+    "fig3_order": Section(
+        "Figure 3: ordering maps",
+        ("order.png", "places.png"),
+        """
+Six maps of the spliceosome, two bodies of which swing by 40 degrees (no maps of such a series were at hand). The
+order is found by every method, in noise and from a shuffled series too (Kendall's tau 1). Near 20, 40, 60 and 80 %
+means within 10 % here: displacement and bridge come within 5 and 7 %, the original within 11, since its blurred
+frames are drawn towards the middle. The linear blend does as well as they do, for a swing that moves little mass.
+""",
+    ),
     "fig4_connectivity": Section(
         "Figure 4: connectivity",
         ("connectivity.png", "sigma.png", "frames.png"),
