@@ -53,7 +53,15 @@ volume there. At 20 %, where the rim does not count, it does hold. The EM maps a
 hence what is left at the two ends.
 """,
     ),
-    "table1_speed": Section("Table 1: speed", ("speed.png",), ""),
+    "table1_speed": Section(
+        "Table 1: speed",
+        ("speed.png",),
+        """
+No GPU was at hand. The original's algorithm in SciPy takes a sixth of the paper's CPU time on 2 newer cores. Bridge
+and displacement, one plan for all frames, take less than the paper's GPU; converged barycenters, of which each is
+solved to an error of 1e-6, take about as long as the original's 20 iterations, which end at 4e-2.
+""",
+    ),
     "fig2_convergence": Section("Figure 2: convergence", ("iterations.png", "errors.png", "maps.png"), ""),
     "gamma_and_grid": Section("Gamma and the grid", ("gamma_and_grid.png",), ""),
     "annealing": Section(

@@ -154,6 +154,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
     """The paper's times on its own machines beside those on this one."""
     found = []
     platform = rows[0]["device"].split()[0]
+    device = "a CPU" if platform == "cpu" else rows[0]["device"]
     seconds = {(name_of(row), side(row["grid"])): row["seconds"] for row in rows}
     for grid, known in PAPER_SECONDS.items():
         if ("original", grid) not in seconds:
@@ -164,14 +165,14 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
                 f"{rows[0]['frames']} frames at {grid}^3 take {known['CPU']:g} s on a CPU",
                 PAPER,
                 "the original's algorithm within a factor of three on this machine, which is another",
-                f"{seconds['original', grid]:.0f} s on {rows[0]['device']}",
+                f"{seconds['original', grid]:.0f} s on {device}",
                 bool(1 / 3 <= seconds["original", grid] / known["CPU"] <= 3) if platform == "cpu" else None,
             ),
             Claim(
                 f"{rows[0]['frames']} frames at {grid}^3 take {known['GPU']:g} s on a GPU",
                 PAPER,
                 "needs a GPU",
-                f"on {rows[0]['device']}: {own}",
+                f"on {device}: {own}",
                 None if platform == "cpu" else bool(seconds["barycenter", grid] <= known["GPU"]),
             ),
             Claim(
