@@ -47,9 +47,10 @@ class Noise(NamedTuple):
 
 def noise_of(density: Float[np.ndarray, "z y x"]) -> Noise | None:
     """The noise of the solvent; None for a map whose background is flat."""
-    values = np.sort(density, axis=None).astype(np.float64)
+    if _flat(density):
+        return None
+    values, middle = _about_its_mode(density)
     top = values[-1]
-    middle = _half_sample_mode(values)
     offsets = values[: np.searchsorted(values, middle)] - middle
     if len(offsets) < max(LEAST_VOXELS, LEAST_SHARE * len(values)):
         return None
@@ -125,8 +126,10 @@ def inverted(density: Float[np.ndarray, "z y x"]) -> bool:
 
     Far is more than ``FAR`` times the median distance from it; how much is measured by the cube of the distance.
     """
-    values = np.sort(density, axis=None).astype(np.float64)
-    offsets = values - _half_sample_mode(values)
+    if _flat(density):
+        return False
+    values, middle = _about_its_mode(density)
+    offsets = values - middle
     far = offsets[np.abs(offsets) > FAR * np.median(np.abs(offsets))]
     return bool(-(far[far < 0] ** 3).sum() > 2.0 * (far[far > 0] ** 3).sum())
 
@@ -136,6 +139,17 @@ def _pieces(inside: Bool[np.ndarray, "z y x"]) -> tuple[np.ndarray, np.ndarray]:
     piece = np.zeros(inside.shape, np.int32)
     label(inside, output=piece)
     return piece, np.bincount(piece.ravel())
+
+
+def _flat(density: Float[np.ndarray, "z y x"]) -> bool:
+    """Whether half of the voxels have the least density: then it is the most common, and nothing lies below it."""
+    return bool(2 * np.count_nonzero(density == density.min()) >= density.size)
+
+
+def _about_its_mode(density: Float[np.ndarray, "z y x"]) -> tuple[Float[np.ndarray, " n"], float]:
+    """The values in order, and the most common one."""
+    values = np.sort(density, axis=None).astype(np.float64)
+    return values, _half_sample_mode(values)
 
 
 def _half_sample_mode(values: Float[np.ndarray, " n"]) -> float:

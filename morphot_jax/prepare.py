@@ -106,6 +106,7 @@ def prepare_maps(
         actions += said
     sampled, density_scale, said = _sampled(placed, grid, apix, labels)
     actions += said
+    weight = None if mask is None else _weight(mask, sampled[0])
     prepared = []
     for volume, cut, label in zip(sampled, levels, labels, strict=True):
         kept, said = volume, []
@@ -119,7 +120,7 @@ def prepare_maps(
         actions += said
         kept, said = _without_dust(kept, dust or 0, label)
         actions += said
-        kept, said = _masked(kept, mask, label)
+        kept, said = _masked(kept, weight, label)
         actions += said
         prepared.append(kept)
     return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions))
@@ -183,10 +184,14 @@ def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, li
     return kept, [f"{label}: {pieces} pieces of fewer than {smallest} voxels set to zero, {share:.2e} of the mass"]
 
 
-def _masked(volume: Volume, mask: Volume | None, label: str) -> tuple[Volume, list[str]]:
-    if mask is None:
+def _weight(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
+    """A mask on the grid of a map, 0 to 1."""
+    return np.clip((mask if same_grid(mask, like) else resample_onto(mask, like)).data, 0.0, 1.0)
+
+
+def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: str) -> tuple[Volume, list[str]]:
+    if weight is None:
         return volume, []
-    weight = np.clip((mask if same_grid(mask, volume) else resample_onto(mask, volume)).data, 0.0, 1.0)
     kept = volume.with_data((volume.data * weight).astype(volume.data.dtype))
     if kept.mass <= 0:
         raise InputError(f"{label} has no density inside the mask: check that they are in one place")
