@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -152,12 +152,7 @@ def morph(
         output=output,
         command=_command(),
         device=device,
-        voxel_size=apix,
-        grid=grid,
-        level=_level(level),
-        dust=_auto_or("dust", dust, int),
-        lowpass=lowpass,
-        mask=mask,
+        **_preparing(level, dust, lowpass, mask, grid, apix),
         overwrite=overwrite,
     )
     return _run(request, settings, quiet, verbose)
@@ -213,12 +208,7 @@ def order(
         output=output,
         command=_command(),
         device=device,
-        voxel_size=apix,
-        grid=grid,
-        level=_level(level),
-        dust=_auto_or("dust", dust, int),
-        lowpass=lowpass,
-        mask=mask,
+        **_preparing(level, dust, lowpass, mask, grid, apix),
         overwrite=overwrite,
     )
     ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
@@ -246,12 +236,7 @@ def prepare(
         maps=maps,
         output=output,
         command=_command(),
-        voxel_size=apix,
-        grid=grid,
-        level=_level(level),
-        dust=_auto_or("dust", dust, int),
-        lowpass=lowpass,
-        mask=mask,
+        **_preparing(level, dust, lowpass, mask, grid, apix),
         overwrite=overwrite,
     )
     run_prepare(request, Terminal(quiet=quiet))
@@ -347,6 +332,14 @@ def info(
             print("\n".join(f"{key:18s}{value}" for key, value in entry.items()), end="\n\n")
     if as_json:
         print(json.dumps(described, indent=2))
+
+
+def _preparing(
+    level: str, dust: str, lowpass: float | None, mask: str | None, grid: int | None, apix: float | None
+) -> dict[str, Any]:
+    """What the options of preparing are in a request."""
+    cleaning = {"level": _level(level), "dust": _auto_or("dust", dust, int), "lowpass": lowpass, "mask": mask}
+    return cleaning | {"grid": grid, "voxel_size": apix}
 
 
 def _run(request, settings, quiet: bool, verbose: bool) -> int:
