@@ -23,10 +23,10 @@ from jaxtyping import Array
 from matplotlib.figure import Figure
 
 from experiments import study
+from experiments.methods import from_plan
 from experiments.study import COLOURS, GOAL, LINES, MARKERS, PAPER, Claim
-from morphot_jax import kernels, solve_barycenter, solve_sinkhorn
-from morphot_jax.barycenter import Solution, start_between
-from morphot_jax.batches import START_ERROR, START_ITERATIONS
+from morphot_jax import kernels, solve_barycenter
+from morphot_jax.barycenter import Solution
 from morphot_jax.iterate import Status
 from morphot_jax.plan import spread
 from morphot_jax.relaxation import PLAIN, Relaxation, automatic
@@ -95,7 +95,7 @@ def solve(pair: tuple[str, str], point: Point) -> Row:
     def work() -> tuple[Solution, int]:
         made, start = 0, jnp.zeros((1, 2, *maps.shape[1:]))
         if point["schedule"] == "plan":
-            start, half = from_plan(pair, side)(sigma, relaxation_of(maps, sigma, point))
+            start, half = starter(pair, side)(sigma, relaxation_of(maps, sigma, point))
             made += round(int(half) / 2)
         for factor, after in zip(
             SCHEDULES[point["schedule"]], (*SCHEDULES[point["schedule"]][1:], 1.0), strict=False
@@ -145,15 +145,12 @@ def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solutio
 
 
 @cache
-def from_plan(pair: tuple[str, str], side: int) -> Callable[..., tuple[Array, Array]]:
+def starter(pair: tuple[str, str], side: int) -> Callable[..., tuple[Array, Array]]:
     """The start from the plan between the maps, and the iterations that the plan took."""
-    maps = jnp.asarray(unit_maps(pair, side))
+    maps, half = jnp.asarray(unit_maps(pair, side)), jnp.asarray(HALF)
 
     def start(sigma: Array, relaxation: Relaxation) -> tuple[Array, Array]:
-        kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
-        limits = {"tolerance": START_ERROR, "max_iterations": START_ITERATIONS}
-        plan = solve_sinkhorn(maps[0], maps[1], kernel, relaxation=relaxation, **limits)
-        return start_between(plan.log_u, plan.log_v, jnp.asarray(HALF), sigma), plan.iterations
+        return from_plan(maps, half, kernels.dense(maps.shape[1:], sigma, maps.dtype), sigma, relaxation)
 
     return jax.jit(start)
 

@@ -32,10 +32,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import study
+from experiments.methods import from_plan
 from experiments.study import COLOURS, PAPER, Claim, GammaConvention
-from morphot_jax import kernels, prepare_maps, solve_barycenter, solve_sinkhorn
-from morphot_jax.barycenter import Solution, start_between
-from morphot_jax.batches import START_ERROR, START_ITERATIONS
+from morphot_jax import kernels, prepare_maps, solve_barycenter
+from morphot_jax.barycenter import Solution
 from morphot_jax.iterate import Status
 from morphot_jax.plan import ORIGINAL_GUARD, spread
 from morphot_jax.relaxation import AUTOMATIC, PLAIN, Relaxation, automatic
@@ -159,12 +159,8 @@ def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[
     def relaxed(sigma, factor) -> dict[str, Array]:
         kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
         relaxation = Relaxation(factor, scale=AUTOMATIC.scale, warmup=AUTOMATIC.warmup)
-        limits = {"tolerance": START_ERROR, "max_iterations": START_ITERATIONS, "relaxation": relaxation}
-        plan = solve_sinkhorn(maps[0], maps[1], kernel, **limits)
-        start = start_between(plan.log_u, plan.log_v, half, sigma)
-        return read(
-            solve_barycenter(maps, half, kernel, relaxation=relaxation, start=start, **stop), plan.iterations
-        )
+        start, started = from_plan(maps, half, kernel, sigma, relaxation)
+        return read(solve_barycenter(maps, half, kernel, relaxation=relaxation, start=start, **stop), started)
 
     return jax.jit(jax.vmap({"original": original, "relaxed": relaxed}[kind]))
 

@@ -4,11 +4,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
-from morphot_jax import Settings, morph
+from morphot_jax import Settings, morph, solve_sinkhorn
+from morphot_jax.barycenter import start_between
+from morphot_jax.batches import START_ERROR, START_ITERATIONS
+from morphot_jax.kernels import Kernel
 from morphot_jax.prepare import Prepared, unit_mass
+from morphot_jax.relaxation import Relaxation
 
 TRANSPORT = ("barycenter", "debiased", "bridge", "displacement")
 METHODS = ("linear", "original", *TRANSPORT)
@@ -21,6 +25,19 @@ class Frames(NamedTuple):
     densities: Float[np.ndarray, "t z y x"]
     status: str
     iterations: int
+
+
+def from_plan(
+    maps: Float[Array, "2 z y x"],
+    weights: Float[Array, "t 2"],
+    kernel: Kernel,
+    sigma: float | Array,
+    relaxation: Relaxation,
+) -> tuple[Float[Array, "t 2 z y x"], Int[Array, ""]]:
+    """Where barycenters of two maps are started: from the plan between them, and the iterations that it took."""
+    limits = {"tolerance": START_ERROR, "max_iterations": START_ITERATIONS}
+    plan = solve_sinkhorn(maps[0], maps[1], kernel, relaxation=relaxation, **limits)
+    return start_between(plan.log_u, plan.log_v, weights, sigma), plan.iterations
 
 
 def frames_of(method: str, maps: Prepared, times: tuple[float, ...], settings: Settings) -> Frames:

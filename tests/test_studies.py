@@ -26,8 +26,10 @@ from experiments import (
 )
 from experiments.bodies import Motion, find_bodies, fit_motion, screwing
 from experiments.study import Claim
-from morphot_jax import kernels, solve_barycenter, write_volume
+from morphot_jax import kernels, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.atoms import Atoms
+from morphot_jax.barycenter import start_between
+from morphot_jax.batches import START_ERROR, START_ITERATIONS
 from morphot_jax.plan import ORIGINAL_GUARD
 from morphot_jax.relaxation import PLAIN
 from morphot_jax.sweep import Outcome, Sweep, grid
@@ -134,14 +136,11 @@ def _relaxed(maps, sigma, stop):
         np.mean([fig2_convergence.spread(np.asarray(data), (sigma,) * 3) for data in maps])
     )
     kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
-    limits = {
-        "tolerance": fig2_convergence.START_ERROR,
-        "max_iterations": fig2_convergence.START_ITERATIONS,
-        "relaxation": factor,
-    }
-    plan = fig2_convergence.solve_sinkhorn(maps[0], maps[1], kernel, **limits)
+    plan = solve_sinkhorn(
+        maps[0], maps[1], kernel, tolerance=START_ERROR, max_iterations=START_ITERATIONS, relaxation=factor
+    )
     half = jnp.asarray(fig2_convergence.HALF)
-    begin = fig2_convergence.start_between(plan.log_u, plan.log_v, half, sigma)
+    begin = start_between(plan.log_u, plan.log_v, half, sigma)
     return solve_barycenter(maps, half, kernel, relaxation=factor, start=begin, **stop)
 
 
