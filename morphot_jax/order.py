@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from morphot_jax import metrics
 from morphot_jax.errors import InputError
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Progress
@@ -78,9 +79,7 @@ def distances_between(
     maps: Float[np.ndarray, "maps z y x"], frames: Float[np.ndarray, "t z y x"]
 ) -> Float[np.ndarray, "maps t"]:
     """sqrt(1 - c^2), c the correlation of each map with each frame (about zero); 1 where one of them is empty."""
-    products = np.stack([[_inner(one, frame) for frame in frames] for one in maps])
-    norms = np.sqrt(np.outer([_inner(one, one) for one in maps], [_inner(frame, frame) for frame in frames]))
-    cosine = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    cosine = np.array([[metrics.correlation(one, frame) for frame in frames] for one in maps])
     return np.sqrt(np.maximum(0.0, 1.0 - cosine**2))
 
 
@@ -96,7 +95,3 @@ def refined(distances: Float[np.ndarray, "maps t"], times: Float[np.ndarray, " t
                 low, high = times[k - 1], times[k + 1]
                 places[-1] = float(np.clip(times[k] - first / (2.0 * second), low, high))
     return np.array(places)
-
-
-def _inner(a: Float[np.ndarray, "z y x"], b: Float[np.ndarray, "z y x"]) -> float:
-    return float(np.einsum("zyx,zyx->", a, b, dtype=np.float64))
