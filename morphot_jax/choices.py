@@ -10,8 +10,12 @@ KernelChoice = Literal["auto", "dense", "fft", "log", "heat", "truncated"]
 Criterion = Literal["marginal_error", "change_l1", "change_l2"]
 Mass = Literal["interpolated", "original"]
 Precision = Literal["auto", "single", "double"]
+Motion = Literal["rigid", "translation"]
+Align = Literal["none", "rigid", "translation"]
+Match = Literal["none", "mass", "spectrum"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
+PREPARING: dict[str, tuple[str, ...]] = {"align": get_args(Align), "match": get_args(Match)}
 SETTINGS: dict[str, tuple[str, ...]] = {
     "method": get_args(MethodChoice),
     "rate": get_args(Rate),

@@ -121,6 +121,28 @@ def low_pass(
     return np.fft.irfftn(np.fft.rfftn(density.astype(np.float64)) * weight, s=density.shape, axes=(0, 1, 2))
 
 
+def with_spectrum_of(
+    density: Float[np.ndarray, "z y x"],
+    reference: Float[np.ndarray, "z y x"],
+    voxel_size: tuple[float, float, float],
+) -> Float[np.ndarray, "z y x"]:
+    """The map with the amplitudes of another on the same grid: F(k) A_ref(|k|) / A(|k|).
+
+    A(|k|) is the root mean square of |F| over a shell of frequencies, one over the box's longest edge wide: what
+    sharpening, blurring or another scale of densities changes. Phases are kept. ``voxel_size``: Å along x, y, z.
+    """
+    steps = voxel_size[::-1]
+    frequencies = [np.fft.fftfreq(n, step) for n, step in zip(density.shape, steps, strict=True)]
+    longest = max(n * step for n, step in zip(density.shape, steps, strict=True))
+    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True)))
+    shell = np.rint(radius * longest).astype(int).ravel()
+    spectra = [np.fft.fftn(data.astype(np.float64)) for data in (density, reference)]
+    power, wanted = (np.bincount(shell, (np.abs(spectrum) ** 2).ravel()) for spectrum in spectra)
+    factor = np.sqrt(np.divide(wanted, power, out=np.zeros_like(power), where=power > 0))
+    matched = np.fft.ifftn(spectra[0] * factor[shell].reshape(density.shape)).real
+    return matched.astype(np.result_type(density, np.float32))
+
+
 def inverted(density: Float[np.ndarray, "z y x"]) -> bool:
     """Whether structure looks dark: far below the most common value lies more than far above it.
 

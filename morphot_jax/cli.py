@@ -9,8 +9,29 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 from pydantic import ValidationError
 
-from morphot_jax.choices import Criterion, Device, KernelChoice, Mass, MethodChoice, Precision, Rate
+from morphot_jax.choices import Criterion, KernelChoice, Mass, Motion, Precision, Rate
 from morphot_jax.errors import InputError
+from morphot_jax.options import (
+    AlignOption,
+    Apix,
+    Box,
+    DeviceOption,
+    DustOption,
+    Frames,
+    Grid,
+    LevelOption,
+    LowPass,
+    Maps,
+    MaskOption,
+    MatchOption,
+    MethodOption,
+    Output,
+    Overwrite,
+    Quiet,
+    SigmaAngstrom,
+    SigmaOption,
+    Verbose,
+)
 
 app = typer.Typer(
     help="Morph cryo-EM density maps into one another by entropic optimal transport.",
@@ -52,35 +73,6 @@ def _fail(message: str) -> int:
     return BAD_INPUT
 
 
-Maps = Annotated[
-    list[str],
-    typer.Argument(help="Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY."),
-]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not empty.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and list every frame.")]
-Frames = Annotated[int, typer.Option(help="How many frames, evenly spaced in time.")]
-MethodOption = Annotated[
-    MethodChoice, typer.Option(help="How to interpolate; auto is displacement, or what the other options ask for.")
-]
-SigmaOption = Annotated[
-    float | None, typer.Option(help="Width of the kernel (standard deviation) in voxels. [longest axis / 60]")
-]
-SigmaAngstrom = Annotated[float | None, typer.Option(help="The same in Å.")]
-LevelOption = Annotated[
-    str, typer.Option(help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).")
-]
-DustOption = Annotated[
-    str, typer.Option(help="Pieces of fewer voxels are not mass: a number, or auto (small ones, in noisy maps).")
-]
-LowPass = Annotated[float | None, typer.Option(help="Take detail finer than this (Å) out of the maps.")]
-MaskOption = Annotated[str | None, typer.Option(help="A map from 0 to 1 that the maps are multiplied by.")]
-Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")]
-Apix = Annotated[float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
-
-
 @app.command()
 def morph(
     maps: Maps,
@@ -116,6 +108,9 @@ def morph(
     dust: DustOption = "auto",
     lowpass: LowPass = None,
     mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
     grid: Grid = None,
     apix: Apix = None,
     batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
@@ -152,7 +147,7 @@ def morph(
         output=output,
         command=_command(),
         device=device,
-        **_preparing(level, dust, lowpass, mask, grid, apix),
+        **_preparing(locals()),
         overwrite=overwrite,
     )
     return _run(request, settings, quiet, verbose)
@@ -190,6 +185,9 @@ def order(
     dust: DustOption = "auto",
     lowpass: LowPass = None,
     mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
     grid: Grid = None,
     apix: Apix = None,
     device: DeviceOption = "auto",
@@ -208,7 +206,7 @@ def order(
         output=output,
         command=_command(),
         device=device,
-        **_preparing(level, dust, lowpass, mask, grid, apix),
+        **_preparing(locals()),
         overwrite=overwrite,
     )
     ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
@@ -223,6 +221,9 @@ def prepare(
     dust: DustOption = "auto",
     lowpass: LowPass = None,
     mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
     grid: Grid = None,
     apix: Apix = None,
     overwrite: Overwrite = False,
@@ -236,10 +237,30 @@ def prepare(
         maps=maps,
         output=output,
         command=_command(),
-        **_preparing(level, dust, lowpass, mask, grid, apix),
+        **_preparing(locals()),
         overwrite=overwrite,
     )
     run_prepare(request, Terminal(quiet=quiet))
+
+
+@app.command()
+def align(
+    moving: Annotated[str, typer.Argument(metavar="MAP", help="The map to move.")],
+    fixed: Annotated[str, typer.Argument(metavar="ONTO", help="The map that it is laid onto.")],
+    output: Output,
+    motion: Annotated[Motion, typer.Option(help="A rotation and a shift, or a shift alone.")] = "rigid",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Try the other hand too, and use the better.")] = False,
+    apix: Apix = None,
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Lay one map onto another where they fit best: the moved map, the motion, and a script that shows them."""
+    from morphot_jax.run import Request, run_align
+    from morphot_jax.terminal import Terminal
+
+    request = Request([moving, fixed], output, _command(), device, voxel_size=apix, overwrite=overwrite)
+    run_align(request, Terminal(quiet=quiet), motion=motion, mirror=mirror)
 
 
 @app.command()
@@ -334,12 +355,11 @@ def info(
         print(json.dumps(described, indent=2))
 
 
-def _preparing(
-    level: str, dust: str, lowpass: float | None, mask: str | None, grid: int | None, apix: float | None
-) -> dict[str, Any]:
+def _preparing(options: dict[str, Any]) -> dict[str, Any]:
     """What the options of preparing are in a request."""
-    cleaning = {"level": _level(level), "dust": _auto_or("dust", dust, int), "lowpass": lowpass, "mask": mask}
-    return cleaning | {"grid": grid, "voxel_size": apix}
+    kept = {name: options[name] for name in ("lowpass", "mask", "match", "align", "box", "grid")}
+    cleaning = {"level": _level(options["level"]), "dust": _auto_or("dust", options["dust"], int)}
+    return kept | cleaning | {"voxel_size": options["apix"]}
 
 
 def _run(request, settings, quiet: bool, verbose: bool) -> int:

@@ -11,12 +11,32 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from morphot_jax.errors import InputError
+from morphot_jax.pose import IDENTITY, Pose
 from morphot_jax.volume import Volume
 
 DUST = 1e-6  # fraction of the maximum below which density is dust, not mass
 SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
 
 Shape = tuple[int, int, int]
+
+
+def check_map(volume: Volume, label: str) -> None:
+    """Raise InputError, quoting ``label``, for a map that nothing can be done with."""
+    data = volume.data
+    if data.ndim != 3 or data.size == 0:
+        raise InputError(f"{label} has the shape {data.shape}: a map is a 3D array with at least one voxel")
+    if not volume.orthogonal:
+        raise InputError(
+            f"{label} has cell angles {triple_text(volume.cell_angles)}°: only right angles can be used"
+        )
+    if not all(isfinite(v) and v > 0 for v in volume.voxel_size):
+        raise InputError(f"{label} has a voxel size of {triple_text(volume.voxel_size)} Å: it must be positive")
+    if not all(isfinite(v) for v in volume.origin):
+        raise InputError(f"{label} has its origin at {triple_text(volume.origin)} Å: it must be finite")
+    if bad := int(data.size - np.isfinite(data).sum()):
+        raise InputError(f"{label} has {bad} voxels that are NaN or infinite: replace them, by zero for instance")
+    if data.max() <= 0:
+        raise InputError(f"{label} has no positive density (its maximum is {data.max():g}): nothing to transport")
 
 
 def same_grid(a: Volume, b: Volume) -> bool:
@@ -42,8 +62,8 @@ def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np
     return data
 
 
-def resample_onto(volume: Volume, like: Volume) -> Volume:
-    """The densities of ``volume`` at the voxel positions of ``like``; zero outside the box of ``volume``.
+def resample_onto(volume: Volume, like: Volume, pose: Pose = IDENTITY) -> Volume:
+    """The densities of ``volume``, moved by ``pose``, at the voxel positions of ``like``; zero outside its box.
 
     Density values are kept, so that the mass (sum over voxels) changes by the ratio of the voxel volumes. Shifts
     by whole voxels are copied bit for bit; else cubic splines interpolate, after Fourier cropping to about the
@@ -52,16 +72,14 @@ def resample_onto(volume: Volume, like: Volume) -> Volume:
     """
     start = np.subtract(like.origin, volume.origin)[::-1] / volume.voxel_size[::-1]
     whole = np.rint(start).astype(int)
-    if same_grid(_place(volume, like, whole), like):
+    if pose is IDENTITY and same_grid(_place(volume, like, whole), like):
         data = _copied(volume.data, whole, like.shape)
     else:
-        fine, voxel = _band_limited(volume, like)
-        step = np.diag(np.divide(like.voxel_size[::-1], voxel))
-        offset = np.subtract(like.origin, volume.origin)[::-1] / voxel
-        affine = np.column_stack([step, offset])
+        fine = _band_limited(volume, like)
+        affine = _affine(fine, like, pose)
         # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
         data = ndimage.affine_transform(
-            fine, affine, output_shape=like.shape, order=3, mode="grid-constant", cval=0.0
+            fine.data, affine, output_shape=like.shape, order=3, mode="grid-constant", cval=0.0
         )
         if volume.data.min() >= 0 > data.min() and data.sum() > 0:
             data = with_mass(np.maximum(data, 0.0), float(data.sum()))
@@ -151,13 +169,20 @@ def _fourier_resample_axis(data: Float[np.ndarray, "z y n"], new: int) -> Float[
     return np.fft.irfft(spectrum, n=new, axis=-1)
 
 
-def _band_limited(volume: Volume, like: Volume) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Densities without the detail that the grid of ``like`` cannot hold, and their voxel size along z, y, x."""
+def _affine(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "3 4"]:
+    """From voxels of ``like`` to those of ``volume`` that come to lie there, along z, y, x."""
+    back = pose.inverse()
+    turn = back.rotation * np.array(like.voxel_size) / np.array(volume.voxel_size)[:, None]
+    start = (back.carried(np.array(like.origin)) - volume.origin) / volume.voxel_size
+    return np.column_stack([turn[::-1, ::-1], start[::-1]])
+
+
+def _band_limited(volume: Volume, like: Volume) -> Volume:
+    """The map in double precision without the detail that the grid of ``like`` cannot hold."""
     ratios = np.minimum(1.0, np.divide(volume.voxel_size, like.voxel_size))[::-1]
     shape = shape_of(np.maximum(1, np.rint(volume.shape * ratios)))
     coarse, _ = resampled(volume, shape) if shape != volume.shape else (volume, 0.0)
-    data = coarse.data.astype(np.float64) * (prod(shape) / volume.data.size)
-    return data, coarse.voxel_size[::-1]
+    return coarse.with_data(coarse.data.astype(np.float64) * (prod(shape) / volume.data.size))
 
 
 def _place(volume: Volume, like: Volume, start: np.ndarray) -> Volume:

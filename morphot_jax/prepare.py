@@ -8,33 +8,19 @@ a step at the surface, which would ring, and turns noise about zero into a haze 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import isfinite, prod
+from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import clean
+from morphot_jax.choices import PREPARING, Align, Match
 from morphot_jax.errors import InputError
-from morphot_jax.grids import (
-    DUST,
-    Shape,
-    by_text,
-    grid_text,
-    resample_onto,
-    resampled,
-    same_grid,
-    shape_of,
-    share_outside,
-    triple_text,
-    voxel_volume,
-    with_mass,
-)
-from morphot_jax.volume import MAX_AXIS, Volume
-
-NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
-SOLID = 0.1  # fraction of the maximum that tells the body of a map from noise where no level is given
+from morphot_jax.grids import DUST, check_map, resample_onto, same_grid, triple_text, with_mass
+from morphot_jax.placing import Report, aligned_to_first, boxed, onto_first, sampled
+from morphot_jax.volume import Volume
 
 INVERTED = "it reaches farther below its most common density than above: is its contrast inverted?"
 
@@ -53,9 +39,11 @@ class Prepared:
     actions: tuple[str, ...]
 
 
-def prepare_maps(
+def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be asked for
     volumes: Sequence[Volume],
     *,
+    align: Align = "none",
+    box: int | None = None,
     grid: int | None = None,
     apix: float | None = None,
     level: Level = None,
@@ -63,14 +51,18 @@ def prepare_maps(
     dust: int | None = None,
     lowpass: float | None = None,
     mask: Volume | None = None,
+    match: Match = "none",
     names: Sequence[str] | None = None,
+    report: Report = lambda done, total: None,
 ) -> Prepared:
     """Put maps onto one grid and make their densities non-negative, in this order.
 
     0. ``lowpass`` (Å): detail finer than that is taken out of every map (``clean.low_pass``).
-    1. Every map whose grid is not the first one's is resampled onto it (``resample_onto``). Positions are taken
-       from the headers as they are, origins included.
-    2. ``grid=N``: every map is Fourier-resampled to N^3 voxels over the same box, which is first padded with
+    1. ``align``: every map but the first is laid onto it as well as can be, by a shift ('translation') or a
+       rotation and a shift ('rigid'), and sampled on its grid (``align_maps``). Else every map whose grid is not
+       the first one's is resampled onto it (``resample_onto``), where the headers say that it lies.
+    2. ``box=N``: every map is cut or padded with zeros to N^3 voxels about the middle of the box.
+       ``grid=N``: every map is Fourier-resampled to N^3 voxels over the same box, which is first padded with
        zeros at its high end where it is no cube. ``apix=A``: to the whole number of voxels along each axis whose
        size is nearest to A (Å). Origin and mass are kept, so densities grow by the ratio of the voxel volumes;
        in maps without negative density, what rings below zero or away from the map is cut and the mass restored.
@@ -82,33 +74,52 @@ def prepare_maps(
     5. ``dust``: pieces of fewer voxels than that become zero. None: where noise is taken out, pieces of less than
        a hundredth of the largest; elsewhere nothing.
     6. ``mask``: densities are multiplied by it; it is resampled onto the grid, and taken as 0 to 1.
+    7. ``match``: 'spectrum' gives every map, between steps 1 and 2, the first one's mean amplitude at each
+       resolution (``clean.with_spectrum_of``), so that they are equally sharp; 'mass' multiplies each, in the
+       end, so that its mass is the first one's.
 
-    ``names`` are quoted in the sentences. Raises ``InputError`` for maps without positive density, with NaN or
-    infinite voxels, oblique cells or voxel sizes that are no lengths, for maps whose boxes do not overlap, for
-    levels that leave nothing and grids that cannot be made.
+    ``names`` are quoted in the sentences. ``report``: told of the work done, and of all, while maps are aligned.
+    Raises ``InputError`` for maps without positive density, with NaN or infinite voxels, oblique cells or voxel
+    sizes that are no lengths, for maps whose boxes do not overlap, for levels that leave nothing and grids that
+    cannot be made.
     """
     labels = _labels(volumes, names)
     for volume, label in zip(volumes, labels, strict=True):
-        _check_map(volume, label)
+        check_map(volume, label)
     levels = _levels(volumes, level, labels)
+    _check_words(align=align, match=match)
     if not 0 <= floor < 1:
         raise InputError(f"floor {floor:g} is not a fraction of the maximum: give a number in [0, 1)")
     if dust is not None and dust < 0:
         raise InputError(f"dust of {dust} voxels was asked for: give 0 or more")
+    if match == "spectrum" and any(levels):
+        raise InputError(
+            f"level {level} is in the densities of the maps as given, which match 'spectrum' changes: use one only"
+        )
 
     volumes, actions = _low_passed(volumes, lowpass, labels)
     dark = [label for volume, label in zip(volumes, labels, strict=True) if clean.inverted(volume.data)]
     actions += [f"{label}: {INVERTED}" for label in dark]
-    placed = [volumes[0]]
-    for volume, surface, label in zip(volumes[1:], levels[1:], labels[1:], strict=True):
-        moved, said = _onto_first(volume, volumes[0], surface, label)
-        placed.append(moved)
+    first = volumes[0]
+    placed = [first]
+    for index in range(1, len(volumes)):
+        volume, label = volumes[index], labels[index]
+        if align == "none":
+            moved, said = onto_first(volume, first, levels[index], label)
+        else:
+            moved, said = aligned_to_first(volume, first, align, label, _part(report, index - 1, len(volumes) - 1))
         actions += said
-    sampled, density_scale, said = _sampled(placed, grid, apix, labels)
+        if match == "spectrum":
+            moved = moved.with_data(clean.with_spectrum_of(moved.data, first.data, first.voxel_size))
+            actions.append(f"{label}: amplitudes at each resolution made those of map 1")
+        placed.append(moved)
+    placed, said = boxed(placed, box, labels)
     actions += said
-    weight = None if mask is None else _weight(mask, sampled[0])
+    placed, density_scale, said = sampled(placed, grid, apix, labels)
+    actions += said
+    weight = None if mask is None else _weight(mask, placed[0])
     prepared = []
-    for volume, cut, label in zip(sampled, levels, labels, strict=True):
+    for volume, cut, label in zip(placed, levels, labels, strict=True):
         kept, said = volume, []
         noise = clean.noise_of(volume.data)
         if noise is not None and level in (None, "auto"):
@@ -122,8 +133,15 @@ def prepare_maps(
         actions += said
         kept, said = _masked(kept, weight, label)
         actions += said
+        kept, said = _of_mass(kept, prepared[0].mass if match == "mass" and prepared else None, label)
+        actions += said
         prepared.append(kept)
     return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions))
+
+
+def _part(report: Report, index: int, parts: int) -> Report:
+    """Progress of one part of the work as progress of all."""
+    return lambda done, total: report(index * total + done, parts * total)
 
 
 def _low_passed(
@@ -198,6 +216,20 @@ def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: st
     return kept, [f"{label}: masked, {1.0 - kept.mass / volume.mass:.2e} of the mass outside set to zero"]
 
 
+def _of_mass(volume: Volume, mass: float | None, label: str) -> tuple[Volume, list[str]]:
+    if mass is None:
+        return volume, []
+    scaled = volume.with_data(with_mass(volume.data, mass).astype(volume.data.dtype))
+    said = f"{label}: densities multiplied by {mass / volume.mass:.6g}, so that its mass is that of map 1"
+    return scaled, [said]
+
+
+def _check_words(**chosen: str) -> None:
+    for name, value in chosen.items():
+        if value not in (known := PREPARING[name]):
+            raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")
+
+
 def unit_mass(data: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
     """Densities of sum one, data / sum(data), in double precision: what solvers work on.
 
@@ -216,24 +248,6 @@ def _labels(volumes: Sequence[Volume], names: Sequence[str] | None) -> list[str]
     return [f"map {k} ({name})" for k, name in enumerate(names, 1)]
 
 
-def _check_map(volume: Volume, label: str) -> None:
-    data = volume.data
-    if data.ndim != 3 or data.size == 0:
-        raise InputError(f"{label} has the shape {data.shape}: a map is a 3D array with at least one voxel")
-    if not volume.orthogonal:
-        raise InputError(
-            f"{label} has cell angles {triple_text(volume.cell_angles)}°: only right angles can be used"
-        )
-    if not all(isfinite(v) and v > 0 for v in volume.voxel_size):
-        raise InputError(f"{label} has a voxel size of {triple_text(volume.voxel_size)} Å: it must be positive")
-    if not all(isfinite(v) for v in volume.origin):
-        raise InputError(f"{label} has its origin at {triple_text(volume.origin)} Å: it must be finite")
-    if bad := int(data.size - np.isfinite(data).sum()):
-        raise InputError(f"{label} has {bad} voxels that are NaN or infinite: replace them, by zero for instance")
-    if data.max() <= 0:
-        raise InputError(f"{label} has no positive density (its maximum is {data.max():g}): nothing to transport")
-
-
 def _levels(volumes: Sequence[Volume], level: Level, labels: Sequence[str]) -> list[float]:
     """One level per map in the densities of the maps as given; zero where none is asked for."""
     if level is None or isinstance(level, str):
@@ -250,66 +264,6 @@ def _levels(volumes: Sequence[Volume], level: Level, labels: Sequence[str]) -> l
                 f"level {value:g} is not in the densities of {label}: give one from 0 to below its maximum {top:g}"
             )
     return levels
-
-
-def _onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[str]]:
-    if same_grid(volume, first):
-        same_header = volume.voxel_size == first.voxel_size and volume.origin == first.origin
-        return volume if same_header else replace(volume, voxel_size=first.voxel_size, origin=first.origin), []
-    outside = share_outside(volume, first, level or SOLID * float(volume.data.max()))
-    if outside > 0.5:
-        raise InputError(
-            f"{label} with origin {triple_text(volume.origin)} Å has {outside:.1%} of its density outside map 1's "
-            f"box (origin {triple_text(first.origin)} Å): align them with --align, or rewrite the wrong origin"
-        )
-    said = f"{label} resampled from {grid_text(volume)} onto the grid of map 1, {grid_text(first)}; "
-    if volume.shape == first.shape and volume.voxel_size == first.voxel_size:
-        said += f"only the origins differ, by {triple_text(np.subtract(volume.origin, first.origin))} Å; "
-    said += f"mass changes by the ratio of voxel volumes, {voxel_volume(volume) / voxel_volume(first):.6g}"
-    if outside > NOTICEABLE:
-        said += f"; {outside:.2%} of its density lies outside that box and is lost"
-    return resample_onto(volume, first), [said]
-
-
-def _sampled(
-    volumes: Sequence[Volume], grid: int | None, apix: float | None, labels: Sequence[str]
-) -> tuple[Sequence[Volume], float, list[str]]:
-    """Maps of one grid on the grid asked for, the factor by which their densities grew, and what was done."""
-    first = volumes[0]
-    padded, shape = _target_shape(first, grid, apix)
-    if padded == shape == first.shape:
-        return volumes, 1.0, []
-    padding = [(0, p - n) for p, n in zip(padded, first.shape, strict=True)]
-    sampled, ringing = [], []
-    for volume, label in zip(volumes, labels, strict=True):
-        result, cut = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
-        sampled.append(result)
-        if cut > NOTICEABLE:
-            ringing.append(f"{label}: ringing of {cut:.2%} of the mass cut, below zero and away from the map")
-    scale = prod(padded) / prod(shape)
-    said = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(sampled[0])}; "
-    if padded != first.shape:
-        said += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
-    said += f"masses kept, densities and contour levels multiplied by {scale:.6g}"
-    return sampled, scale, [said, *ringing]
-
-
-def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:
-    """The shape to pad to and the shape to resample that to."""
-    lengths = np.multiply(volume.shape, volume.voxel_size[::-1])
-    padded = shape = volume.shape
-    if grid is not None and apix is not None:
-        raise InputError(f"a grid of {grid} and a voxel size of {apix:g} Å were both asked for: choose one")
-    if grid is not None:
-        shape = (grid, grid, grid)
-        padded = shape_of(np.maximum(volume.shape, np.rint(lengths.max() / volume.voxel_size[::-1])))
-    elif apix is not None:
-        if not (isfinite(apix) and apix > 0):
-            raise InputError(f"a voxel size of {apix:g} Å was asked for: it must be positive")
-        shape = shape_of(np.rint(np.minimum(lengths / apix, 10 * MAX_AXIS)))
-    if shape != volume.shape and (min(shape) < 4 or max(shape) > MAX_AXIS):
-        raise InputError(f"a grid of {by_text(shape[::-1])} voxels was asked for: axes can have 4 to {MAX_AXIS}")
-    return padded, shape
 
 
 def _non_negative(volume: Volume, level: float, floor: float, label: str) -> tuple[Volume, list[str]]:

@@ -1,4 +1,4 @@
-"""What runs leave beside maps: report.json, tables as CSV, and view.cxc."""
+"""What runs leave beside maps: report.json, tables as CSV."""
 
 import json
 import math
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax import __version__, metrics
+from morphot_jax import __version__, chimerax, metrics
+from morphot_jax.align import Alignment
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
 from morphot_jax.prepare import Prepared
@@ -19,11 +20,10 @@ from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box
 
-REPORT, PREPARED = "report.json", "prepare.json"
+REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
-CHIMERAX = "view.cxc"
 FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 ENCLOSED = 0.8  # share of a map's mass inside the surface that is shown first
 
@@ -106,6 +106,29 @@ def compose_prepared(
         "settings": options,
         "warnings": list(prepared.actions),
         "maps": maps,
+    }
+
+
+def compose_alignment(
+    command: str, inputs: Sequence[Input], motion: str, alignment: Alignment, file: str
+) -> dict[str, Any]:
+    """The content of align.json: the motion of the first input onto the second, and how well it fits."""
+    pose = alignment.pose
+    return {
+        "version": __version__,
+        "command": command,
+        "inputs": [_input_entry(item) for item in inputs],
+        "motion": motion,
+        "file": file,
+        "matrix": pose.matrix.tolist(),
+        "chimerax": None if pose.mirrored else chimerax.placing(1, pose),
+        "mirrored": pose.mirrored,
+        "rotation_degrees": pose.degrees,
+        "rotation_axis_xyz": pose.axis.tolist(),
+        "shift_xyz": pose.shift.tolist(),
+        "correlation": alignment.correlation,
+        "correlation_before": alignment.before,
+        "correlation_other_hand": alignment.other_hand,
     }
 
 
@@ -212,30 +235,13 @@ def level_enclosing(density: Float[np.ndarray, "z y x"], share: float) -> float:
     return float(values[min(int(np.searchsorted(enclosed, target)), len(values) - 1)])
 
 
-def chimerax_script(trajectory: Trajectory, levels: Float[np.ndarray, " t"]) -> str:
-    """Commands that open the frames as a volume series, at one level, and play it back and forth.
-
-    ChimeraX runs a .cxc file in the folder that holds it, so the names are relative.
-    """
-    names = " ".join(frame_name(frame.index) for frame in trajectory.frames)
-    lines = [
-        f"# The frames of a morph, written by morphot_jax {__version__}. Open this file in ChimeraX.",
-        f"open {names} vseries true",
-        "set bgColor white",
-        f"volume #1 style surface step 1 level {np.mean(levels):.6g} color #6aa0d8",
-        "surface dust #1 size 10",
-        "lighting soft",
-        "view",
-        "vseries play #1 loop true direction oscillate maxFrameRate 12",
-        "vseries slider #1",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def tables(trajectory: Trajectory, ends: tuple[Volume, Volume]) -> dict[str, str]:
     """File name and text of every table and script of a run."""
     levels = frame_levels(trajectory)
-    found = {METRICS: metrics_table(trajectory, *ends, levels), CHIMERAX: chimerax_script(trajectory, levels)}
+    found = {
+        METRICS: metrics_table(trajectory, *ends, levels),
+        chimerax.SERIES: chimerax.series_script([frame_name(frame.index) for frame in trajectory.frames], levels),
+    }
     if any(len(frame.history) for frame in trajectory.frames):
         found[CONVERGENCE] = convergence_table(trajectory)
     return found

@@ -1,4 +1,4 @@
-"""Runs of ``morphot morph``, ``order`` and ``prepare``: names of maps in, a folder of results out."""
+"""Runs of ``morphot morph``, ``order``, ``prepare`` and ``align``: names of maps in, a folder of results out."""
 
 import json
 import re
@@ -12,9 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from morphot_jax import devices, fetch, figures, files, report
+from morphot_jax import chimerax, devices, fetch, figures, files, report
+from morphot_jax.align import Alignment, align_maps
 from morphot_jax.atoms import choose_box, read_atoms, simulate_density
+from morphot_jax.choices import Align, Match, Motion
 from morphot_jax.errors import InputError
+from morphot_jax.grids import resample_onto
 from morphot_jax.mrc import read_header, read_volume, write_volume
 from morphot_jax.order import Ordering, order_maps
 from morphot_jax.prepare import Level, Prepared, prepare_maps
@@ -29,15 +32,17 @@ from morphot_jax.volume import Volume
 SAMPLE = "sample:"
 RESOLUTION = 8.0  # Å, of the density that is made of atoms
 FIGURES = "figures"
+ALIGNED_MAP = "aligned.mrc"
+PREPARING = ("align", "box", "grid", "level", "dust", "lowpass", "mask", "match")
 
 
 @dataclass(frozen=True)
 class Request:
     """What a run is asked to do, beside the settings of the trajectory.
 
-    ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``grid``, ``level``,
-    ``dust``, ``lowpass``, ``mask`` (a map): of ``prepare_maps``. ``device``: a kind of ``devices``. ``command``:
-    how the run was asked for, for the report.
+    ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``align``, ``box``,
+    ``grid``, ``level``, ``dust``, ``lowpass``, ``mask`` (a map), ``match``: of ``prepare_maps``. ``device``: a
+    kind of ``devices``. ``command``: how the run was asked for, for the report.
     """
 
     maps: Sequence[str]
@@ -45,11 +50,14 @@ class Request:
     command: str
     device: str = "auto"
     voxel_size: float | None = None
+    align: Align = "none"
+    box: int | None = None
     grid: int | None = None
     level: Level = None
     dust: int | None = None
     lowpass: float | None = None
     mask: str | None = None
+    match: Match = "none"
     overwrite: bool = False
 
 
@@ -129,9 +137,40 @@ def run_prepare(request: Request, terminal: Terminal) -> Prepared:
     return prepared
 
 
+def run_align(
+    request: Request, terminal: Terminal, *, motion: Motion = "rigid", mirror: bool = False
+) -> Alignment:
+    """Lay the first map of a request onto the second, and write it there, and how it came there."""
+    files.check_output_folder(request.output, overwrite=request.overwrite)
+    device = devices.pick_device(request.device)
+    devices.keep_compilations()
+    with terminal.busy("reading"):
+        inputs = [load(name, request.voxel_size) for name in request.maps]
+    moving, fixed = (item.volume for item in inputs)
+    with jax.default_device(device), terminal.working("aligning") as watch:
+        found = align_maps(moving, fixed, motion=motion, mirror=mirror, report=watch)
+    files.make_folder(request.output)
+    write_volume(
+        resample_onto(moving, fixed, found.pose), request.output / ALIGNED_MAP, overwrite=request.overwrite
+    )
+    content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
+    files.write_text(request.output / report.ALIGNED, report.to_json(content))
+    moving_file, fixed_file = map(_file_of, request.maps)
+    script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, found.pose)
+    files.write_text(request.output / chimerax.ALIGNMENT, script)
+    terminal.alignment(found)
+    terminal.say(f"{ALIGNED_MAP}, {report.ALIGNED} and {chimerax.ALIGNMENT} are in {request.output}")
+    return found
+
+
 def _options(request: Request) -> dict[str, Any]:
     """Of what was asked for, what shapes the maps."""
-    return {name: getattr(request, name) for name in ("voxel_size", "grid", "level", "dust", "lowpass", "mask")}
+    return {name: getattr(request, name) for name in ("voxel_size", *PREPARING)}
+
+
+def _file_of(name: str) -> str | None:
+    """Where the file of a map is, None where it has none that a viewer could open as a map."""
+    return None if name.startswith(SAMPLE) or fetch.is_entry(name) else str(Path(name).resolve())
 
 
 def _stem(name: str) -> str:
@@ -149,18 +188,11 @@ def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -
         inputs = [load(name, request.voxel_size) for name in request.maps]
     for item in inputs:
         terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
-    with _timed(seconds, "prepare"), terminal.busy("preparing"):
-        names = [item.name for item in inputs]
-        volumes = [item.volume for item in inputs]
-        prepared = prepare_maps(
-            volumes,
-            grid=request.grid,
-            level=request.level,
-            dust=request.dust,
-            lowpass=request.lowpass,
-            mask=None if request.mask is None else load(request.mask).volume,
-            names=names,
-        )
+    with _timed(seconds, "prepare"), terminal.working("preparing") as watch:
+        options = {name: getattr(request, name) for name in PREPARING}
+        options["mask"] = None if request.mask is None else load(request.mask).volume
+        volumes, names = [item.volume for item in inputs], [item.name for item in inputs]
+        prepared = prepare_maps(volumes, names=names, report=watch, **options)
     for action in prepared.actions:
         terminal.warn(action)
     return inputs, prepared

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from morphot_jax.align import Alignment
 from morphot_jax.batches import Progress as Step
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
@@ -82,6 +83,20 @@ class Terminal:
             yield report
 
     @contextmanager
+    def working(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar for as long as the block runs; the block reports the work done, and all there is."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextmanager
     def downloading(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A progress bar of bytes for as long as the block runs; the block reports to what it is given."""
         columns = (
@@ -122,6 +137,17 @@ class Terminal:
             table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}")
         self.console.print(table)
         self._time(seconds)
+
+    def alignment(self, found: Alignment) -> None:
+        """The motion in words."""
+        pose = found.pose
+        hand = "its mirror image (x to -x), " if pose.mirrored else ""
+        axis, shift = (", ".join(f"{value:.3f}" for value in vector) for vector in (pose.axis, pose.shift))
+        self.say(f"{hand}turned by {pose.degrees:.2f}° about ({axis}), then shifted by ({shift}) Å")
+        self.say(f"correlation {found.before:.4f} before, {found.correlation:.4f} after")
+        if found.other_hand is not None:
+            used, other = ("mirrored", "as given") if pose.mirrored else ("as given", "mirrored")
+            self.say(f"fits better {used}; {other} the correlation is {found.other_hand:.4f} at best")
 
     def _time(self, seconds: dict[str, float]) -> None:
         self.say(", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))

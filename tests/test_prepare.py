@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
+from scipy.ndimage import gaussian_filter
 
 from morphot_jax.errors import InputError
 from morphot_jax.grids import fourier_resample, resample_onto, same_grid, with_mass
@@ -501,3 +502,57 @@ def test_real_map_onto_a_shifted_and_finer_grid_and_back(chaperonin):
     correlation = (back.data * opened.data).sum() / np.linalg.norm(back.data) / np.linalg.norm(opened.data)
     assert correlation > 0.998
     assert "resampled" in prepared.actions[0]
+
+
+# Box, alignment, matching.
+
+
+def test_a_box_is_cut_and_padded_about_its_middle():
+    volume = gaussian((24, 24, 24))
+    (wide,) = prepare_maps([volume], box=30, level="none").volumes
+    (back,) = prepare_maps([wide], box=24, level="none").volumes
+    assert wide.shape == (30, 30, 30)
+    np.testing.assert_array_equal(back.data, volume.data)
+    assert back.origin == pytest.approx(volume.origin)
+    assert wide.mass == pytest.approx(volume.mass)
+    np.testing.assert_array_equal(wide.data[3:27, 3:27, 3:27], volume.data)
+    prepared = prepare_maps([volume], box=6, level="none")
+    assert prepared.volumes[0].shape == (6, 6, 6)
+    assert any("outside the new box and is lost" in said for said in prepared.actions)
+
+
+@pytest.mark.parametrize("box", [3, 10**6])
+def test_a_box_that_cannot_be_made_is_refused(box):
+    with pytest.raises(InputError, match=f"box of {box} voxels"):
+        prepare_maps([gaussian((20, 20, 20))], box=box)
+
+
+@pytest.mark.parametrize("align", ["translation", "rigid"])
+def test_maps_are_laid_onto_the_first(align):
+    first = gaussian((24, 24, 24))
+    told = []
+    away = replace(first, origin=tuple(o + 7.3 * v for o, v in zip(first.origin, first.voxel_size, strict=True)))
+    prepared = prepare_maps([first, away], align=align, report=lambda *step: told.append(step))
+    a, b = (volume.data for volume in prepared.volumes)
+    assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)
+    assert any("aligned to map 1" in said and "correlation" in said for said in prepared.actions)
+    assert told[-1][0] == told[-1][1]
+
+
+def test_maps_are_given_one_mass():
+    first, second = gaussian((20, 20, 20)), gaussian((20, 20, 20), sd=3.0)
+    prepared = prepare_maps([first, second.with_data(5.0 * second.data)], match="mass")
+    assert prepared.masses[1] == pytest.approx(prepared.masses[0], rel=1e-6)
+    assert any("its mass is that of map 1" in said for said in prepared.actions)
+
+
+def test_a_blurred_copy_is_sharpened_to_its_original():
+    rng = np.random.default_rng(0)
+    first = gaussian((20, 20, 20))
+    first = first.with_data((first.data * rng.uniform(0.5, 1.5, first.shape)).astype(np.float32))
+    blurred = first.with_data(gaussian_filter(first.data, 0.8, mode="wrap").astype(np.float32) * 7.0)
+    prepared = prepare_maps([first, blurred], match="spectrum", level="none")
+    a, b = (volume.data for volume in prepared.volumes)
+    assert np.linalg.norm(a - b) < 0.3 * np.linalg.norm(a - blurred.data / 7.0)
+    with pytest.raises(InputError, match="use one only"):
+        prepare_maps([first, blurred], match="spectrum", level=0.01)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import morphot_jax
-from morphot_jax import report
+from morphot_jax import chimerax, report
 from morphot_jax.barycenter import Relaxation
 from morphot_jax.batches import Clock
 from morphot_jax.iterate import Status
@@ -297,7 +297,8 @@ def test_tables_hold_convergence_only_where_something_was_solved():
 
 def test_chimerax_script_opens_the_series_at_its_level_and_plays_it():
     trajectory = made([solved(0, 0.0), solved(1, 0.5), solved(2, 1.0)])
-    script = report.chimerax_script(trajectory, report.frame_levels(trajectory))
+    levels = report.frame_levels(trajectory)
+    script = chimerax.series_script([report.frame_name(frame.index) for frame in trajectory.frames], levels)
     assert script.endswith("\n")
     commands = [line for line in script.splitlines() if not line.startswith("#")]
     assert commands[0] == "open vol_000.mrc vol_001.mrc vol_002.mrc vseries true"

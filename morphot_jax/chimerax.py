@@ -1,0 +1,66 @@
+"""Scripts for ChimeraX (.cxc): commands of its user guide, one a line.
+
+ChimeraX runs a script in the folder that holds it, so that names of files beside it are relative.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax import __version__
+from morphot_jax.pose import Pose
+
+SERIES, ALIGNMENT = "view.cxc", "align.cxc"
+BLUE, GREY = "#6aa0d8", "#b0b0b0"
+
+
+def series_script(frames: Sequence[str], levels: Float[np.ndarray, " t"]) -> str:
+    """Open the frames as a volume series, at one level, and play it back and forth."""
+    return _script(
+        "The frames of a morph",
+        f"open {' '.join(map(quoted, frames))} vseries true",
+        "set bgColor white",
+        f"volume #1 style surface step 1 level {np.mean(levels):.6g} color {BLUE}",
+        "surface dust #1 size 10",
+        "lighting soft",
+        "view",
+        "vseries play #1 loop true direction oscillate maxFrameRate 12",
+        "vseries slider #1",
+    )
+
+
+def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: Pose) -> str:
+    """Open two maps and put the first where it fits best on the second.
+
+    Where the first is no file (None) or has to be mirrored, which no motion does, its ``aligned`` copy is opened.
+    """
+    free = moving is not None and not pose.mirrored
+    commands = [f"open {quoted(moving if free and moving else aligned)}"]
+    if free:
+        commands.append(placing(1, pose))
+    commands.append(f"volume #1 style surface color {BLUE}")
+    if fixed is not None:
+        commands += [f"open {quoted(fixed)}", f"volume #2 style mesh color {GREY}"]
+    return _script("Two maps, the first moved onto the second", *commands, "set bgColor white", "view")
+
+
+def placing(model: int, pose: Pose) -> str:
+    """The command that moves an opened model."""
+    return f"view matrix models #{model}," + ",".join(f"{value:.9g}" for value in pose.matrix.ravel())
+
+
+def quoted(text: str) -> str:
+    """A word of a command: in quotes where it is not plain, with all that would end the word or the line escaped.
+
+    Between double quotes ChimeraX reads the escapes of Python's string literals.
+    """
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return text
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in plain) + '"'
+
+
+def _script(what: str, *commands: str) -> str:
+    return "\n".join((f"# {what}, by morphot_jax {__version__}. Open this file in ChimeraX.", *commands)) + "\n"

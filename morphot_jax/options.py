@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from morphot_jax.choices import Align, Device, Match, MethodChoice
+
+Maps = Annotated[
+    list[str],
+    typer.Argument(help="Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY."),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not empty.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and list every frame.")]
+Frames = Annotated[int, typer.Option(help="How many frames, evenly spaced in time.")]
+MethodOption = Annotated[
+    MethodChoice, typer.Option(help="How to interpolate; auto is displacement, or what the other options ask for.")
+]
+SigmaOption = Annotated[
+    float | None, typer.Option(help="Width of the kernel (standard deviation) in voxels. [longest axis / 60]")
+]
+SigmaAngstrom = Annotated[float | None, typer.Option(help="The same in Å.")]
+LevelOption = Annotated[
+    str, typer.Option(help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).")
+]
+DustOption = Annotated[
+    str, typer.Option(help="Pieces of fewer voxels are not mass: a number, or auto (small ones, in noisy maps).")
+]
+LowPass = Annotated[float | None, typer.Option(help="Take detail finer than this (Å) out of the maps.")]
+MaskOption = Annotated[str | None, typer.Option(help="A map from 0 to 1 that the maps are multiplied by.")]
+AlignOption = Annotated[Align, typer.Option(help="Lay every map onto the first one, where they fit best.")]
+Box = Annotated[int | None, typer.Option(help="Cut or pad the maps to N^3 voxels about the middle of their box.")]
+MatchOption = Annotated[
+    Match, typer.Option(help="Give every map the mass of the first, or its amplitudes at each resolution.")
+]
+Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")]
+Apix = Annotated[float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]

@@ -1,0 +1,83 @@
+"""A rigid motion of a map in space, mirrored or not, and rotations to choose from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+PSI = 1.533751168755204288118041  # of the super-Fibonacci spirals: psi^4 = psi + 4
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """Point p goes to ``rotation`` @ p + ``shift``; coordinates along x, y, z in Å.
+
+    ``rotation``: orthogonal; its determinant is -1 where the motion takes a mirror image.
+    """
+
+    rotation: Float[np.ndarray, "3 3"]
+    shift: Float[np.ndarray, "3"]
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "3 4"]:
+        """Rotation and shift side by side, as viewers take them."""
+        return np.column_stack([self.rotation, self.shift])
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the motion takes a mirror image."""
+        return bool(np.linalg.det(self.rotation) < 0)
+
+    @property
+    def proper(self) -> Float[np.ndarray, "3 3"]:
+        """The rotation that follows the mirror x -> -x where there is one."""
+        return self.rotation @ np.diag([-1.0, 1.0, 1.0]) if self.mirrored else self.rotation
+
+    @property
+    def degrees(self) -> float:
+        """The angle of the rotation, 0 to 180."""
+        return float(np.degrees(Rotation.from_matrix(self.proper).magnitude()))
+
+    @property
+    def axis(self) -> Float[np.ndarray, "3"]:
+        """The unit vector that the rotation turns about, anticlockwise seen from its tip; z if it does not."""
+        turn = Rotation.from_matrix(self.proper).as_rotvec()
+        length = np.linalg.norm(turn)
+        return turn / length if length > 0 else np.array([0.0, 0.0, 1.0])
+
+    def after(self, other: "Pose") -> "Pose":
+        """First ``other``, then this."""
+        return Pose(self.rotation @ other.rotation, self.rotation @ other.shift + self.shift)
+
+    def inverse(self) -> "Pose":
+        """The motion back."""
+        return Pose(self.rotation.T, -self.rotation.T @ self.shift)
+
+    def carried(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """Where points go."""
+        return points @ self.rotation.T + self.shift
+
+
+IDENTITY = Pose(np.eye(3), np.zeros(3))
+
+
+def spread_rotations(count: int) -> Float[np.ndarray, "count 3 3"]:
+    """Rotations spread evenly over all of them: super-Fibonacci spirals (Alexa, CVPR 2022).
+
+    Quaternion i = 0 ... count - 1, with s = i + 1/2 and r = sqrt(s / count):
+    (r sin a, r cos a, sqrt(1 - r^2) sin b, sqrt(1 - r^2) cos b), a = 2 pi s / sqrt 2, b = 2 pi s / psi.
+    """
+    s = np.arange(count) + 0.5
+    inner, outer = np.sqrt(s / count), np.sqrt(1.0 - s / count)
+    a, b = 2.0 * np.pi * s / np.sqrt(2.0), 2.0 * np.pi * s / PSI
+    quaternions = np.stack([inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)], axis=1)
+    return Rotation.from_quat(quaternions).as_matrix()
+
+
+def degrees_between(
+    first: Float[np.ndarray, "*#n 3 3"], second: Float[np.ndarray, "*#n 3 3"]
+) -> Float[np.ndarray, "..."] | np.floating:
+    """The angle of the rotation from one to the other: cos = (tr(A^T B) - 1) / 2."""
+    trace = np.einsum("...ij,...ij->...", first, second)
+    return np.degrees(np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0)))

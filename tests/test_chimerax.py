@@ -1,0 +1,54 @@
+"""Scripts for ChimeraX: documented forms of commands, and names that cannot break out of their line."""
+
+import ast
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from morphot_jax import chimerax
+from morphot_jax.pose import IDENTITY, Pose
+
+
+def words(line):
+    """A command's words, as ChimeraX splits it: at spaces, but for what is between double quotes."""
+    found = re.findall(r'"(?:[^"\\]|\\.)*"|[^\s"]+', line)
+    return [ast.literal_eval(word) if word.startswith('"') else word for word in found]
+
+
+@given(name=st.text(min_size=1, max_size=40))
+def test_any_name_is_one_word_of_one_line(name):
+    quoted = chimerax.quoted(name)
+    assert quoted.isprintable()
+    assert words(f"open {quoted} vseries true") == ["open", name, "vseries", "true"]
+
+
+@pytest.mark.parametrize("name", ['x"; close session; "', "a b.mrc", "a\nclose session", "C:\\new\\map.mrc", "#1"])
+def test_hostile_names_stay_names(name):
+    script = chimerax.alignment_script("aligned.mrc", name, name, IDENTITY)
+    lines = script.splitlines()
+    assert [words(line) for line in lines if line.startswith("open")] == [["open", name]] * 2
+    assert not any(line.startswith("close") for line in lines)
+    assert ";" not in re.sub(r'"(?:[^"\\]|\\.)*"', "", script)
+
+
+def test_plain_names_are_not_quoted():
+    assert chimerax.quoted("vol_000.mrc") == "vol_000.mrc"
+
+
+def test_an_alignment_is_the_matrix_of_the_motion():
+    pose = Pose(np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), np.array([4.0, 5.0, 6.5]))
+    script = chimerax.alignment_script("aligned.mrc", "a.mrc", "b.mrc", pose)
+    assert "view matrix models #1,0,-1,0,4,1,0,0,5,0,0,1,6.5" in script.splitlines()
+    assert [line for line in script.splitlines() if line.startswith("open")] == ["open a.mrc", "open b.mrc"]
+
+
+@pytest.mark.parametrize(
+    ("moving", "pose"), [(None, IDENTITY), ("a.mrc", Pose(np.diag([-1.0, 1.0, 1.0]), np.zeros(3)))]
+)
+def test_what_no_motion_can_show_is_shown_by_the_aligned_map(moving, pose):
+    script = chimerax.alignment_script("aligned.mrc", moving, None, pose)
+    assert [line for line in script.splitlines() if line.startswith("open")] == ["open aligned.mrc"]
+    assert "view matrix" not in script
