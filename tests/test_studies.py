@@ -37,6 +37,7 @@ from morphot_jax.sweep import Outcome, Sweep, grid
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {  # the studies, and how many pictures each leaves
     "accuracy": 1,
+    "alignment": 1,
     "annealing": 1,
     "fig1_accuracy": 3,
     "fig2_convergence": 3,

@@ -1,0 +1,192 @@
+"""Are known rigid motions found again? ``python -m experiments.alignment -o OUT [--quick] [--shard I/N]``
+
+Maps of adenylate kinase, of the spike with one domain up and of Mm-cpn (real) are turned and shifted at random,
+by up to 180 degrees and up to 10 voxels, and aligned to the map as it was, without noise and with white noise in
+both of the variance of the map (SNR 1). What counts is the correlation of the maps without noise at the motion
+that was found, against the one at the true motion; for maps without symmetry the error of the motion as well.
+
+OUT holds ``results.csv`` (a row for each alignment), ``alignment.png``, ``claims.json``. Half an hour in full on 2
+cores.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+from scipy.spatial.transform import Rotation
+
+from experiments import study
+from experiments.cases import build_case, missing_files
+from experiments.study import COLOURS, GOAL, MARKERS, Claim
+from morphot_jax import Volume, metrics
+from morphot_jax.align import align_maps
+from morphot_jax.grids import resample_onto
+from morphot_jax.pose import Pose
+from morphot_jax.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.sweep import Settings as Point
+
+
+class Map(NamedTuple):
+    """A map of a case: which end, and whether it has a symmetry, so that several motions are right."""
+
+    title: str
+    case: str
+    last: bool
+    symmetric: bool
+
+
+MAPS = (
+    Map("adenylate kinase", "adk-linear", False, False),
+    Map("spike, one domain up", "spike", True, False),
+    Map("Mm-cpn, real", "mmcpn-real", True, True),
+)
+QUICK_MAPS = (Map("adenylate kinase, sample", "adk-sample", False, False),)
+MOTIONS, QUICK_MOTIONS = 20, 2
+FURTHEST = 10.0  # voxels
+SNR = (0.0, 1.0)  # of variances; 0 stands for no noise
+ENOUGH, DEGREES, VOXELS, SECONDS = 0.99, 1.0, 0.3, 60.0
+LEAST = 19  # of 20
+COLUMNS = ("map", "snr", "motion", "angle", "shift_voxels", "correlation", "share_of_optimum", "degrees_off")
+COLUMNS += ("voxels_off", "seconds")
+
+
+def main(output: study.Output, quick: study.Quick = False, shard: study.ShardOption = "1/1") -> None:
+    """Align maps that were moved by known motions."""
+    maps = [entry for entry in (QUICK_MAPS if quick else MAPS) if not missing_files(entry.case)]
+    if not maps:
+        print("no case could be run: their files are not there")
+        raise typer.Exit(2)
+    motions = range(QUICK_MOTIONS if quick else MOTIONS)
+    points = grid(study=["alignment"], map=[entry.title for entry in maps], snr=SNR, motion=motions)
+    sweep = Sweep(output, points, COLUMNS)
+    align_maps(volume_of(maps[0].title), volume_of(maps[0].title))  # compiled before anything is timed
+    if study.run(sweep, compute, shard):
+        with study.looks():
+            study.save(alignment_figure(sweep.rows()), output / "alignment.png")
+        study.conclude(output, claims(sweep.rows()))
+
+
+def entry_of(title: str) -> Map:
+    return next(entry for entry in (*MAPS, *QUICK_MAPS) if entry.title == title)
+
+
+@cache
+def volume_of(title: str) -> Volume:
+    """The map as it was."""
+    entry = entry_of(title)
+    case = build_case(entry.case)
+    return case.last if entry.last else case.first
+
+
+def compute(points: list[Point]) -> Iterator[Outcome]:
+    for point in points:
+        yield Outcome([aligned(volume_of(point["map"]), point["motion"], point["snr"])])
+
+
+def aligned(volume: Volume, seed: int, snr: float) -> Row:
+    """One motion, and how well it was found."""
+    rng = np.random.default_rng(seed)
+    direction = rng.normal(size=3)
+    shift = direction / np.linalg.norm(direction) * rng.uniform(0.0, FURTHEST) * volume.voxel_size[0]
+    centre = centre_of_mass(volume)
+    turn = Rotation.random(random_state=seed).as_matrix()
+    true = Pose(turn, centre + shift - turn @ centre)
+    moved = resample_onto(volume, volume, true)
+    started = time.perf_counter()
+    found = align_maps(*(noisy(clean, snr, rng) for clean in (moved, volume)))
+    seconds = time.perf_counter() - started
+    optimum, reached = (
+        float(metrics.correlation(resample_onto(moved, volume, pose).data, volume.data))
+        for pose in (true.inverse(), found.pose)
+    )
+    error = found.pose.after(true)  # the identity where the motion was found
+    return {
+        "angle": true.degrees,
+        "shift_voxels": float(np.linalg.norm(shift)) / volume.voxel_size[0],
+        "correlation": reached,
+        "share_of_optimum": reached / optimum,
+        "degrees_off": error.degrees,
+        "voxels_off": float(np.linalg.norm(error.carried(centre) - centre)) / volume.voxel_size[0],
+        "seconds": seconds,
+    }
+
+
+def centre_of_mass(volume: Volume) -> np.ndarray:
+    places = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), axis=-1)[..., ::-1]
+    mean = np.average(places.reshape(-1, 3), axis=0, weights=volume.data.ravel().clip(0.0))
+    return np.array(volume.origin) + mean * volume.voxel_size
+
+
+def noisy(volume: Volume, snr: float, rng: np.random.Generator) -> Volume:
+    """With white noise whose variance over the box is that of the map by ``snr``."""
+    if snr == 0:
+        return volume
+    noise = rng.normal(scale=volume.data.std() / np.sqrt(snr), size=volume.shape)
+    return volume.with_data((volume.data + noise).astype(np.float32))
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """What each map and noise is to show."""
+    made = []
+    for title in dict.fromkeys(row["map"] for row in rows):
+        for snr in SNR:
+            own = [row for row in rows if row["map"] == title and float(row["snr"]) == snr]
+            made.append(_claim(own, entry_of(title), snr))
+    slowest = max(float(row["seconds"]) for row in rows)
+    text = f"each alignment takes less than {SECONDS:g} s"
+    made.append(Claim(text, GOAL, f"< {SECONDS:g} s", f"{slowest:.1f} s at most", slowest < SECONDS))
+    return made
+
+
+def _claim(rows: Sequence[Row], entry: Map, snr: float) -> Claim:
+    good = [row for row in rows if recovered(row, entry)]
+    least = -(-LEAST * len(rows) // 20)
+    noise = "without noise" if snr == 0 else f"with noise, SNR {snr:g}"
+    what = f"correlation at least {ENOUGH:g} of the optimum"
+    if not entry.symmetric:
+        what += f", within {DEGREES:g} degree and {VOXELS:g} voxel"
+    worst = min(float(row["share_of_optimum"]) for row in rows)
+    measured = f"{len(good)} of {len(rows)}; least share of the optimum {worst:.5f}"
+    if not entry.symmetric:
+        off = [max(float(row[name]) for row in rows) for name in ("degrees_off", "voxels_off")]
+        measured += f", at most {off[0]:.2f} degrees and {off[1]:.2f} voxels off"
+    text = f"{entry.title}, {noise}: motions are found again ({what})"
+    return Claim(text, GOAL, f"{least} of {len(rows)} or more", measured, len(good) >= least)
+
+
+def recovered(row: Row, entry: Map) -> bool:
+    near = float(row["degrees_off"]) <= DEGREES and float(row["voxels_off"]) <= VOXELS
+    return float(row["share_of_optimum"]) >= ENOUGH and (entry.symmetric or near)
+
+
+def alignment_figure(rows: Sequence[Row]) -> Figure:
+    """Errors of the rotation and of the shift against the angle; only maps without symmetry have them."""
+    figure, axes = study.panels(1, 2, size=(3.6, 2.9))
+    titles = [title for title in dict.fromkeys(row["map"] for row in rows) if not entry_of(title).symmetric]
+    for panel, name, label, limit in zip(
+        axes[0],
+        ("degrees_off", "voxels_off"),
+        ("error of the rotation (degrees)", "error of the shift (voxels)"),
+        (DEGREES, VOXELS),
+        strict=True,
+    ):
+        for k, title in enumerate(titles):
+            for snr, face in zip(SNR, (COLOURS[k], "none"), strict=True):
+                own = [row for row in rows if row["map"] == title and float(row["snr"]) == snr]
+                words = title if snr == 0 else f"{title}, SNR {snr:g}"
+                x, y = ([float(row[key]) for row in own] for key in ("angle", name))
+                panel.semilogy(x, y, MARKERS[k], color=COLOURS[k], markerfacecolor=face, label=words)
+        panel.axhline(limit, color="black", linewidth=0.8, linestyle=":")
+        panel.set_xlabel("angle of the motion (degrees)")
+        panel.set_ylabel(label)
+    axes[0][0].legend(fontsize=6.5, handlelength=1.2)
+    study.letter(axes[0])
+    return figure
+
+
+if __name__ == "__main__":
+    typer.run(main)
