@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from morphot_jax import barycenter, kernels, sinkhorn
 from morphot_jax.barycenter import Problem, Solution
@@ -49,12 +49,14 @@ def solve_lanes(
     weights: Float[np.ndarray, "t k"],
     plan: Plan,
     settings: Settings,
+    wanted: Bool[np.ndarray, " t"],
     *,
     clock: Clock,
     report: Callable[[Progress], None],
-) -> Iterator[Lane]:
-    """Solve a barycenter for each row of ``weights``; hand them out in order, as soon as their batch is done.
+) -> Iterator[tuple[int, Lane]]:
+    """Solve a barycenter for each wanted row of ``weights``; hand it out with its place once its batch is done.
 
+    In order; which of them are wanted changes nothing about them, since batches are filled alike.
     A batch that the plan's kernel turns out not to reach is solved again with the plan's fallback.
     """
     with plan.scope():
@@ -65,6 +67,9 @@ def solve_lanes(
     solver = _Solver(sides, (nz, ny, nx), plan, settings, clock, watch)
     for done in range(0, len(weights), plan.batch):
         rows = weights[done : done + plan.batch]
+        places = done + np.flatnonzero(wanted[done : done + plan.batch])
+        if not len(places):
+            continue
         # A short last batch is filled up: another shape would compile anew.
         filled = np.concatenate([rows, np.repeat(rows[-1:], plan.batch - len(rows), axis=0)])
         watch.begin(done)
@@ -72,7 +77,7 @@ def solve_lanes(
         if solver.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
             solver = _Solver(sides, (nz, ny, nx), solver.plan.fallen_back(), settings, clock, watch)
             solved = solver.solve(filled, len(rows))
-        yield from solved
+        yield from ((int(place), solved[place - done]) for place in places)
 
 
 class _Solver:

@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -31,6 +30,9 @@ from morphot_jax.options import (
     SigmaAngstrom,
     SigmaOption,
     Verbose,
+    auto_or,
+    numbers,
+    preparing,
 )
 
 app = typer.Typer(
@@ -41,7 +43,6 @@ app = typer.Typer(
 )
 
 BAD_INPUT, INTERRUPTED = 2, 130
-Number = TypeVar("Number", int, float)
 
 
 def main() -> None:
@@ -116,6 +117,7 @@ def morph(
     batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
     device: DeviceOption = "auto",
     overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -126,7 +128,7 @@ def morph(
     settings = Settings(
         method=method,
         frames=frames,
-        times=None if times is None else _numbers("times", times),
+        times=None if times is None else numbers("times", times),
         rate=rate,
         keyframes=keyframes,
         sigma=sigma,
@@ -136,19 +138,20 @@ def morph(
         tolerance=tolerance,
         max_iterations=max_iterations,
         iterations=iterations,
-        relaxation=_auto_or("relaxation", relaxation, float),
+        relaxation=auto_or("relaxation", relaxation, float),
         debias=debias,
         mass=mass,
         precision=precision,
-        batch=_auto_or("batch", batch, int),
+        batch=auto_or("batch", batch, int),
     )
     request = Request(
         maps=maps,
         output=output,
         command=_command(),
         device=device,
-        **_preparing(locals()),
+        **preparing(locals()),
         overwrite=overwrite,
+        resume=resume,
     )
     return _run(request, settings, quiet, verbose)
 
@@ -206,7 +209,7 @@ def order(
         output=output,
         command=_command(),
         device=device,
-        **_preparing(locals()),
+        **preparing(locals()),
         overwrite=overwrite,
     )
     ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
@@ -237,7 +240,7 @@ def prepare(
         maps=maps,
         output=output,
         command=_command(),
-        **_preparing(locals()),
+        **preparing(locals()),
         overwrite=overwrite,
     )
     run_prepare(request, Terminal(quiet=quiet))
@@ -275,8 +278,8 @@ def compare(
     import math
 
     from morphot_jax.grids import same_grid
+    from morphot_jax.inputs import load
     from morphot_jax.metrics import compare_maps
-    from morphot_jax.run import load
 
     a, b = load(first).volume, load(second).volume
     if not same_grid(a, b):
@@ -306,8 +309,8 @@ def simulate(
 ) -> None:
     """Make a density map from an atomic model, a Gaussian for each atom."""
     from morphot_jax.atoms import Box, choose_box, read_atoms, simulate_density
+    from morphot_jax.inputs import SAMPLE, load
     from morphot_jax.mrc import write_volume
-    from morphot_jax.run import SAMPLE, load
     from morphot_jax.samples import sample_atoms
 
     atoms = sample_atoms(model.removeprefix(SAMPLE)) if model.startswith(SAMPLE) else read_atoms(model)
@@ -346,7 +349,7 @@ def info(
     """Print what map files say about themselves, and what their voxels hold."""
     import json
 
-    from morphot_jax.run import describe_map
+    from morphot_jax.inputs import describe_map
 
     for entry in (described := [describe_map(name) for name in maps]):
         if not as_json:
@@ -355,46 +358,13 @@ def info(
         print(json.dumps(described, indent=2))
 
 
-def _preparing(options: dict[str, Any]) -> dict[str, Any]:
-    """What the options of preparing are in a request."""
-    kept = {name: options[name] for name in ("lowpass", "mask", "match", "align", "box", "grid")}
-    cleaning = {"level": _level(options["level"]), "dust": _auto_or("dust", options["dust"], int)}
-    return kept | cleaning | {"voxel_size": options["apix"]}
-
-
 def _run(request, settings, quiet: bool, verbose: bool) -> int:
     from morphot_jax.run import run_morph
     from morphot_jax.terminal import Terminal
 
     trajectory = run_morph(request, settings, Terminal(quiet=quiet, verbose=verbose))
-    return 0 if trajectory.complete else 1
+    return 0 if trajectory is None or trajectory.complete else 1
 
 
 def _command() -> str:
     return shlex.join(["morphot", *sys.argv[1:]])
-
-
-def _auto_or(name: str, text: str, kind: Callable[[str], Number]) -> Number | None:
-    """None for auto; InputError quoting what is neither auto nor a number."""
-    if text == "auto":
-        return None
-    try:
-        return kind(text)
-    except ValueError:
-        kinds = "a whole number" if kind is int else "a number"
-        raise InputError(f"{name} is '{text}': give auto or {kinds}") from None
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    """Numbers separated by commas; InputError quoting what is none."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{name} is '{text}': give numbers, separated by commas") from None
-
-
-def _level(text: str) -> float | tuple[float, ...] | Literal["auto", "none"]:
-    if text == "auto" or text == "none":  # noqa: PLR1714 - so that its type is known
-        return text
-    numbers = _numbers("level", text)
-    return numbers[0] if len(numbers) == 1 else numbers

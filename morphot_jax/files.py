@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from morphot_jax.errors import InputError
+
+UNFINISHED = r"\.[0-9a-f]{16}\.part"  # names of files that are being written
 
 
 @contextmanager
@@ -45,9 +48,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 checksum of a file, in hexadecimal; InputError in one line where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror}; check that it is still there") from None
 
 
 def check_output_folder(folder: Path, *, overwrite: bool) -> None:
@@ -57,6 +63,13 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
             raise InputError(f"the output '{folder}' cannot be made: '{place}' is a file; name another folder")
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise InputError(f"the output folder '{folder}' is not empty: name another, or add --overwrite")
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder and those in it; nobody else may write there."""
+    for path in folder.rglob(".*.part"):
+        if re.fullmatch(UNFINISHED, path.name) and path.is_file():
+            path.unlink()
 
 
 def make_folder(folder: Path) -> None:

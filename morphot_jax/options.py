@@ -1,11 +1,15 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and what is made of their text."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from morphot_jax.choices import Align, Device, Match, MethodChoice
+from morphot_jax.errors import InputError
+
+Number = TypeVar("Number", int, float)
 
 Maps = Annotated[
     list[str],
@@ -39,3 +43,37 @@ MatchOption = Annotated[
 Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")]
 Apix = Annotated[float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+
+
+def preparing(options: dict[str, Any]) -> dict[str, Any]:
+    """What the options of preparing are in a request."""
+    kept = {name: options[name] for name in ("lowpass", "mask", "match", "align", "box", "grid")}
+    cleaning = {"level": level(options["level"]), "dust": auto_or("dust", options["dust"], int)}
+    return kept | cleaning | {"voxel_size": options["apix"]}
+
+
+def auto_or(name: str, text: str, kind: Callable[[str], Number]) -> Number | None:
+    """None for auto; InputError quoting what is neither auto nor a number."""
+    if text == "auto":
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        kinds = "a whole number" if kind is int else "a number"
+        raise InputError(f"{name} is '{text}': give auto or {kinds}") from None
+
+
+def numbers(name: str, text: str) -> tuple[float, ...]:
+    """Numbers separated by commas; InputError quoting what is none."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{name} is '{text}': give numbers, separated by commas") from None
+
+
+def level(text: str) -> float | tuple[float, ...] | Literal["auto", "none"]:
+    """What --level asks for, one number or one for each map; InputError quoting what is neither."""
+    if text == "auto" or text == "none":  # noqa: PLR1714 - so that its type is known
+        return text
+    levels = numbers("level", text)
+    return levels[0] if len(levels) == 1 else levels

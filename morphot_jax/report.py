@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,28 @@ class Run:
     device: str
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _earlier(folder: Path) -> dict[str, Any]:
+    """The report of an earlier run; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def fingerprint_in(folder: Path) -> str | None:
+    """That of the run whose report a folder holds; None where it holds none."""
+    found = _earlier(folder).get("fingerprint")
+    return found if isinstance(found, str) else None
+
+
+def frames_in(folder: Path) -> list[str]:
+    """Names of frames that an earlier run left in a folder, by its report."""
+    frames = _earlier(folder).get("frames")
+    entries = frames if isinstance(frames, list) else []
+    return [str(entry["file"]) for entry in entries if isinstance(entry, dict) and "file" in entry]
 
 
 def frame_name(index: int) -> str:

@@ -1,36 +1,32 @@
 """Runs of ``morphot morph``, ``order``, ``prepare`` and ``align``: names of maps in, a folder of results out."""
 
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from morphot_jax import chimerax, devices, fetch, figures, files, report
+from morphot_jax import checkpoint, chimerax, devices, fetch, figures, files, report
 from morphot_jax.align import Alignment, align_maps
-from morphot_jax.atoms import choose_box, read_atoms, simulate_density
+from morphot_jax.checkpoint import Checkpoint
 from morphot_jax.choices import Align, Match, Motion
 from morphot_jax.errors import InputError
 from morphot_jax.grids import resample_onto
-from morphot_jax.mrc import read_header, read_volume, write_volume
+from morphot_jax.inputs import SAMPLE, file_of, load
+from morphot_jax.mrc import write_volume
 from morphot_jax.order import Ordering, order_maps
 from morphot_jax.prepare import Level, Prepared, prepare_maps
 from morphot_jax.report import Input, Run
-from morphot_jax.samples import sample_volume
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
-from morphot_jax.threads import side_by_side
-from morphot_jax.trajectory import Frame, Trajectory, morph
+from morphot_jax.trajectory import Trajectory, morph
 from morphot_jax.volume import Volume
 
-SAMPLE = "sample:"
-RESOLUTION = 8.0  # Å, of the density that is made of atoms
 FIGURES = "figures"
 ALIGNED_MAP = "aligned.mrc"
 PREPARING = ("align", "box", "grid", "level", "dust", "lowpass", "mask", "match")
@@ -43,6 +39,7 @@ class Request:
     ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``align``, ``box``,
     ``grid``, ``level``, ``dust``, ``lowpass``, ``mask`` (a map), ``match``: of ``prepare_maps``. ``device``: a
     kind of ``devices``. ``command``: how the run was asked for, for the report.
+    ``resume``: go on with what an earlier run of the same has begun.
     """
 
     maps: Sequence[str]
@@ -59,32 +56,45 @@ class Request:
     mask: str | None = None
     match: Match = "none"
     overwrite: bool = False
+    resume: bool = False
 
 
-def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Trajectory:
-    """Read, prepare, solve and write. Raises InputError before anything is written if something cannot be used."""
+def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Trajectory | None:
+    """Read, prepare, solve and write. Raises InputError before anything is written if something cannot be used.
+
+    Frames are written as they are solved. With ``resume``, those that an earlier run of the same maps and settings
+    has finished are not solved again; None where it has finished all.
+    """
     seconds: dict[str, float] = {}
     with _timed(seconds, "total"):
         check_settings(settings)
         if len(request.maps) < 2:
             raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
-        files.check_output_folder(request.output, overwrite=request.overwrite)
-        _check_targets(request, len(frame_times(settings)))
+        times = frame_times(settings)
+        _check_folder(request, len(times))
         device = devices.pick_device(request.device)
         devices.keep_compilations()
         inputs, prepared = _prepared(request, terminal, seconds)
+        key = checkpoint.fingerprint(prepared, settings)
+        if _is_finished(request, key):
+            terminal.say(f"{request.output} holds all {len(times)} frames already: nothing is left to be done")
+            return None
         settings = _with_memory(settings, device)
-        with jax.default_device(device), terminal.solving() as watch:
-            trajectory = morph(prepared, settings, report=watch)
-        run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
-        with _timed(seconds, "write"), terminal.busy("writing"):
-            earlier = _earlier_files(request.output)
-            written = _write(request, trajectory, (prepared.volumes[0], prepared.volumes[-1]))
-            for stale in earlier - written:
-                if stale.is_file():
-                    stale.unlink()
-    content = report.compose(run, trajectory, devices.peak_memory())
+        template, clear = prepared.volumes[0], partial(_clear, request.output)
+        with Checkpoint(request.output, key, template, report.frame_name, clear) as kept:
+            known = kept.known() if request.resume else {}
+            if known:
+                terminal.say(f"{len(known)} of {len(times)} frames were finished before")
+            with jax.default_device(device), terminal.solving() as watch, _telling(kept, terminal):
+                trajectory = morph(prepared, settings, report=watch, keep=kept.keep, known=known)
+            run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
+            with _timed(seconds, "write"), terminal.busy("writing"):
+                kept.begin()
+                kept.wait()
+                _write_tables(request, trajectory, (prepared.volumes[0], prepared.volumes[-1]))
+    content = report.compose(run, trajectory, devices.peak_memory()) | {"fingerprint": key}
     files.write_text(request.output / report.REPORT, report.to_json(content))
+    kept.end()
     terminal.summary(trajectory, seconds)
     terminal.say(f"{len(trajectory.frames)} frames, {report.REPORT} and pictures are in {request.output}")
     return trajectory
@@ -155,7 +165,7 @@ def run_align(
     )
     content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
     files.write_text(request.output / report.ALIGNED, report.to_json(content))
-    moving_file, fixed_file = map(_file_of, request.maps)
+    moving_file, fixed_file = map(file_of, request.maps)
     script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, found.pose)
     files.write_text(request.output / chimerax.ALIGNMENT, script)
     terminal.alignment(found)
@@ -166,11 +176,6 @@ def run_align(
 def _options(request: Request) -> dict[str, Any]:
     """Of what was asked for, what shapes the maps."""
     return {name: getattr(request, name) for name in ("voxel_size", *PREPARING)}
-
-
-def _file_of(name: str) -> str | None:
-    """Where the file of a map is, None where it has none that a viewer could open as a map."""
-    return None if name.startswith(SAMPLE) or fetch.is_entry(name) else str(Path(name).resolve())
 
 
 def _stem(name: str) -> str:
@@ -216,115 +221,86 @@ def _said(
     return Run(request.command, inputs, devices.describe(device), warnings, seconds)
 
 
-def download(name: str, terminal: Terminal, *, fresh: bool = False) -> Path:
-    """The file of an entry of a data bank, with progress."""
-    with terminal.downloading(name) as watch:
-        return fetch.fetch(name, fresh=fresh, report=watch)
-
-
-def load(name: str, voxel_size: float | None = None) -> Input:
-    """Read a map by its path, as ``sample:NAME``, ``emdb:ENTRY`` or ``pdb:ENTRY``.
-
-    ``voxel_size`` (Å) replaces the header's. Of a PDB entry the density of its atoms is made, at ``RESOLUTION`` Å.
-    """
-    if name.startswith(SAMPLE):
-        return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
-    if fetch.is_entry(name):
-        path = fetch.fetch(name)
-        if fetch.Entry.parse(name).bank == "pdb":
-            atoms = read_atoms(path)
-            box = choose_box(atoms, resolution=RESOLUTION)
-            volume = simulate_density(atoms, **box._asdict(), resolution=RESOLUTION)
-        else:
-            volume = read_volume(path, voxel_size=voxel_size)
-        return Input(name, files.sha256(path), volume)
-    volume = read_volume(name, voxel_size=voxel_size)
-    return Input(name, files.sha256(Path(name)), volume)
-
-
-def describe_map(name: str) -> dict[str, Any]:
-    """What ``morphot info`` prints: the header in words, and what the voxels hold."""
-    path = name
-    if fetch.is_entry(name) and fetch.Entry.parse(name).bank == "emdb":
-        path = str(fetch.fetch(name))
-    if path.startswith(SAMPLE) or fetch.is_entry(path):
-        volume, entry = load(name).volume, {"path": name}
-    else:
-        header = read_header(path)
-        # A file without a voxel size can still be looked at: 1 Å stands in for it and is not shown.
-        volume = read_volume(path, voxel_size=None if header.voxel_size else 1.0)
-        entry = {
-            "path": name,
-            "sha256": files.sha256(Path(path)),
-            "mode": header.mode,
-            "byte_order": header.byte_order,
-            "axis_order": list(header.axis_order),
-            "extended_header": header.extended_header_bytes,
-            "labels": list(header.labels),
-        }
-        if not header.voxel_size:
-            volume = replace(volume, voxel_size=(0.0, 0.0, 0.0), origin=header.origin)
-    data = volume.data
-    return entry | {
-        "shape_zyx": list(volume.shape),
-        "voxel_size_xyz": [float(edge) for edge in volume.voxel_size],
-        "origin_xyz": [float(edge) for edge in volume.origin],
-        "nstart_xyz": list(volume.nstart),
-        "cell_angles": list(volume.cell_angles),
-        "minimum": float(data.min()),
-        "maximum": float(data.max()),
-        "mean": float(data.mean(dtype=np.float64)),
-        "sd": float(data.std(dtype=np.float64)),
-        "mass": volume.mass,
-        "negative_share": float((data < 0).mean()),
-        "nonzero_share": float((data != 0).mean()),
-    }
-
-
 def _with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
     return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
 
 
-def _check_targets(request: Request, frames: int) -> None:
-    """Raise InputError, before the solve, for names in an old output folder that cannot be written over."""
+def _check_folder(request: Request, frames: int) -> None:
+    """Raise InputError, before the solve, for a folder that the results of a morph cannot go to."""
+    folder = request.output
+    begun = (folder / checkpoint.FOLDER).is_dir()
+    if begun and not (request.resume or request.overwrite):
+        raise InputError(
+            f"the output folder '{folder}' holds a run that has not finished: add --resume to go on with it, or "
+            "--overwrite, or name another"
+        )
+    here = begun or report.fingerprint_in(folder) is not None
+    files.check_output_folder(folder, overwrite=request.overwrite or (request.resume and here))
     for index in range(frames):
-        path = request.output / report.frame_name(index)
+        path = folder / report.frame_name(index)
         if path.is_dir():
             raise InputError(f"'{path}' is a folder where a frame has to go: name another output folder")
-    figures_folder = request.output / FIGURES
-    if figures_folder.exists() and not figures_folder.is_dir():
-        raise InputError(f"'{figures_folder}' is a file where a folder has to go: name another output folder")
+    pictures = folder / FIGURES
+    if pictures.exists() and not pictures.is_dir():
+        raise InputError(f"'{pictures}' is a file where a folder has to go: name another output folder")
 
 
-def _write(request: Request, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> set[Path]:
-    """Write frames, tables and pictures; the files that were written."""
-    folder = request.output
-    files.make_folder(folder / FIGURES)
+def _is_finished(request: Request, key: str) -> bool:
+    """Whether there is nothing to resume; InputError where what is there is another run."""
+    if not request.resume:
+        return False
+    begun, finished = checkpoint.begun_in(request.output), report.fingerprint_in(request.output)
+    if not request.overwrite and (begun or finished) not in (None, key):
+        raise InputError(
+            f"'{request.output}' holds frames of other maps, settings or versions: give what they were made with "
+            "to go on, or name another folder, or add --overwrite"
+        )
+    return begun is None and finished == key and all(path.is_file() for path in _earlier_files(request.output))
 
-    def write_frame(frame: Frame) -> Path:
-        path = folder / report.frame_name(frame.index)
-        write_volume(trajectory.volume(frame.index), path, overwrite=request.overwrite)
-        return path
 
-    written = set(side_by_side(write_frame, trajectory.frames))
+@contextmanager
+def _telling(kept: Checkpoint, terminal: Terminal) -> Iterator[None]:
+    """Where the run is interrupted: what it leaves, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept.begun:
+            kept.wait()
+            terminal.say(f"{len(kept.known())} frames are finished, in {kept.output}: add --resume to go on")
+        raise
+
+
+def _write_tables(request: Request, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> None:
+    """Write tables and pictures."""
+    files.make_folder(request.output / FIGURES)
     for name, text in report.tables(trajectory, ends).items():
-        files.write_text(folder / name, text)
-        written.add(folder / name)
+        files.write_text(request.output / name, text)
     for name, content in figures.all_figures(trajectory).items():
-        files.write_bytes(folder / FIGURES / name, content)
-        written.add(folder / FIGURES / name)
-    return written
+        files.write_bytes(request.output / FIGURES / name, content)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left, its report first, so that it does not speak of other frames."""
+    earlier = _earlier_files(folder)
+    for path in (folder / report.REPORT, *sorted(earlier)):
+        if path.is_file():
+            path.unlink()
 
 
 def _earlier_files(folder: Path) -> set[Path]:
-    """What an earlier run left there, by its own report: the only files that a run may remove."""
-    try:
-        content = json.loads((folder / report.REPORT).read_text(encoding="utf-8"))
-        names = {str(frame["file"]) for frame in content["frames"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    """What an earlier run left there, by its own report and records: the only files that a run may remove."""
+    names = {report.frame_name(index) for index in checkpoint.indices_in(folder)}
+    names |= {name for name in report.frames_in(folder) if re.fullmatch(report.FRAME_PATTERN, name)}
+    if not names:
         return set()
-    frames = {folder / name for name in names if re.fullmatch(report.FRAME_PATTERN, name)}
-    return frames | {folder / report.CONVERGENCE, folder / FIGURES / figures.CONVERGENCE}
+    tables = {report.CONVERGENCE, f"{FIGURES}/{figures.CONVERGENCE}"}
+    return {folder / name for name in names | {name for name in tables if (folder / name).is_file()}}
+
+
+def download(name: str, terminal: Terminal, *, fresh: bool = False) -> Path:
+    """The file of an entry of a data bank, with progress."""
+    with terminal.downloading(name) as watch:
+        return fetch.fetch(name, fresh=fresh, report=watch)
 
 
 @contextmanager

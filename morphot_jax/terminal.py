@@ -63,17 +63,7 @@ class Terminal:
     @contextmanager
     def solving(self) -> Iterator[Callable[[Step], None]]:
         """A progress bar for as long as the block runs; the block reports to what it is given."""
-        bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            _TimeLeft(),
-            console=self.console,
-            transient=True,
-        )
-        with bar:
+        with self._bar(SpinnerColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _TimeLeft()) as bar:
             task = bar.add_task("compiling", total=None, left=None)
 
             def report(step: Step) -> None:
@@ -85,29 +75,22 @@ class Terminal:
     @contextmanager
     def working(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A progress bar for as long as the block runs; the block reports the work done, and all there is."""
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with self._bar(SpinnerColumn(), TimeElapsedColumn(), TimeRemainingColumn()) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     @contextmanager
     def downloading(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A progress bar of bytes for as long as the block runs; the block reports to what it is given."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with self._bar(SpinnerColumn(), DownloadColumn(), TimeRemainingColumn()) as bar:
             task = bar.add_task(escape(name), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+    def _bar(self, sign: ProgressColumn, *counts: ProgressColumn) -> Progress:
+        """A line that goes when it is done; none where nobody could see it move."""
+        words, bar = TextColumn("{task.description}"), BarColumn(bar_width=24)
+        hidden = not self.console.is_terminal
+        return Progress(sign, words, bar, *counts, console=self.console, transient=True, disable=hidden)
 
     def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
         """The frames in a table, and where the time went."""

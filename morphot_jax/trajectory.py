@@ -14,8 +14,10 @@ Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b
 meaning along the trajectory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -41,7 +43,8 @@ class Frame:
     """What is known of one frame beside its densities.
 
     Errors are None where nothing was solved; ``bias`` (``barycenter.Solution``) where it was not debiased. A frame
-    between two keyframes shows the worse of theirs.
+    between two keyframes shows the worse of theirs. ``kernel``: that it was solved with. ``strayed``: share of its
+    mass that left the box and was made up for.
     ``history``: one row for each iteration, columns marginal_error and, where known, change_l1, change_l2; that
     of a plan which many frames share is with the first of them.
     """
@@ -56,7 +59,20 @@ class Frame:
     change_l2: float | None = None
     unreached: float = 0.0
     bias: float | None = None
+    kernel: KernelKind | None = None
+    strayed: float = 0.0
     history: Float[np.ndarray, "iterations measures"] = field(default_factory=lambda: np.empty((0, 1)), repr=False)
+
+
+class Kept(NamedTuple):
+    """A frame that is known from an earlier run, and its densities in single precision."""
+
+    frame: Frame
+    density: Float[np.ndarray, "z y x"]
+
+
+Keep = Callable[[Frame, Float[np.ndarray, "z y x"]], None]
+NONE_KNOWN: Mapping[int, Kept] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -88,13 +104,21 @@ class Trajectory:
 
 
 def morph(
-    maps: Prepared | Sequence[Volume], settings: Settings | None = None, *, report: Report = lambda progress: None
+    maps: Prepared | Sequence[Volume],
+    settings: Settings | None = None,
+    *,
+    report: Report = lambda progress: None,
+    keep: Keep = lambda frame, density: None,
+    known: Mapping[int, Kept] = NONE_KNOWN,
 ) -> Trajectory:
     """Interpolate between maps: the frame of ``settings.method`` at every time.
 
     - ``maps``: two or more, in order; brought to one grid by ``prepare_maps`` unless they already were. More than
       two are a sequence: map i of n lies at t = i / (n - 1).
     - ``report``: called with a ``Progress`` about twice a second.
+    - ``keep``: called with every frame as soon as it is finished, and with its densities. ``known``: frames by
+      their index that ``keep`` was given by another run of the same maps and settings; they are not solved again,
+      and the others come out bit for bit as if they were (but the methods 'linear' and 'mixed' know nothing).
 
     Raises InputError for maps or settings that cannot be used. A frame that does not converge is returned all the
     same, and its ``status`` says so.
@@ -106,25 +130,30 @@ def morph(
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
     times = frame_times(settings)
-    clock = Clock()
-    plan, said = None, ()
+    work = _Work(prepared, settings, Clock(), report, keep, known)
+    plan = None
     if settings.method == "linear":
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
     elif settings.method in SINGLE_PLAN:
-        plan, densities, frames, said = _transported(prepared, times, settings, clock, report)
+        plan, densities, frames = _transported(work, times)
     elif settings.method == "barycenter":
-        plan, densities, frames, said = _barycenters(prepared, times, settings, clock, report)
+        plan, densities, frames = _barycenters(work, times)
     else:
         keys = (len(prepared.volumes) - 1) * (settings.keyframes - 1) + 1
-        plan, anchors, solved, said = _barycenters(prepared, np.linspace(0.0, 1.0, keys), settings, clock, report)
+        keyed = replace(work, keep=lambda frame, density: None, known=NONE_KNOWN)
+        plan, anchors, solved = _barycenters(keyed, np.linspace(0.0, 1.0, keys))
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
+    if settings.method in ("linear", "mixed"):
+        for frame in frames:
+            keep(frame, densities[frame.index])
+    said = ()
     if plan is not None:
         plan = replace(plan, reasons={"method": why} | plan.reasons)
-        said = plan.doubts + said
+        said = plan.doubts + _said_of(frames, plan)
     return Trajectory(
-        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, clock
+        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, work.clock
     )
 
 
@@ -179,62 +208,106 @@ def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
     return float(density.sum(dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What frames are made of, and who is told of them (``morph``)."""
+
+    prepared: Prepared
+    settings: Settings
+    clock: Clock
+    report: Report
+    keep: Keep
+    known: Mapping[int, Kept]
+
+    def begun(
+        self, times: Float[np.ndarray, " t"]
+    ) -> tuple[Float[np.ndarray, "t z y x"], dict[int, Frame], list["_Stretch"]]:
+        """Densities and frames with what is known, and the stretches in which others are still to be made."""
+        densities = np.zeros((len(times), *self.prepared.volumes[0].shape), np.float32)
+        for index, kept in self.known.items():
+            densities[index] = kept.density
+        frames = {index: kept.frame for index, kept in self.known.items()}
+        stretches = _stretches(times, len(self.prepared.volumes))
+        return densities, frames, [part for part in stretches if not set(part.indices) <= set(self.known)]
+
+    def pair(self, stretch: "_Stretch") -> Float[np.ndarray, "2 z y x"]:
+        """The two maps that a stretch lies between."""
+        return np.stack([volume.data for volume in self.prepared.volumes[stretch.before : stretch.before + 2]])
+
+    def masses(self, stretch: "_Stretch") -> Sequence[float]:
+        """Their masses."""
+        return self.prepared.masses[stretch.before : stretch.before + 2]
+
+    def watch(self, stretch: "_Stretch", total: int) -> Report:
+        """Progress of one stretch as progress of the whole."""
+        report = self.report
+        return lambda progress: report(replace(progress, done=progress.done + stretch.passed, lanes=total))
+
+
+class _Stretch(NamedTuple):
+    """Frames between two neighbouring maps: index of the first map, of each frame, and where the frames lie.
+
+    ``passed``: frames of the stretches before.
+    """
+
+    before: int
+    indices: list[int]
+    shares: Float[np.ndarray, " n"]
+    passed: int
+
+
 def _barycenters(
-    prepared: Prepared, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock, report: Report
-) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame], tuple[str, ...]]:
+    work: _Work, times: Float[np.ndarray, " t"]
+) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
     """Eq 2.4 at each time, between the two maps that it lies between."""
-    plan = make_plan(prepared.volumes, len(times), settings)
-    densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
-    frames: dict[int, Frame] = {}
-    fallen: dict[KernelKind, list[int]] = {}
-    for before, indices, shares in _stretches(times, len(prepared.volumes)):
-        pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
-        weights = np.stack([1.0 - shares, shares], axis=1)
-        watch = _shifted(report, len(frames), len(times))
+    settings = work.settings
+    plan = make_plan(work.prepared.volumes, len(times), settings)
+    densities, frames, stretches = work.begun(times)
+    for stretch in stretches:
+        pair, masses, watch = work.pair(stretch), work.masses(stretch), work.watch(stretch, len(times))
         window = solve_window(pair, plan.sigma, plan.kernel)
-        lanes = solve_lanes(pair[(slice(None), *window)], weights, plan, settings, clock=clock, report=watch)
-        for index, share, lane in zip(indices, shares, lanes, strict=True):
-            masses = prepared.masses[before : before + 2]
-            densities[index][window] = _scaled(lane, masses, float(share), settings)
+        weights = np.stack([1.0 - stretch.shares, stretch.shares], axis=1)
+        wanted = np.array([index not in frames for index in stretch.indices])
+        fell = any(frames[i].kernel != plan.kernel for i in stretch.indices if i in frames)
+        used = plan.fallen_back() if fell else plan
+        maps = pair[(slice(None), *window)]
+        for place, lane in solve_lanes(maps, weights, used, settings, wanted, clock=work.clock, report=watch):
+            index = stretch.indices[place]
+            densities[index][window] = _scaled(lane, masses, float(stretch.shares[place]), settings)
             frames[index] = _frame(index, float(times[index]), densities[index], lane, settings)
-            if lane.kernel != plan.kernel:
-                fallen.setdefault(lane.kernel, []).append(index)
-    said = tuple(
-        f"{plan.kernel} did not reach across frames {', '.join(map(str, indices))}: these were solved with {used}"
-        for used, indices in fallen.items()
-    )
-    return plan, densities, [frames[index] for index in range(len(times))], said
+            work.keep(frames[index], densities[index])
+    return plan, densities, [frames[index] for index in range(len(times))]
 
 
 def _transported(
-    prepared: Prepared, times: Float[np.ndarray, " t"], settings: Settings, clock: Clock, report: Report
-) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame], tuple[str, ...]]:
+    work: _Work, times: Float[np.ndarray, " t"]
+) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
     """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
-    plan = make_plan(prepared.volumes, 1, settings)
-    densities = np.zeros((len(times), *prepared.volumes[0].shape), np.float32)
-    frames: dict[int, Frame] = {}
-    strayed = 0.0
-    for before, indices, shares in _stretches(times, len(prepared.volumes)):
-        pair = np.stack([volume.data for volume in prepared.volumes[before : before + 2]])
-        watch = _shifted(report, len(frames), len(times))
-        transport = solve_pair(pair, plan, settings, clock=clock, report=watch)
-        shared = _frame_of_plan(transport)
-        solved = frames_between(transport, shares, plan, settings, clock)
-        for index, share, density in zip(indices, shares, solved, strict=True):
+    settings = work.settings
+    plan = make_plan(work.prepared.volumes, 1, settings)
+    densities, frames, stretches = work.begun(times)
+    for stretch in stretches:
+        pair, masses, watch = work.pair(stretch), work.masses(stretch), work.watch(stretch, len(times))
+        transport = solve_pair(pair, plan, settings, clock=work.clock, report=watch)
+        shared = _frame_of_plan(transport, plan)
+        wanted = np.array([index not in frames for index in stretch.indices])
+        solved = frames_between(transport, stretch.shares, plan, settings, work.clock, wanted)
+        for place, density in solved:
+            index, share, strayed = stretch.indices[place], float(stretch.shares[place]), 0.0
             if share in (0.0, 1.0):
                 densities[index] = pair[int(share)]
             else:
-                masses = prepared.masses[before : before + 2]
-                densities[index][transport.window] = _to_mass(density, masses, float(share))
-                strayed = max(strayed, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
-            place = {"index": index, "time": float(times[index]), "mass": mass_of(densities[index])}
-            frames[index] = replace(shared, **place)
-            shared = replace(shared, history=shared.history[:0])  # told once, with the first frame
-            report(Progress(len(frames), len(times), shared.iterations, shared.marginal_error or 0.0, None))
-    return plan, densities, [frames[index] for index in range(len(times))], _said_of(strayed)
+                densities[index][transport.window] = _to_mass(density, masses, share)
+                strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
+            own = {"index": index, "time": float(times[index]), "mass": mass_of(densities[index])}
+            told = shared.history if place == 0 else shared.history[:0]  # with the first frame alone
+            frames[index] = replace(shared, **own, strayed=strayed, history=told)
+            work.keep(frames[index], densities[index])
+            watch(Progress(place + 1, len(times), shared.iterations, shared.marginal_error or 0.0, None))
+    return plan, densities, [frames[index] for index in range(len(times))]
 
 
-def _frame_of_plan(transport: Transport) -> Frame:
+def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
     """What all frames of one plan have in common; index, time and mass are still to come."""
     coupling = transport.coupling
     return Frame(
@@ -245,24 +318,33 @@ def _frame_of_plan(transport: Transport) -> Frame:
         iterations=int(coupling.iterations),
         marginal_error=float(coupling.marginal_error),
         unreached=float(coupling.unreached),
+        kernel=plan.kernel,
         history=transport.history,
     )
 
 
-def _said_of(strayed: float) -> tuple[str, ...]:
-    if strayed <= NOTICEABLE:
-        return ()
-    return (f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps",)
+def _said_of(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """What became of frames otherwise than was planned."""
+    said = []
+    for kernel in dict.fromkeys(frame.kernel for frame in frames if frame.kernel != plan.kernel):
+        indices = ", ".join(str(frame.index) for frame in frames if frame.kernel == kernel)
+        said.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
+    strayed = max(frame.strayed for frame in frames)
+    if strayed > NOTICEABLE:
+        said.append(
+            f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps"
+        )
+    return tuple(said)
 
 
-def _stretches(
-    times: Float[np.ndarray, " t"], maps: int
-) -> Iterator[tuple[int, list[int], Float[np.ndarray, " n"]]]:
-    """For each pair of neighbouring maps: the index of its first, the frames that lie in it, and where."""
+def _stretches(times: Float[np.ndarray, " t"], maps: int) -> Iterator[_Stretch]:
+    """For each pair of neighbouring maps the frames that lie between them."""
     places = [locate(float(time), maps) for time in times]
+    passed = 0
     for before in sorted({place for place, _ in places}):
         indices = [index for index, place in enumerate(places) if place[0] == before]
-        yield before, indices, np.array([places[index][1] for index in indices])
+        yield _Stretch(before, indices, np.array([places[index][1] for index in indices]), passed)
+        passed += len(indices)
 
 
 def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
@@ -292,7 +374,8 @@ def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: L
         lane.change_l2,
         lane.unreached,
         lane.bias if settings.debias else None,
-        lane.history,
+        lane.kernel,
+        history=lane.history,
     )
 
 
@@ -302,8 +385,3 @@ def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarr
     used = [key for key, weight in ((keys[before], 1.0 - share), (keys[before + 1], share)) if weight > 0]
     worst = max(used, key=lambda key: (key.status != Status.CONVERGED, key.marginal_error))
     return replace(worst, index=index, time=time, mass=mass_of(density))
-
-
-def _shifted(report: Report, done: int, lanes: int) -> Report:
-    """Progress of one stretch of a sequence as progress of the whole."""
-    return lambda progress: report(replace(progress, done=progress.done + done, lanes=lanes))

@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from morphot_jax import kernels, pyramid, sinkhorn
 from morphot_jax.bridge import bridge_frames
@@ -97,17 +97,28 @@ def run_sinkhorn(
 
 
 def frames_between(
-    transport: Transport, times: Float[np.ndarray, " t"], plan: Plan, settings: Settings, clock: Clock
-) -> Iterator[Float[np.ndarray, "z y x"]]:
-    """Frames of unit mass on the transport's window, by the method of the settings, in order."""
+    transport: Transport,
+    times: Float[np.ndarray, " t"],
+    plan: Plan,
+    settings: Settings,
+    clock: Clock,
+    wanted: Bool[np.ndarray, " t"],
+) -> Iterator[tuple[int, Float[np.ndarray, "z y x"]]]:
+    """The wanted frames, of unit mass, on the transport's window, by the method of the settings, in order.
+
+    Each with its place among ``times``. Which are wanted changes nothing about them.
+    """
     with plan.scope(), clock.solving():
         frames_at = _bridge(transport, plan) if settings.method == "bridge" else _displacement(transport, plan)
     for first in range(0, len(times), FRAMES_AT_ONCE):
         some = times[first : first + FRAMES_AT_ONCE]
+        places = first + np.flatnonzero(wanted[first : first + FRAMES_AT_ONCE])
+        if not len(places):
+            continue
         filled = np.concatenate([some, np.repeat(some[-1:], FRAMES_AT_ONCE - len(some))])
         with plan.scope(), clock.solving():
             frames = np.asarray(frames_at(jnp.asarray(filled, plan.dtype)))
-        yield from frames[: len(some)]
+        yield from ((int(place), frames[place - first]) for place in places)
 
 
 def ways_between(transport: Transport, plan: Plan) -> Float[np.ndarray, "3 z y x"]:

@@ -15,7 +15,7 @@ from morphot_jax import fetch as fetching
 from morphot_jax import read_volume, write_volume
 from morphot_jax.errors import InputError
 from morphot_jax.fetch import Entry, fetch
-from morphot_jax.run import load
+from morphot_jax.inputs import load
 from morphot_jax.samples import sample_volume
 
 CONTENT = gzip.compress(b"a map" * 40_000, mtime=0)

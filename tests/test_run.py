@@ -10,8 +10,9 @@ import pytest
 
 from morphot_jax import run as running
 from morphot_jax.errors import InputError
+from morphot_jax.inputs import describe_map, load
 from morphot_jax.mrc import read_volume, write_volume
-from morphot_jax.run import Request, describe_map, load, run_morph
+from morphot_jax.run import Request, run_morph
 from morphot_jax.samples import sample_volume
 from morphot_jax.settings import Settings
 from morphot_jax.terminal import Terminal

@@ -1,0 +1,80 @@
+"""Maps by the names that users give them: files, samples that come along, and entries of data banks."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphot_jax import fetch, files
+from morphot_jax.atoms import choose_box, read_atoms, simulate_density
+from morphot_jax.mrc import read_header, read_volume
+from morphot_jax.report import Input
+from morphot_jax.samples import sample_volume
+
+SAMPLE = "sample:"
+RESOLUTION = 8.0  # Å, of the density that is made of atoms
+
+
+def load(name: str, voxel_size: float | None = None) -> Input:
+    """Read a map by its path, as ``sample:NAME``, ``emdb:ENTRY`` or ``pdb:ENTRY``.
+
+    ``voxel_size`` (Å) replaces the header's. Of a PDB entry the density of its atoms is made, at ``RESOLUTION`` Å.
+    """
+    if name.startswith(SAMPLE):
+        return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
+    if fetch.is_entry(name):
+        path = fetch.fetch(name)
+        if fetch.Entry.parse(name).bank == "pdb":
+            atoms = read_atoms(path)
+            box = choose_box(atoms, resolution=RESOLUTION)
+            volume = simulate_density(atoms, **box._asdict(), resolution=RESOLUTION)
+        else:
+            volume = read_volume(path, voxel_size=voxel_size)
+        return Input(name, files.sha256(path), volume)
+    volume = read_volume(name, voxel_size=voxel_size)
+    return Input(name, files.sha256(Path(name)), volume)
+
+
+def file_of(name: str) -> str | None:
+    """Where the file of a map is, None where it has none that a viewer could open as a map."""
+    return None if name.startswith(SAMPLE) or fetch.is_entry(name) else str(Path(name).resolve())
+
+
+def describe_map(name: str) -> dict[str, Any]:
+    """What ``morphot info`` prints: the header in words, and what the voxels hold."""
+    path = name
+    if fetch.is_entry(name) and fetch.Entry.parse(name).bank == "emdb":
+        path = str(fetch.fetch(name))
+    if path.startswith(SAMPLE) or fetch.is_entry(path):
+        volume, entry = load(name).volume, {"path": name}
+    else:
+        header = read_header(path)
+        # A file without a voxel size can still be looked at: 1 Å stands in for it and is not shown.
+        volume = read_volume(path, voxel_size=None if header.voxel_size else 1.0)
+        entry = {
+            "path": name,
+            "sha256": files.sha256(Path(path)),
+            "mode": header.mode,
+            "byte_order": header.byte_order,
+            "axis_order": list(header.axis_order),
+            "extended_header": header.extended_header_bytes,
+            "labels": list(header.labels),
+        }
+        if not header.voxel_size:
+            volume = replace(volume, voxel_size=(0.0, 0.0, 0.0), origin=header.origin)
+    data = volume.data
+    return entry | {
+        "shape_zyx": list(volume.shape),
+        "voxel_size_xyz": [float(edge) for edge in volume.voxel_size],
+        "origin_xyz": [float(edge) for edge in volume.origin],
+        "nstart_xyz": list(volume.nstart),
+        "cell_angles": list(volume.cell_angles),
+        "minimum": float(data.min()),
+        "maximum": float(data.max()),
+        "mean": float(data.mean(dtype=np.float64)),
+        "sd": float(data.std(dtype=np.float64)),
+        "mass": volume.mass,
+        "negative_share": float((data < 0).mean()),
+        "nonzero_share": float((data != 0).mean()),
+    }
