@@ -1,12 +1,15 @@
 """Runs of ``morphot morph``, ``order``, ``prepare`` and ``align``: names of maps in, a folder of results out."""
 
 import re
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jax
@@ -21,6 +24,7 @@ from morphot_jax.inputs import SAMPLE, file_of, load
 from morphot_jax.mrc import write_volume
 from morphot_jax.order import Ordering, order_maps
 from morphot_jax.prepare import Level, Prepared, prepare_maps
+from morphot_jax.progress import Progress
 from morphot_jax.report import Input, Run
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
@@ -85,8 +89,13 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             known = kept.known() if request.resume else {}
             if known:
                 terminal.say(f"{len(known)} of {len(times)} frames were finished before")
-            with jax.default_device(device), terminal.solving() as watch, _telling(kept, terminal):
-                trajectory = morph(prepared, settings, report=watch, keep=kept.keep, known=known)
+            with jax.default_device(device), terminal.solving() as watch, _interruptible(kept, terminal) as check:
+
+                def report_of(progress: Progress) -> None:
+                    check()
+                    watch(progress)
+
+                trajectory = morph(prepared, settings, report=report_of, keep=kept.keep, known=known)
             run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
             with _timed(seconds, "write"), terminal.busy("writing"):
                 kept.begin()
@@ -259,15 +268,34 @@ def _is_finished(request: Request, key: str) -> bool:
 
 
 @contextmanager
-def _telling(kept: Checkpoint, terminal: Terminal) -> Iterator[None]:
-    """Where the run is interrupted: what it leaves, and how to go on."""
+def _interruptible(kept: Checkpoint, terminal: Terminal) -> Iterator[Callable[[], None]]:
+    """Where the run is interrupted: say what it leaves, and how to go on.
+
+    The block calls what it is given now and then: Python loses an interrupt that comes while it frees objects.
+    """
+    asked = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, interrupt) if here else None
     try:
-        yield
+        yield check
     except KeyboardInterrupt:
         if kept.begun:
             kept.wait()
             terminal.say(f"{len(kept.known())} frames are finished, in {kept.output}: add --resume to go on")
         raise
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
 
 
 def _write_tables(request: Request, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> None:
