@@ -22,8 +22,7 @@ from experiments import other_programs
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
 from experiments.methods import DEBIASED_ERROR
 from experiments.study import load, name_of, unit_maps
-from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
-from morphot_jax.devices import peak_memory
+from morphot_jax import Settings, kernels, memory, morph, solve_barycenter, solve_sinkhorn
 from morphot_jax.iterate import Status
 
 TOLERANCE = 1e-6
@@ -234,4 +233,4 @@ def own_peak_memory() -> int | None:
             values = dict(line.split(":", 1) for line in lines)
         return int(values["VmHWM"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return peak_memory()
+        return memory.peak()

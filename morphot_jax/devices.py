@@ -1,14 +1,14 @@
-"""What the machine offers: the device to compute on, its memory, and what this process has used of it."""
+"""What the machine offers: the device to compute on, its memory, and a place for compiled code."""
 
 import hashlib
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import jax
 
+from morphot_jax import memory
 from morphot_jax.choices import Device
 from morphot_jax.errors import InputError
 
@@ -76,23 +76,5 @@ def usable_memory(device: DeviceHandle) -> int | None:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(USABLE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return int(USABLE * int(fields["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return int(USABLE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def peak_memory() -> int | None:
-    """The most bytes that this process has held in main memory; None where that cannot be told."""
-    try:
-        import resource  # noqa: PLC0415 - there is none on Windows
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    room = memory.free()
+    return None if room is None else int(USABLE * room)

@@ -32,7 +32,7 @@ from mrcfile.utils import (
     spacegroup_is_volume_stack,
 )
 
-from morphot_jax import __version__
+from morphot_jax import __version__, memory
 from morphot_jax.errors import InputError
 from morphot_jax.files import complete_file
 from morphot_jax.volume import Volume
@@ -54,6 +54,8 @@ GZIP_LEVEL = 6
 LABEL_BYTES = 80
 PLACE_TOLERANCE = 1e-3  # voxels
 CHUNK_BYTES = 1 << 20
+SMALL_BYTES = 64 << 20  # a file may unpack to so much, whatever its own size
+MOST_UNPACKED = 200  # times its own size; masked maps are packed to a twentieth, nothing but zeros to a thousandth
 COPY_AGAIN = "copy or download it again"
 
 ByteOrder = Literal["little", "big"]
@@ -313,6 +315,7 @@ def _labels(record: np.void) -> tuple[str, ...]:
 
 def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader) -> bytearray:
     start = HEADER_BYTES + header.extended_header_bytes
+    _check_size(path, header, start + header.data_bytes)
     # the size of a compressed file says nothing of its content, so that is read piece by piece
     held = path.stat().st_size - start if header.compression is None else header.data_bytes
     block = bytearray()
@@ -327,6 +330,26 @@ def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader) -> bytea
         asked = f"its header ({size}) asks for {header.data_bytes} bytes of voxels"
         raise InputError(f"it is truncated: {asked} and the file holds {max(held, 0)}; {COPY_AGAIN}")
     return block
+
+
+def _check_size(path: Path, header: MapHeader, unpacked: int) -> None:
+    """Refuse what would not fit in memory, and what a small compressed file would swell to."""
+    packed = path.stat().st_size
+    if header.compression is not None and unpacked > max(SMALL_BYTES, MOST_UNPACKED * packed):
+        # a whole header and a truncated body is no bomb, but is refused as well: its body cannot be all there
+        raise InputError(
+            f"its {packed} bytes would unpack to {header.data_bytes} bytes of voxels, or it is truncated; if you "
+            "trust it, unpack it yourself"
+        )
+    needed = header.data_bytes + 4 * math.prod(header.shape)
+    room = memory.free()
+    whole = header.compression is not None or packed >= unpacked
+    if room is not None and needed > room and whole:
+        gib = 2**30
+        raise InputError(
+            f"it does not fit in memory: its voxels take {needed / gib:.1f} GiB, and {room / gib:.1f} GiB are "
+            "free; crop or bin it first"
+        )
 
 
 def _to_zyx(block: bytearray, header: MapHeader) -> Float[np.ndarray, "z y x"]:

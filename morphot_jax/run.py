@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from morphot_jax import checkpoint, chimerax, devices, fetch, figures, files, report
+from morphot_jax import checkpoint, chimerax, devices, fetch, figures, files, memory, report
 from morphot_jax.align import Alignment, align_maps
 from morphot_jax.checkpoint import Checkpoint
 from morphot_jax.choices import Align, Match, Motion
@@ -101,7 +101,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
                 kept.begin()
                 kept.wait()
                 _write_tables(request, trajectory, (prepared.volumes[0], prepared.volumes[-1]))
-    content = report.compose(run, trajectory, devices.peak_memory()) | {"fingerprint": key}
+    content = report.compose(run, trajectory, memory.peak()) | {"fingerprint": key}
     files.write_text(request.output / report.REPORT, report.to_json(content))
     kept.end()
     terminal.summary(trajectory, seconds)
@@ -132,7 +132,7 @@ def run_order(request: Request, settings: Settings, terminal: Terminal) -> Order
                 files.write_text(request.output / name, text)
             picture = figures.order_figure(ordering, [Path(name).name for name in names])
             files.write_bytes(request.output / figures.ORDER, figures.png(picture))
-    content = report.compose(run, trajectory, devices.peak_memory(), written=False)
+    content = report.compose(run, trajectory, memory.peak(), written=False)
     files.write_text(request.output / report.REPORT, report.to_json(content))
     terminal.ordering(ordering, names, seconds)
     terminal.say(

@@ -1,31 +1,17 @@
 """Devices and memory, with what the machine says replaced where a fact needs another machine."""
 
-import io
 import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import jax
-import numpy as np
 import pytest
 
-from morphot_jax import devices
+from morphot_jax import devices, memory
 from morphot_jax.errors import InputError
 
 GIB = 2**30
-
-
-def machine_says(monkeypatch, text):
-    """Replace /proc/meminfo; None for a machine without one."""
-
-    def opened(path, **_options):
-        assert path == "/proc/meminfo"
-        if text is None:
-            raise FileNotFoundError(path)
-        return io.StringIO(text)
-
-    monkeypatch.setattr(devices, "open", opened, raising=False)
 
 
 def test_auto_is_what_jax_prefers():
@@ -69,41 +55,14 @@ def test_half_of_what_an_accelerator_has_free_is_usable():
     assert devices.usable_memory(device) == 40 * GIB
 
 
-def test_half_of_what_a_cpu_has_free_is_usable(monkeypatch):
-    machine_says(monkeypatch, "MemTotal:       8388608 kB\nMemAvailable:   4194304 kB\n")
-    assert devices.usable_memory(jax.devices("cpu")[0]) == 2 * GIB
-
-
 @pytest.mark.parametrize("stats", [None, {}])
-def test_accelerator_that_tells_nothing_is_planned_with_the_memory_of_the_machine(monkeypatch, stats):
-    machine_says(monkeypatch, "MemAvailable:   4194304 kB\n")
-    assert devices.usable_memory(SimpleNamespace(platform="tpu", memory_stats=lambda: stats)) == 2 * GIB
-
-
-@pytest.mark.parametrize("text", [None, "MemTotal: 5 kB\n", "MemAvailable: much\n"])
-def test_machine_without_meminfo_is_asked_for_its_pages(monkeypatch, text):
-    machine_says(monkeypatch, text)
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__)
-    assert devices.usable_memory(jax.devices("cpu")[0]) == 2 * GIB
-
-
-def test_machine_that_tells_nothing_gives_none(monkeypatch):
-    machine_says(monkeypatch, None)
-
-    def unknown(_name):
-        raise ValueError("unrecognized configuration name")
-
-    monkeypatch.setattr(os, "sysconf", unknown)
-    assert devices.usable_memory(jax.devices("cpu")[0]) is None
-
-
-def test_peak_memory_never_shrinks_and_counts_arrays():
-    pytest.importorskip("resource")
-    before = devices.peak_memory()
-    array = np.ones(64 * 2**20, np.uint8)
-    after = devices.peak_memory()
-    assert after >= max(before, array.nbytes)
-    assert after < 2**44  # bytes, not some multiple of them
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_half_of_what_the_machine_has_free_is_usable_elsewhere(monkeypatch, platform, stats):
+    device = SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+    monkeypatch.setattr(memory, "free", lambda: 4 * GIB)
+    assert devices.usable_memory(device) == 2 * GIB
+    monkeypatch.setattr(memory, "free", lambda: None)
+    assert devices.usable_memory(device) is None
 
 
 def test_compiled_code_is_kept_for_the_next_run(tmp_path):
