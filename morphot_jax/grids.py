@@ -66,25 +66,47 @@ def resample_onto(volume: Volume, like: Volume, pose: Pose = IDENTITY) -> Volume
     """The densities of ``volume``, moved by ``pose``, at the voxel positions of ``like``; zero outside its box.
 
     Density values are kept, so that the mass (sum over voxels) changes by the ratio of the voxel volumes. Shifts
-    by whole voxels are copied bit for bit; else cubic splines interpolate, after Fourier cropping to about the
-    target's voxel size where that is coarser (interpolation alone would alias). Where the map has no negative
-    density, overshoot below zero is cut and its mass restored. Both cells must be orthogonal.
+    by whole voxels are copied bit for bit; unmoved maps are interpolated by their Fourier series without what is
+    finer than the target's voxels (``fourier_matrix``), which is exact for band-limited maps; moved ones by cubic
+    splines, after Fourier cropping to about the target's voxel size where that is coarser (interpolation alone
+    would alias). Where the map has no negative density, what rings below zero or away from it is cut and its mass
+    restored. Both cells must be orthogonal.
     """
     start = np.subtract(like.origin, volume.origin)[::-1] / volume.voxel_size[::-1]
     whole = np.rint(start).astype(int)
     if pose is IDENTITY and same_grid(_place(volume, like, whole), like):
         data = _copied(volume.data, whole, like.shape)
+    elif pose is IDENTITY:
+        data = _interpolated(volume, like).astype(_dtype(volume), copy=False)
     else:
         fine = _band_limited(volume, like)
-        affine = _affine(fine, like, pose)
         # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
         data = ndimage.affine_transform(
-            fine.data, affine, output_shape=like.shape, order=3, mode="grid-constant", cval=0.0
+            fine.data,
+            _affine(fine, like, pose),
+            output_shape=like.shape,
+            order=3,
+            mode="grid-constant",
+            cval=0.0,
         )
         if volume.data.min() >= 0 > data.min() and data.sum() > 0:
             data = with_mass(np.maximum(data, 0.0), float(data.sum()))
         data = data.astype(_dtype(volume), copy=False)
     return replace(volume, data=data, voxel_size=like.voxel_size, origin=like.origin, nstart=(0, 0, 0))
+
+
+def fourier_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0) -> Float[np.ndarray, "m n"]:
+    """What takes n samples of a periodic function to its values at other places, by its Fourier series.
+
+    M_ij = (1/n) sum_k w_k cos(2 pi k (p_i - j) / n), k = 0 ... n / max(finest, 2), w_k = 1 for k = 0 and k = n/2,
+    else 2. ``places``: p in samples; beyond the box, farther than half a sample from its ends, the row is zero.
+    ``finest``: wavelengths shorter than so many samples are left out.
+    """
+    k = np.arange(int(n / max(finest, 2.0) + 1e-6) + 1)
+    weight = np.where((k == 0) | (2 * k == n), 1.0, 2.0) / n
+    there, here = (np.multiply.outer(x, 2.0 * np.pi * k / n) for x in (places, np.arange(n)))
+    matrix = (np.cos(there) * weight) @ np.cos(here).T + (np.sin(there) * weight) @ np.sin(here).T
+    return np.where(((places >= -0.5) & (places <= n - 0.5))[:, None], matrix, 0.0)
 
 
 def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
@@ -150,12 +172,33 @@ def grid_text(volume: Volume) -> str:
     return f"{voxels} of {size} Å at origin {triple_text(volume.origin)} Å"
 
 
+def _interpolated(volume: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
+    """The map at the voxels of another grid, by its Fourier series along each axis."""
+    data, places, ratios = volume.data.astype(np.float64), [], []
+    for axis, n in enumerate(volume.shape):
+        x = 2 - axis
+        position = like.origin[x] + np.arange(like.shape[axis]) * like.voxel_size[x]
+        places.append((position - volume.origin[x]) / volume.voxel_size[x])
+        ratios.append(like.voxel_size[x] / volume.voxel_size[x])
+        matrix = fourier_matrix(n, places[-1], 2.0 * ratios[-1])
+        data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
+    if volume.data.min() < 0 or data.sum() <= 0:
+        return data
+    # A sharp-edged map rings over the whole box; the positive half of that would be a haze of false mass.
+    reach = [int(np.ceil(max(ratio, 1.0))) for ratio in ratios]
+    return with_mass(np.where((data > 0) & _near(volume.data, places, reach), data, 0.0), float(data.sum()))
+
+
 def _footprint(data: np.ndarray, shape: Shape) -> np.ndarray:
     """Voxels of a grid of ``shape`` over the same box that lie within a voxel, old or new, of non-dust density."""
     reach = [int(np.ceil(max(n / m, 1.0))) for n, m in zip(data.shape, shape, strict=True)]
+    return _near(data, [np.arange(m) * n / m for n, m in zip(data.shape, shape, strict=True)], reach)
+
+
+def _near(data: np.ndarray, places: list[np.ndarray], reach: list[int]) -> np.ndarray:
+    """Whether places along each axis, in voxels, lie within so many voxels of non-dust density; periodic."""
     near = ndimage.maximum_filter(data > DUST * data.max(), size=[2 * k + 1 for k in reach], mode="wrap")
-    nearest = [np.rint(np.arange(m) * n / m).astype(int) % n for n, m in zip(data.shape, shape, strict=True)]
-    return near[np.ix_(*nearest)]
+    return near[np.ix_(*(np.rint(p).astype(int) % n for p, n in zip(places, data.shape, strict=True)))]
 
 
 def _fourier_resample_axis(data: Float[np.ndarray, "z y n"], new: int) -> Float[np.ndarray, "z y m"]:

@@ -1,4 +1,4 @@
-"""Files that somebody has tampered with: read, or refused in one line; no traceback, no memory or time without end.
+"""Files that somebody has tampered with: read, or refused in one line, without a traceback, soon.
 
 The mutations run in a process of their own, whose address space is limited to a gibibyte more than it has when it
 begins, so that an allocation of what a header merely claims would fail.
