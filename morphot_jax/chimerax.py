@@ -17,17 +17,28 @@ BLUE, GREY = "#6aa0d8", "#b0b0b0"
 
 
 def series_script(frames: Sequence[str], levels: Float[np.ndarray, " t"]) -> str:
-    """Open the frames as a volume series, at one level, and play it back and forth."""
+    """Open the frames as a volume series, each at its own level, and play it back and forth.
+
+    How to record a movie of it is said in a comment.
+    """
+    of_each = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
+    last = len(frames) - 1
     return _script(
         "The frames of a morph",
         f"open {' '.join(map(quoted, frames))} vseries true",
         "set bgColor white",
-        f"volume #1 style surface step 1 level {np.mean(levels):.6g} color {BLUE}",
+        f"volume #1 style surface step 1 color {BLUE}",
+        *of_each,
         "surface dust #1 size 10",
         "lighting soft",
         "view",
-        "vseries play #1 loop true direction oscillate maxFrameRate 12",
         "vseries slider #1",
+        "vseries play #1 loop true direction oscillate maxFrameRate 12",
+        "# For a movie: stop with 'vseries stop #1', then run these lines:",
+        "# movie record",
+        f"# vseries play #1 range 0,{last} maxFrameRate 12",
+        f"# wait {last + 1}",
+        "# movie encode morph.mp4",
     )
 
 

@@ -118,6 +118,9 @@ def morph(
     device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how it would be solved, and what that would take.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -152,6 +155,7 @@ def morph(
         **preparing(locals()),
         overwrite=overwrite,
         resume=resume,
+        dry_run=dry_run,
     )
     return _run(request, settings, quiet, verbose)
 

@@ -57,10 +57,13 @@ def sha256(path: Path) -> str:
 
 
 def check_output_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise InputError where results cannot go: a file, or a folder that holds something, unless ``overwrite``."""
+    """Raise InputError where results cannot go: a file, or a folder that is read-only or in use."""
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"the output '{folder}' cannot be made: '{place}' is a file; name another folder")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"the output '{folder}' cannot be written: '{nearest}' is read-only; name another folder")
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise InputError(f"the output folder '{folder}' is not empty: name another, or add --overwrite")
 

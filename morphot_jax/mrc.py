@@ -333,23 +333,15 @@ def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader) -> bytea
 
 
 def _check_size(path: Path, header: MapHeader, unpacked: int) -> None:
-    """Refuse what would not fit in memory, and what a small compressed file would swell to."""
-    packed = path.stat().st_size
+    """Refuse what a small compressed file would swell to, and what would not fit in memory."""
+    packed, room = path.stat().st_size, memory.free()
     if header.compression is not None and unpacked > max(SMALL_BYTES, MOST_UNPACKED * packed):
-        # a whole header and a truncated body is no bomb, but is refused as well: its body cannot be all there
-        raise InputError(
-            f"its {packed} bytes would unpack to {header.data_bytes} bytes of voxels, or it is truncated; if you "
-            "trust it, unpack it yourself"
-        )
+        swollen = f"its {packed} bytes would unpack to {header.data_bytes} bytes of voxels, or it is truncated"
+        raise InputError(f"{swollen}; if you trust it, unpack it yourself")
     needed = header.data_bytes + 4 * math.prod(header.shape)
-    room = memory.free()
-    whole = header.compression is not None or packed >= unpacked
-    if room is not None and needed > room and whole:
-        gib = 2**30
-        raise InputError(
-            f"it does not fit in memory: its voxels take {needed / gib:.1f} GiB, and {room / gib:.1f} GiB are "
-            "free; crop or bin it first"
-        )
+    if room is not None and needed > room and (header.compression is not None or packed >= unpacked):
+        sizes = f"{needed / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free"
+        raise InputError(f"it does not fit in memory: its voxels take {sizes}; crop or bin it first")
 
 
 def _to_zyx(block: bytearray, header: MapHeader) -> Float[np.ndarray, "z y x"]:

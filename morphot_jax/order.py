@@ -65,7 +65,8 @@ def order_maps(
         maps = prepare_maps([*between, *maps])
     if len(maps.volumes) < 3:
         raise InputError(f"{max(0, len(maps.volumes) - 2)} maps to be ordered were given: give one or more")
-    ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2])
+    levels = None if maps.levels is None else maps.levels[:2]
+    ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2], levels=levels)
     trajectory = morph(ends, settings, report=report)
     times = np.array([frame.time for frame in trajectory.frames])
     distances = distances_between(

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +16,17 @@ from morphot_jax.barycenter import DEPTH
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.relaxation import PLAIN, Relaxation, automatic
-from morphot_jax.settings import SINGLE_PLAN, Settings
+from morphot_jax.settings import SINGLE_PLAN, Settings, frame_times, with_method
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window, bounding_box, widened
 
 DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
-FIELDS_PER_MAP = 10  # u, v, their convolutions and the temporaries of one iteration, for each map of a lane
-FIELDS_PER_LANE = 6  # the barycenter, its logarithm and differences
+FIELDS_PER_MAP = 4  # measured: a lane of two maps takes 11 fields, for potentials, convolutions and the barycenter
+FIELDS_PER_LANE = 4
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
 SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
 BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
-CPU_BYTES = 64 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
+CPU_BYTES = 32 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,17 @@ class Plan:
     """What the settings became for one set of maps.
 
     - ``sigma``: voxels along z, y, x. ``distance``: the farthest that mass of one map lies from the next map,
-      in sigma. ``iterations``: the most a solve may make. ``guard``: smallest divisor (``solve_barycenter``).
+      in sigma. ``spread``: standard deviation of a map's mass along its longest direction, in sigma, on average.
+    - ``extent``: voxels of the largest box that is solved, along z, y, x. ``iterations``: the most a solve may
+      make. ``guard``: smallest divisor (``solve_barycenter``).
     - ``fallback``: the kernel that takes over where the chosen one turns out not to reach.
     - ``reasons``: why, for each automatic choice. ``doubts``: what those who asked for something should know.
     """
 
     sigma: tuple[float, float, float]
     distance: float
+    spread: float
+    extent: tuple[int, int, int]
     kernel: KernelKind
     fallback: KernelKind | None
     precision: str
@@ -66,6 +71,17 @@ class Plan:
         return replace(self, kernel=self.fallback, fallback=None, reasons=self.reasons | {"kernel": reason})
 
 
+def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
+    """How these maps will be morphed; None where nothing is solved."""
+    settings, why = with_method(settings)
+    pairs = len(volumes) - 1
+    solves = {"barycenter": len(frame_times(settings)), "mixed": pairs * (settings.keyframes - 1) + 1}
+    if settings.method == "linear":
+        return None
+    plan = make_plan(volumes, solves.get(settings.method, 1), settings)
+    return replace(plan, reasons={"method": why} | plan.reasons)
+
+
 def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
     """Resolve the settings for maps on one grid, ``lanes`` barycenters of two neighbouring maps each."""
     sigma, sigma_reason = _sigma(settings, volumes[0])
@@ -78,12 +94,15 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
     kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
     boxes = [solve_window(np.stack([a.data, b.data]), sigma, kernel) for a, b in pairwise(volumes)]
-    lane = max(lane_bytes(_extent(box), 2, dtype, debias=settings.debias) for box in boxes)
-    batch, batch_reason = _batch(settings, lanes, lane)
-    relaxation, relaxation_reason = _relaxation(settings, volumes, sigma)
+    extent = max((_extent(box) for box in boxes), key=prod)
+    batch, batch_reason = _batch(settings, lanes, lane_bytes(extent, 2, dtype, debias=settings.debias))
+    width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
+    relaxation, relaxation_reason = _relaxation(settings, width)
     return Plan(
         sigma=sigma,
         distance=distance,
+        spread=width,
+        extent=extent,
         kernel=kernel,
         fallback=fallback,
         precision=precision,
@@ -146,8 +165,9 @@ def solve_window(
     return widened(bounding_box(pair.sum(axis=0) > 0), sigma, BARYCENTER_SIGMAS, shape)
 
 
-def _extent(window: Window) -> tuple[int, ...]:
-    return tuple(part.stop - part.start for part in window)
+def _extent(window: Window) -> tuple[int, int, int]:
+    z, y, x = (part.stop - part.start for part in window)
+    return z, y, x
 
 
 def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, float], str]:
@@ -187,14 +207,11 @@ def _precision(settings: Settings) -> tuple[str, str]:
     return settings.precision, "asked for"
 
 
-def _relaxation(
-    settings: Settings, volumes: tuple[Volume, ...], sigma: tuple[float, float, float]
-) -> tuple[Relaxation, str]:
+def _relaxation(settings: Settings, width: float) -> tuple[Relaxation, str]:
     if settings.debias:
         return PLAIN, "debiased barycenters are mixed, not relaxed"
     if settings.relaxation is not None:
         return Relaxation(settings.relaxation), "asked for"
-    width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     reason = f"the maps spread over {width:.1f} sigma (sd); plain at first, then by how little each voxel changes"
     return automatic(width), reason
 

@@ -32,11 +32,13 @@ class Prepared:
     """Maps on one grid with densities >= 0.
 
     ``masses``: sum over voxels of each map. ``actions``: a sentence for everything done to the data, in order.
+    ``levels``: contour levels of the maps as they are now, where some were given.
     """
 
     volumes: tuple[Volume, ...]
     masses: tuple[float, ...]
     actions: tuple[str, ...]
+    levels: tuple[float, ...] | None = None
 
 
 def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be asked for
@@ -118,30 +120,41 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     placed, density_scale, said = sampled(placed, grid, apix, labels)
     actions += said
     weight = None if mask is None else _weight(mask, placed[0])
-    prepared = []
+    prepared, surfaces = [], []
     for volume, cut, label in zip(placed, levels, labels, strict=True):
-        kept, said = volume, []
-        noise = clean.noise_of(volume.data)
-        if noise is not None and level in (None, "auto"):
-            kept, said = _without_noise(volume, noise, dust, label)
-        elif noise is not None:
-            said = _of_noise(noise, density_scale * cut, label)
-        actions += said
-        kept, said = _non_negative(kept, density_scale * cut, 0.0 if level == "none" else floor, label)
-        actions += said
-        kept, said = _without_dust(kept, dust or 0, label)
+        surface = None if level in (None, "auto") else density_scale * cut
+        kept, said = _cleaned(volume, surface, 0.0 if level == "none" else floor, dust, label)
         actions += said
         kept, said = _masked(kept, weight, label)
         actions += said
+        before = kept.mass
         kept, said = _of_mass(kept, prepared[0].mass if match == "mass" and prepared else None, label)
         actions += said
         prepared.append(kept)
-    return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions))
+        surfaces.append(density_scale * cut * kept.mass / before)
+    given = tuple(surfaces) if any(levels) else None
+    return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions), given)
 
 
 def _part(report: Report, index: int, parts: int) -> Report:
     """Progress of one part of the work as progress of all."""
     return lambda done, total: report(index * total + done, parts * total)
+
+
+def _cleaned(
+    volume: Volume, level: float | None, floor: float, dust: int | None, label: str
+) -> tuple[Volume, list[str]]:
+    """Without noise if no level is given, negative densities, those below the level or the floor, and dust."""
+    actions: list[str] = []
+    noise = clean.noise_of(volume.data)
+    if noise is not None and level is None:
+        volume, actions = _without_noise(volume, noise, dust, label)
+    elif noise is not None and level is not None:
+        actions = _of_noise(noise, level, label)
+    volume, said = _non_negative(volume, level or 0.0, floor, label)
+    actions += said
+    volume, said = _without_dust(volume, dust or 0, label)
+    return volume, actions + said
 
 
 def _low_passed(

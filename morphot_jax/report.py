@@ -12,7 +12,9 @@ from jaxtyping import Float
 
 from morphot_jax import __version__, chimerax, metrics
 from morphot_jax.align import Alignment
+from morphot_jax.grids import voxel_volume
 from morphot_jax.iterate import Status
+from morphot_jax.levels import enclosed, levels_along
 from morphot_jax.order import Ordering
 from morphot_jax.prepare import Prepared
 from morphot_jax.tables import to_csv
@@ -26,7 +28,6 @@ METRICS = "metrics.csv"
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FRAME_PATTERN = r"vol_\d{3,}\.mrc"
-ENCLOSED = 0.8  # share of a map's mass inside the surface that is shown first
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
 
 
 def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]) -> str:
-    """One line for each frame: its report, its level, and how far it is from the two ends."""
+    """One line for each frame: its report, its level, what that encloses (Å^3), how far it is from the ends."""
     # Outside of every frame and of both ends there is nothing to compare.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
 
@@ -204,6 +205,7 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: F
             "status": frame.status.word,
             "maximum": float(density.max()),
             "level": float(levels[frame.index]),
+            "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
         }
         for end, volume in (("first", first), ("last", last)):
             reference = volume.data[window]
@@ -239,31 +241,13 @@ def convergence_table(trajectory: Trajectory) -> str:
     return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
-def frame_levels(trajectory: Trajectory) -> Float[np.ndarray, " t"]:
-    """The level of each frame that encloses ``ENCLOSED`` of its mass."""
-    return np.array(side_by_side(lambda density: level_enclosing(density, ENCLOSED), trajectory.densities))
-
-
-def level_enclosing(density: Float[np.ndarray, "z y x"], share: float) -> float:
-    """The contour level inside which ``share`` of the mass lies."""
-    target = share * np.maximum(density, 0.0).sum(dtype=np.float64)
-    if not target > 0:
-        return 0.0
-    # Only the densest part is sorted: as little of it as holds the share.
-    cut = float(density.max())
-    while (values := density[density >= cut]).sum(dtype=np.float64) < target and cut > 0:
-        cut /= 2
-    values = np.sort(values)[::-1]
-    enclosed = np.cumsum(values, dtype=np.float64)
-    return float(values[min(int(np.searchsorted(enclosed, target)), len(values) - 1)])
-
-
-def tables(trajectory: Trajectory, ends: tuple[Volume, Volume]) -> dict[str, str]:
+def tables(trajectory: Trajectory, prepared: Prepared) -> dict[str, str]:
     """File name and text of every table and script of a run."""
-    levels = frame_levels(trajectory)
+    levels = levels_along(trajectory, prepared)
+    names = [frame_name(frame.index) for frame in trajectory.frames]
     found = {
-        METRICS: metrics_table(trajectory, *ends, levels),
-        chimerax.SERIES: chimerax.series_script([frame_name(frame.index) for frame in trajectory.frames], levels),
+        METRICS: metrics_table(trajectory, prepared.volumes[0], prepared.volumes[-1], levels),
+        chimerax.SERIES: chimerax.series_script(names, levels),
     }
     if any(len(frame.history) for frame in trajectory.frames):
         found[CONVERGENCE] = convergence_table(trajectory)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,17 +19,17 @@ from morphot_jax.align import Alignment, align_maps
 from morphot_jax.checkpoint import Checkpoint
 from morphot_jax.choices import Align, Match, Motion
 from morphot_jax.errors import InputError
+from morphot_jax.estimate import estimate
 from morphot_jax.grids import resample_onto
 from morphot_jax.inputs import SAMPLE, file_of, load
 from morphot_jax.mrc import write_volume
 from morphot_jax.order import Ordering, order_maps
+from morphot_jax.plan import plan_for
 from morphot_jax.prepare import Level, Prepared, prepare_maps
-from morphot_jax.progress import Progress
 from morphot_jax.report import Input, Run
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
 from morphot_jax.trajectory import Trajectory, morph
-from morphot_jax.volume import Volume
 
 FIGURES = "figures"
 ALIGNED_MAP = "aligned.mrc"
@@ -43,7 +43,7 @@ class Request:
     ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``align``, ``box``,
     ``grid``, ``level``, ``dust``, ``lowpass``, ``mask`` (a map), ``match``: of ``prepare_maps``. ``device``: a
     kind of ``devices``. ``command``: how the run was asked for, for the report.
-    ``resume``: go on with what an earlier run of the same has begun.
+    ``resume``: go on with what an earlier run of the same has begun. ``dry_run``: say what would be done, no more.
     """
 
     maps: Sequence[str]
@@ -61,13 +61,14 @@ class Request:
     match: Match = "none"
     overwrite: bool = False
     resume: bool = False
+    dry_run: bool = False
 
 
 def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Trajectory | None:
     """Read, prepare, solve and write. Raises InputError before anything is written if something cannot be used.
 
     Frames are written as they are solved. With ``resume``, those that an earlier run of the same maps and settings
-    has finished are not solved again; None where it has finished all.
+    has finished are not solved again; None where it has finished all, and after a dry run.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "total"):
@@ -84,24 +85,27 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             terminal.say(f"{request.output} holds all {len(times)} frames already: nothing is left to be done")
             return None
         settings = _with_memory(settings, device)
+        with jax.default_device(device):
+            plan = plan_for(prepared.volumes, settings)
+        expected = estimate(prepared, plan, settings, on_cpu=device.platform == "cpu")
+        terminal.outlook(plan, expected, len(times), in_full=request.dry_run)
+        if request.dry_run:
+            return None
         template, clear = prepared.volumes[0], partial(_clear, request.output)
         with Checkpoint(request.output, key, template, report.frame_name, clear) as kept:
             known = kept.known() if request.resume else {}
             if known:
                 terminal.say(f"{len(known)} of {len(times)} frames were finished before")
             with jax.default_device(device), terminal.solving() as watch, _interruptible(kept, terminal) as check:
-
-                def report_of(progress: Progress) -> None:
-                    check()
-                    watch(progress)
-
-                trajectory = morph(prepared, settings, report=report_of, keep=kept.keep, known=known)
+                told = {"report": lambda progress: (check(), watch(progress)), "keep": kept.keep}
+                trajectory = morph(prepared, settings, plan=plan, known=known, **told)
             run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
             with _timed(seconds, "write"), terminal.busy("writing"):
                 kept.begin()
                 kept.wait()
-                _write_tables(request, trajectory, (prepared.volumes[0], prepared.volumes[-1]))
-    content = report.compose(run, trajectory, memory.peak()) | {"fingerprint": key}
+                _write_tables(request, trajectory, prepared)
+    content = report.compose(run, trajectory, memory.peak())
+    content |= {"estimate": asdict(expected), "fingerprint": key}
     files.write_text(request.output / report.REPORT, report.to_json(content))
     kept.end()
     terminal.summary(trajectory, seconds)
@@ -298,10 +302,10 @@ def _interruptible(kept: Checkpoint, terminal: Terminal) -> Iterator[Callable[[]
             signal.signal(signal.SIGINT, before)
 
 
-def _write_tables(request: Request, trajectory: Trajectory, ends: tuple[Volume, Volume]) -> None:
+def _write_tables(request: Request, trajectory: Trajectory, prepared: Prepared) -> None:
     """Write tables and pictures."""
     files.make_folder(request.output / FIGURES)
-    for name, text in report.tables(trajectory, ends).items():
+    for name, text in report.tables(trajectory, prepared).items():
         files.write_text(request.output / name, text)
     for name, content in figures.all_figures(trajectory).items():
         files.write_bytes(request.output / FIGURES / name, content)

@@ -20,10 +20,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from morphot_jax import memory
 from morphot_jax.align import Alignment
 from morphot_jax.batches import Progress as Step
+from morphot_jax.estimate import Estimate
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
+from morphot_jax.plan import Plan
 from morphot_jax.trajectory import Trajectory
 
 ROWS = 13  # frames in the table; the others are in metrics.csv
@@ -92,6 +95,40 @@ class Terminal:
         hidden = not self.console.is_terminal
         return Progress(sign, words, bar, *counts, console=self.console, transient=True, disable=hidden)
 
+    def outlook(self, plan: Plan | None, expected: Estimate, frames: int, *, in_full: bool) -> None:
+        """What the solve will take, and, in full, how it is going to be made."""
+        room, more = memory.free(), expected.memory - (memory.held() or 0)
+        if room is not None and more > room:
+            self.warn(
+                f"about {_gib(more)} more memory will be needed and {_gib(room)} are free: a smaller --grid helps"
+            )
+        took = "" if expected.seconds is None else f"about {_clock(expected.seconds)} and "
+        if not in_full:
+            self.detail(f"{frames} frames, {took}{_gib(expected.memory)} of memory")
+            return
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_row("frames", str(frames))
+        if plan is not None:
+            z, y, x = plan.extent
+            widths = " x ".join(f"{value:.4g}" for value in dict.fromkeys(plan.sigma))
+            rows = {
+                "method": "",
+                "box": f"{x} x {y} x {z} voxels around the maps",
+                "sigma": f"{widths} voxels",
+                "kernel": plan.kernel,
+                "precision": plan.precision,
+                "batch": str(plan.batch),
+                "relaxation": f"{plan.relaxation.w:.3g}",
+            }
+            for name, value in rows.items():
+                reason = plan.reasons.get(name, "")
+                table.add_row(name, value, escape(reason))
+        table.add_row("memory", _gib(expected.memory), "" if room is None else f"{_gib(room)} are free")
+        if expected.seconds is not None:
+            table.add_row("time", f"about {_clock(expected.seconds)}")
+        self.console.print(table)
+        self.say("nothing was solved or written (--dry-run)")
+
     def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
         """The frames in a table, and where the time went."""
         table = Table(box=None, header_style="bold", pad_edge=False)
@@ -134,6 +171,10 @@ class Terminal:
 
     def _time(self, seconds: dict[str, float]) -> None:
         self.say(", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / 2**30:.2f} GiB"
 
 
 def _clock(seconds: float) -> str:

@@ -26,7 +26,7 @@ from morphot_jax.batches import Lane, solve_lanes
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.iterate import Status
-from morphot_jax.plan import Plan, make_plan, solve_window
+from morphot_jax.plan import Plan, plan_for, solve_window
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Clock, Progress
 from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times, with_method
@@ -107,6 +107,7 @@ def morph(
     maps: Prepared | Sequence[Volume],
     settings: Settings | None = None,
     *,
+    plan: Plan | None = None,
     report: Report = lambda progress: None,
     keep: Keep = lambda frame, density: None,
     known: Mapping[int, Kept] = NONE_KNOWN,
@@ -115,6 +116,7 @@ def morph(
 
     - ``maps``: two or more, in order; brought to one grid by ``prepare_maps`` unless they already were. More than
       two are a sequence: map i of n lies at t = i / (n - 1).
+    - ``plan``: ``plan_for`` these maps and settings, where that was made already.
     - ``report``: called with a ``Progress`` about twice a second.
     - ``keep``: called with every frame as soon as it is finished, and with its densities. ``known``: frames by
       their index that ``keep`` was given by another run of the same maps and settings; they are not solved again,
@@ -125,33 +127,30 @@ def morph(
     """
     settings = settings or Settings()
     check_settings(settings)
-    settings, why = with_method(settings)
     prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
+    plan = plan or plan_for(prepared.volumes, settings)
+    settings, _ = with_method(settings)
     times = frame_times(settings)
     work = _Work(prepared, settings, Clock(), report, keep, known)
-    plan = None
-    if settings.method == "linear":
+    if plan is None:
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
     elif settings.method in SINGLE_PLAN:
-        plan, densities, frames = _transported(work, times)
+        densities, frames = _transported(work, plan, times)
     elif settings.method == "barycenter":
-        plan, densities, frames = _barycenters(work, times)
+        densities, frames = _barycenters(work, plan, times)
     else:
         keys = (len(prepared.volumes) - 1) * (settings.keyframes - 1) + 1
         keyed = replace(work, keep=lambda frame, density: None, known=NONE_KNOWN)
-        plan, anchors, solved = _barycenters(keyed, np.linspace(0.0, 1.0, keys))
+        anchors, solved = _barycenters(keyed, plan, np.linspace(0.0, 1.0, keys))
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
     if settings.method in ("linear", "mixed"):
         for frame in frames:
             keep(frame, densities[frame.index])
-    said = ()
-    if plan is not None:
-        plan = replace(plan, reasons={"method": why} | plan.reasons)
-        said = plan.doubts + _said_of(frames, plan)
+    said = () if plan is None else plan.doubts + _said_of(frames, plan)
     return Trajectory(
         densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, work.clock
     )
@@ -170,7 +169,8 @@ def displacement_field(
     if len(prepared.volumes) != 2:
         raise InputError(f"{len(prepared.volumes)} maps were given: a displacement goes from one to another")
     first, last = prepared.volumes
-    plan = make_plan(prepared.volumes, 1, settings)
+    plan = plan_for(prepared.volumes, settings)
+    assert plan is not None  # displacement is solved
     pair = np.stack([first.data, last.data])
     transport = solve_pair(pair, plan, settings, clock=Clock(), report=lambda progress: None)
     if (status := Status(int(transport.coupling.status))) is not Status.CONVERGED:
@@ -257,11 +257,10 @@ class _Stretch(NamedTuple):
 
 
 def _barycenters(
-    work: _Work, times: Float[np.ndarray, " t"]
-) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
+    work: _Work, plan: Plan, times: Float[np.ndarray, " t"]
+) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
     """Eq 2.4 at each time, between the two maps that it lies between."""
     settings = work.settings
-    plan = make_plan(work.prepared.volumes, len(times), settings)
     densities, frames, stretches = work.begun(times)
     for stretch in stretches:
         pair, masses, watch = work.pair(stretch), work.masses(stretch), work.watch(stretch, len(times))
@@ -276,15 +275,14 @@ def _barycenters(
             densities[index][window] = _scaled(lane, masses, float(stretch.shares[place]), settings)
             frames[index] = _frame(index, float(times[index]), densities[index], lane, settings)
             work.keep(frames[index], densities[index])
-    return plan, densities, [frames[index] for index in range(len(times))]
+    return densities, [frames[index] for index in range(len(times))]
 
 
 def _transported(
-    work: _Work, times: Float[np.ndarray, " t"]
-) -> tuple[Plan, Float[np.ndarray, "t z y x"], list[Frame]]:
+    work: _Work, plan: Plan, times: Float[np.ndarray, " t"]
+) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
     """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
     settings = work.settings
-    plan = make_plan(work.prepared.volumes, 1, settings)
     densities, frames, stretches = work.begun(times)
     for stretch in stretches:
         pair, masses, watch = work.pair(stretch), work.masses(stretch), work.watch(stretch, len(times))
@@ -304,7 +302,7 @@ def _transported(
             frames[index] = replace(shared, **own, strayed=strayed, history=told)
             work.keep(frames[index], densities[index])
             watch(Progress(place + 1, len(times), shared.iterations, shared.marginal_error or 0.0, None))
-    return plan, densities, [frames[index] for index in range(len(times))]
+    return densities, [frames[index] for index in range(len(times))]
 
 
 def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:

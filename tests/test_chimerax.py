@@ -52,3 +52,48 @@ def test_what_no_motion_can_show_is_shown_by_the_aligned_map(moving, pose):
     script = chimerax.alignment_script("aligned.mrc", moving, None, pose)
     assert [line for line in script.splitlines() if line.startswith("open")] == ["open aligned.mrc"]
     assert "view matrix" not in script
+
+
+FORMS = (  # of the commands, after the user guide
+    r"open( \S+)+ vseries true",
+    r"open \S+",
+    r"set bgColor \w+",
+    r"volume #\d+ style (surface|mesh)( step 1)? color #[0-9a-f]{6}",
+    r"volume #\d+\.\d+ level [\d.e+-]+",
+    r"view matrix models #\d+(,-?[\d.e+-]+){12}",
+    r"surface dust #1 size [\d.]+",
+    r"lighting soft",
+    r"view",
+    r"vseries slider #1",
+    r"vseries play #1 loop true direction oscillate maxFrameRate \d+",
+)
+RECORDING = (
+    r"movie record",
+    r"vseries play #1 range 0,\d+ maxFrameRate \d+",
+    r"wait \d+",
+    r"movie encode \S+\.mp4",
+)
+
+
+def unknown(lines, forms):
+    return [line for line in lines if not any(re.fullmatch(form, line) for form in forms)]
+
+
+def test_a_series_is_opened_each_frame_at_its_level_and_played():
+    levels = np.array([1.5, 2e-7, 0.25])
+    script = chimerax.series_script(["vol_000.mrc", "vol_001.mrc", "vol_002.mrc"], levels)
+    assert script.endswith("\n")
+    commands = [line for line in script.splitlines() if not line.startswith("#")]
+    assert unknown(commands, FORMS) == []
+    assert commands[0] == "open vol_000.mrc vol_001.mrc vol_002.mrc vseries true"
+    told = [line.split() for line in commands if re.match(r"volume #1\.", line)]
+    assert [words[1] for words in told] == ["#1.1", "#1.2", "#1.3"]
+    np.testing.assert_allclose([float(words[3]) for words in told], levels, rtol=1e-5)
+    *_, comments = script.partition("# For a movie")
+    lines = [line.removeprefix("# ") for line in comments.splitlines()[1:]]
+    assert unknown(lines, RECORDING) == []
+
+
+def test_the_alignment_has_known_commands_only():
+    script = chimerax.alignment_script("aligned.mrc", "a.mrc", "b.mrc", IDENTITY)
+    assert unknown([line for line in script.splitlines() if not line.startswith("#")], FORMS) == []

@@ -8,17 +8,17 @@ import re
 import numpy as np
 import pytest
 from conftest import REPORT_KEYS
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import morphot_jax
-from morphot_jax import chimerax, report
+from morphot_jax import report
 from morphot_jax.barycenter import Relaxation
 from morphot_jax.batches import Clock
 from morphot_jax.iterate import Status
+from morphot_jax.levels import level_of_mass
 from morphot_jax.metrics import compare_maps
 from morphot_jax.plan import Plan
-from morphot_jax.report import Input, Run, level_enclosing
+from morphot_jax.prepare import Prepared
+from morphot_jax.report import Input, Run
 from morphot_jax.settings import Settings
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
@@ -26,6 +26,8 @@ from morphot_jax.volume import Volume
 PLAN = Plan(
     sigma=(1.0, 1.0, 1.0),
     distance=41.5,
+    spread=9.0,
+    extent=(3, 4, 5),
     kernel="dense",
     fallback="log",
     precision="double",
@@ -56,34 +58,6 @@ def solved(index, time, status=Status.CONVERGED, error=1e-7, **values):
 
 def rows(text):
     return list(csv.DictReader(io.StringIO(text)))
-
-
-# Contour levels
-
-
-@pytest.mark.parametrize(
-    ("share", "level"), [(0.1, 4), (0.4, 4), (0.41, 3), (0.7, 3), (0.8, 2), (0.9, 2), (1.0, 1)]
-)
-def test_level_encloses_the_share_of_the_mass(share, level):
-    values = np.array([0, 2, -9, 4, 1, 3, 0, 0], np.float32).reshape(2, 2, 2)  # 4, 7, 9, 10 of 10 from the top
-    assert level_enclosing(values, share) == level
-
-
-def test_level_of_nothing_is_zero():
-    assert level_enclosing(np.zeros((2, 2, 2), np.float32), 0.8) == 0.0
-    assert level_enclosing(np.full((2, 2, 2), -1, np.float32), 0.8) == 0.0
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 999), share=st.floats(0.01, 0.99), more=st.floats(0.01, 0.99))
-def test_level_is_the_highest_that_encloses_the_share_and_falls_with_it(seed, share, more):
-    values = density(seed, (3, 3, 3)).astype(np.float64)
-    level = level_enclosing(values, share)
-    assert level in values
-    assert values[values >= level].sum() >= share * values.sum() * (1 - 1e-12)
-    assert values[values > level].sum() < share * values.sum() * (1 + 1e-12)
-    low, high = sorted((share, more))
-    assert level_enclosing(values, high) <= level_enclosing(values, low)
 
 
 # report.json
@@ -239,13 +213,16 @@ def test_kernel_that_is_not_round_in_space_is_said():
 def test_metrics_table_is_read_back():
     trajectory = made([solved(0, 0.0), solved(1, 1 / 3, Status.MAX_ITERATIONS)])
     first, last = trajectory.volume(0), trajectory.volume(1)
-    table = rows(report.metrics_table(trajectory, first, last, report.frame_levels(trajectory)))
+    levels = np.array([level_of_mass(d) for d in trajectory.densities])
+    table = rows(report.metrics_table(trajectory, first, last, levels))
     assert [row["frame"] for row in table] == ["0", "1"]
     assert [float(row["time"]) for row in table] == [0.0, 1 / 3]  # to the last digit
     assert [float(row["mass"]) for row in table] == [1.0, 2.0]
     assert [row["status"] for row in table] == ["converged", "max_iterations"]
     assert [float(row["maximum"]) for row in table] == [float(d.max()) for d in trajectory.densities]
-    assert [float(row["level"]) for row in table] == [level_enclosing(d, 0.8) for d in trajectory.densities]
+    assert [float(row["level"]) for row in table] == levels.tolist()
+    inside = [(d >= level).sum() * 8.0 for d, level in zip(trajectory.densities, levels, strict=True)]
+    assert [float(row["enclosed_volume"]) for row in table] == inside  # Å^3, voxels of 2 Å
     for row, end, other in ((table[0], "first", "last"), (table[1], "last", "first")):
         assert float(row[f"relative_rms_to_{end}"]) == 0.0
         assert float(row[f"voxel_difference_to_{end}"]) == 0.0
@@ -286,33 +263,8 @@ def test_convergence_table_has_a_line_for_every_iteration():
 
 
 def test_tables_hold_convergence_only_where_something_was_solved():
-    ends = Volume(density(0), (2.0, 2.0, 2.0)), Volume(density(1), (2.0, 2.0, 2.0))
+    volumes = Volume(density(0), (2.0, 2.0, 2.0)), Volume(density(1), (2.0, 2.0, 2.0))
+    ends = Prepared(volumes, (volumes[0].mass, volumes[1].mass), ())
     assert sorted(report.tables(made([Frame(0, 0.0, 1.0)], plan=None), ends)) == ["metrics.csv", "view.cxc"]
     tables = report.tables(made([solved(0, 0.0)]), ends)
     assert sorted(tables) == ["convergence.csv", "metrics.csv", "view.cxc"]
-
-
-# ChimeraX
-
-
-def test_chimerax_script_opens_the_series_at_its_level_and_plays_it():
-    trajectory = made([solved(0, 0.0), solved(1, 0.5), solved(2, 1.0)])
-    levels = report.frame_levels(trajectory)
-    script = chimerax.series_script([report.frame_name(frame.index) for frame in trajectory.frames], levels)
-    assert script.endswith("\n")
-    commands = [line for line in script.splitlines() if not line.startswith("#")]
-    assert commands[0] == "open vol_000.mrc vol_001.mrc vol_002.mrc vseries true"
-    forms = [
-        r"open( vol_\d{3}\.mrc)+ vseries true",
-        r"set bgColor \w+",
-        r"volume #1 style surface step 1 level [\d.e+-]+ color #[0-9a-f]{6}",
-        r"surface dust #1 size [\d.]+",
-        r"lighting soft",
-        r"view",
-        r"vseries play #1 loop true direction oscillate maxFrameRate \d+",
-        r"vseries slider #1",
-    ]
-    assert [line for line in commands if not any(re.fullmatch(form, line) for form in forms)] == []
-    (volume,) = [line for line in commands if line.startswith("volume ")]
-    level = float(volume.split("level ")[1].split()[0])
-    assert level == pytest.approx(np.mean([level_enclosing(d, 0.8) for d in trajectory.densities]), rel=1e-5)

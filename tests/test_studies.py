@@ -39,6 +39,7 @@ QUICK = {  # the studies, and how many pictures each leaves
     "accuracy": 1,
     "alignment": 1,
     "annealing": 1,
+    "estimates": 1,
     "fig1_accuracy": 3,
     "fig2_convergence": 3,
     "fig3_order": 2,

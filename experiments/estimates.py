@@ -1,0 +1,128 @@
+"""Are memory and time what a morph says beforehand? ``python -m experiments.estimates -o OUT [--quick]``
+
+``morphot morph`` on the Mm-cpn sample by every method on several grids, each in a process of its own; its report
+tells what it expected and what it took. OUT holds ``results.csv``, ``estimates.png`` and ``claims.json``. Half an
+hour in full on 2 cores.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import typer
+from matplotlib.figure import Figure
+
+from experiments import study
+from experiments.study import GOAL, LOOKS, SAMPLE, Claim
+from morphot_jax.report import REPORT
+from morphot_jax.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.sweep import Settings as Point
+
+METHODS = ("linear", "bridge", "displacement", "barycenter", "debiased")
+GRIDS, QUICK_GRIDS = (48, 64, 96, 128, 192), (32,)
+FRAMES, QUICK_FRAMES = 25, 3
+LARGEST = {"debiased": 64, "barycenter": 128}  # of grids: more would take an hour
+BATCHES = (None, 8)  # of barycenters: as it is chosen, and more at once
+WITHIN = 1.3  # of the estimate that the memory stays within
+COLUMNS = ("method", "grid", "batch", "expected_bytes", "peak_bytes", "share", "expected_seconds", "seconds")
+COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; sys.exit(main())"]
+
+
+def main(output: study.Output, quick: study.Quick = False, shard: study.ShardOption = "1/1") -> None:
+    """Run morphs and compare what they took with what they expected."""
+    points = {
+        key: point
+        for key, point in grid(
+            study=["estimates"],
+            frames=[QUICK_FRAMES if quick else FRAMES],
+            grid=QUICK_GRIDS if quick else GRIDS,
+            method=METHODS,
+            batch=BATCHES,
+        ).items()
+        if point["grid"] <= LARGEST.get(point["method"], max(GRIDS))
+        and (point["batch"] is None or point["method"] == "barycenter")
+    }
+    sweep = Sweep(output, points, COLUMNS)
+    if study.run(sweep, compute, shard):
+        with study.looks():
+            study.save(estimates_figure(sweep.rows()), output / "estimates.png")
+        study.conclude(output, claims(sweep.rows()))
+
+
+def compute(points: list[Point]) -> Iterator[Outcome]:
+    for point in points:
+        yield Outcome([taken(point)])
+
+
+def taken(point: Point) -> Row:
+    """One run of the command, and what its report tells."""
+    method = {"debiased": ("barycenter", "--debias", "--tolerance", "1e-5")}.get(
+        point["method"], (point["method"],)
+    )
+    options = ["--grid", point["grid"], "--frames", point["frames"], "--batch", point["batch"] or "auto"]
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        arguments = ["morph", *SAMPLE, "-q", "-o", out, *options, "--method", *method]
+        subprocess.run([*COMMAND, *map(str, arguments)], check=True)
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    expected, peak = report["estimate"], report["peak_memory_bytes"]
+    return {
+        "expected_bytes": expected["memory"],
+        "peak_bytes": peak,
+        "share": peak / expected["memory"],
+        "expected_seconds": expected["seconds"],
+        "seconds": report["seconds"]["total"],
+    }
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """What is promised."""
+    shares = [float(row["share"]) for row in rows]
+    times = sorted(float(row["seconds"]) / float(row["expected_seconds"]) for row in rows)
+    return [
+        Claim(
+            "peak memory stays within 1.3 times the estimate",
+            GOAL,
+            f"<= {WITHIN:g} times",
+            f"{min(shares):.2f} to {max(shares):.2f} times, {len(rows)} runs",
+            max(shares) <= WITHIN,
+        ),
+        Claim(
+            "the time is what was expected, to a factor of three",
+            GOAL,
+            "1/3 to 3 times",
+            f"{times[0]:.2f} to {times[-1]:.2f} times",
+            times[0] >= 1 / 3 and times[-1] <= 3,
+        ),
+    ]
+
+
+def estimates_figure(rows: Sequence[Row]) -> Figure:
+    """Taken against expected: memory and time."""
+    figure, axes = study.panels(1, 2, size=(3.4, 3.0))
+    gib = 2**30
+    for panel, expected, found, unit, title in (
+        (axes[0][0], "expected_bytes", "peak_bytes", gib, "memory (GiB)"),
+        (axes[0][1], "expected_seconds", "seconds", 1.0, "time (s)"),
+    ):
+        ends = []
+        for method in dict.fromkeys(row["method"] for row in rows):
+            own = [row for row in rows if row["method"] == method]
+            x, y = ([float(row[name]) / unit for row in own] for name in (expected, found))
+            colour, _, marker = LOOKS[method]
+            panel.loglog(x, y, linestyle="none", marker=marker, color=colour, label=method)
+            ends += [*x, *y]
+        line = [min(ends) / 1.2, max(ends) * 1.2]
+        panel.plot(line, line, color="black", linewidth=0.8)
+        panel.set_xlabel(f"expected {title}")
+        panel.set_ylabel(f"taken: {title}")
+    axes[0][0].legend(fontsize=7)
+    study.letter(axes[0])
+    return figure
+
+
+if __name__ == "__main__":
+    typer.run(main)
