@@ -68,9 +68,9 @@ def _kind(settings: Settings) -> str:
 def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, pairs: int) -> float:
     """How many convolutions the solve will make."""
     decades = -math.log10(min(settings.tolerance, 0.1)) / 6.0
-    iterations = min(plan.iterations, max(10.0, decades * PER_SPREAD[kind] * plan.spread))
+    iterations = min(float(plan.iterations), max(10.0, decades * PER_SPREAD[kind] * plan.spread))
     if settings.iterations is not None:
-        iterations = settings.iterations
+        iterations = float(settings.iterations)
     if kind in SINGLE_PLAN:
         coarse = COARSE if math.prod(plan.extent) >= PYRAMID_FROM else 1.0
         return pairs * iterations * coarse * CONVOLUTIONS[kind] + frames * PER_FRAME[kind]

