@@ -16,7 +16,7 @@ from morphot_jax.barycenter import DEPTH
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.relaxation import PLAIN, Relaxation, automatic
-from morphot_jax.settings import SINGLE_PLAN, Settings, frame_times, with_method
+from morphot_jax.settings import DEBIASED, SINGLE_PLAN, Settings, frame_times, with_method
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window, bounding_box, widened
 
@@ -26,6 +26,7 @@ FIELDS_PER_LANE = 4
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
 SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
 BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
+DETAIL = 1.7  # sigma: what is finer is lost in a barycenter (FSC 0.5; experiments.gamma_and_grid)
 CPU_BYTES = 32 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
 
 
@@ -177,7 +178,11 @@ def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, floa
     if settings.sigma is not None:
         return (settings.sigma, settings.sigma, settings.sigma), "asked for"
     sigma = max(volume.shape) / 60.0
-    return (sigma, sigma, sigma), "the longest axis / 60"
+    reason = "the longest axis / 60"
+    if settings.method in DEBIASED and not settings.debias:
+        kept = DETAIL * sigma * max(volume.voxel_size)
+        reason += f"; barycenters keep detail to about {kept:.3g} Å"
+    return (sigma, sigma, sigma), reason
 
 
 def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, KernelKind | None, str]:

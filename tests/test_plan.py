@@ -103,7 +103,11 @@ def test_sigma_is_a_sixtieth_of_the_longest_axis_unless_given():
     volume = points((30, 90, 60), (0, 0, 0))
     plan = make_plan((volume, volume), 1, Settings())
     assert plan.sigma == (1.5, 1.5, 1.5)
-    assert "longest axis / 60" in plan.reasons["sigma"]
+    assert plan.reasons["sigma"] == "the longest axis / 60"
+    blurred = make_plan((volume, volume), 1, Settings(method="barycenter"))
+    assert "barycenters keep detail to about 5.1 Å" in blurred.reasons["sigma"]  # 1.7 x 1.5 voxels of 2 Å
+    sharp = make_plan((volume, volume), 1, Settings(method="barycenter", debias=True))
+    assert "detail" not in sharp.reasons["sigma"]
 
 
 def test_sigma_in_voxels_is_the_same_along_every_axis():
