@@ -1,8 +1,10 @@
 """What the machine offers: the device to compute on, its memory, and a place for compiled code."""
 
+import atexit
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +17,7 @@ from morphot_jax.errors import InputError
 DeviceHandle = Any  # jax.Device is no type to a checker
 KINDS = get_args(Device)
 CACHE_BYTES = 2**30
+INTERRUPTED = 130  # exit code
 USABLE = 0.5  # share of the memory found free that a solve may plan with
 
 
@@ -59,6 +62,20 @@ def keep_compilations() -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+def leave_at_once() -> None:
+    """Let the process end, as an interrupted one, without freeing what threads of JAX may still compute with.
+
+    An interrupt leaves them at work, and they crash when the interpreter takes their memory from them.
+    """
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(INTERRUPTED)
+
+    atexit.register(leave)
 
 
 def _processor() -> str:

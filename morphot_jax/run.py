@@ -281,6 +281,8 @@ def _interruptible(kept: Checkpoint, terminal: Terminal) -> Iterator[Callable[[]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal asked
+        if not asked:
+            devices.leave_at_once()
         asked = True
         raise KeyboardInterrupt
 
