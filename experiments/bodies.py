@@ -5,52 +5,16 @@ Positions in Å along x, y, z.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import expm, logm
 from scipy.ndimage import uniform_filter1d
-from scipy.spatial.transform import Rotation
 
 from morphot_jax.atoms import Atoms
+from morphot_jax.pose import Pose
 
 WINDOW = 31  # residues over which the misfit is averaged: a body is made of long stretches
 ROUNDS = 60
-
-Points = Float[np.ndarray, "n 3"]
-
-
-class Motion(NamedTuple):
-    """x -> rotation x + shift."""
-
-    rotation: Float[np.ndarray, "3 3"]
-    shift: Float[np.ndarray, "3"]
-
-    def move(self, points: Points) -> Points:
-        return points @ self.rotation.T + self.shift
-
-    def back(self, points: Points) -> Points:
-        return (points - self.shift) @ self.rotation
-
-    def part(self, t: float) -> "Motion":
-        """The share t of the screw motion that this is: exp(t log T)."""
-        matrix = np.eye(4)
-        matrix[:3, :3], matrix[:3, 3] = self.rotation, self.shift
-        partial = np.real(expm(t * logm(matrix)))
-        return Motion(partial[:3, :3], partial[:3, 3])
-
-    @property
-    def angle(self) -> float:
-        """Degrees that it turns by."""
-        return float(np.degrees(Rotation.from_matrix(self.rotation).magnitude()))
-
-
-def fit_motion(first: Points, last: Points) -> Motion:
-    """The rigid motion that takes points nearest to others in the least squares sense (Kabsch 1976)."""
-    centres = first.mean(axis=0), last.mean(axis=0)
-    rotation = Rotation.align_vectors(last - centres[1], first - centres[0])[0].as_matrix()
-    return Motion(rotation, centres[1] - rotation @ centres[0])
 
 
 def find_bodies(
@@ -68,8 +32,8 @@ def find_bodies(
         misfits = np.zeros((count, residues))
         for body in range(count):
             for one, other in zip(first, last, strict=True):
-                motion = fit_motion(one[labels == body], other[labels == body])
-                misfits[body] += ((motion.move(one) - other) ** 2).sum(axis=1)
+                motion = Pose.fitted(one[labels == body], other[labels == body])
+                misfits[body] += ((motion.carried(one) - other) ** 2).sum(axis=1)
         found = uniform_filter1d(misfits, WINDOW, axis=1, mode="nearest").argmin(axis=0)
         if np.array_equal(found, labels):
             break
@@ -85,13 +49,13 @@ def screwing(first: Atoms, last: Atoms, bodies: Int[np.ndarray, " n"]) -> Callab
     x(t) = T(t) (x_0 + t (T(1)^-1 x_1 - x_0)) with T(t) = exp(t log T(1)).
     """
     members = [bodies == body for body in np.unique(bodies)]
-    motions = [fit_motion(first.positions[some], last.positions[some]) for some in members]
+    motions = [Pose.fitted(first.positions[some], last.positions[some]) for some in members]
 
     def path(t: float) -> Atoms:
         positions = np.empty_like(first.positions)
         for some, motion in zip(members, motions, strict=True):
             start = first.positions[some]
-            changed = start + t * (motion.back(last.positions[some]) - start)
+            changed = start + t * (motion.inverse().carried(last.positions[some]) - start)
             positions[some] = motion.part(t).move(changed)
         return replace(first, positions=positions)
 

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from morphot_jax import __version__
 from morphot_jax.pose import Pose
 
-SERIES, ALIGNMENT = "view.cxc", "align.cxc"
+SERIES, ALIGNMENT, FIELD = "view.cxc", "align.cxc", "field.cxc"
+SHORTEST_ARROW = 0.2  # Å
 BLUE, GREY = "#6aa0d8", "#b0b0b0"
 
 
@@ -55,6 +56,37 @@ def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: 
     if fixed is not None:
         commands += [f"open {quoted(fixed)}", f"volume #2 style mesh color {GREY}"]
     return _script("Two maps, the first moved onto the second", *commands, "set bgColor white", "view")
+
+
+def field_script(first: str, arrows: str, magnitude: str, level: float, longest: float) -> str:
+    """Open a map coloured by how far its mass goes, up to ``longest`` Å, and the arrows."""
+    return _script(
+        "How far the mass of a map goes, and where",
+        f"open {quoted(first)}",
+        f"open {quoted(magnitude)}",
+        f"open {quoted(arrows)}",
+        f"volume #1 style surface step 1 level {level:.6g}",
+        "volume #2 hide",
+        f"color sample #1 map #2 palette #3b4cc0:#dddddd:#b40426 range 0,{longest:.4g}",
+        "transparency #1 40",
+        "set bgColor white",
+        "view",
+    )
+
+
+def bild(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"], longest: float) -> str:
+    """Arrows as a .bild file, blue to red with their length; those shorter than a fifth of an Å are left out."""
+    lines = [".comment displacement of density, in Angstrom"]
+    lengths = np.linalg.norm(ends - starts, axis=1)
+    for start, end, length in zip(starts, ends, lengths, strict=True):
+        if length < SHORTEST_ARROW:
+            continue
+        share = min(1.0, length / longest) if longest > 0 else 0.0
+        lines.append(f".color {share:.3f} 0.25 {1.0 - share:.3f}")
+        width = min(0.3, 0.1 * length)
+        numbers = " ".join(f"{value:.3f}" for value in (*start, *end))
+        lines.append(f".arrow {numbers} {width:.3f} {2.5 * width:.3f} 0.7")
+    return "\n".join(lines) + "\n"
 
 
 def placing(model: int, pose: Pose) -> str:

@@ -16,7 +16,7 @@ from morphot_jax.order import Ordering
 from morphot_jax.trajectory import Trajectory
 from morphot_jax.window import Window, bounding_box
 
-FRAMES, CONVERGENCE, ORDER = "frames.png", "convergence.png", "order.png"
+FRAMES, CONVERGENCE, ORDER, DISPLACEMENT = "frames.png", "convergence.png", "order.png", "displacement.png"
 COLUMNS = 7
 INK = "#1d3b57"
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
@@ -99,6 +99,20 @@ def order_figure(ordering: Ordering, names: Sequence[str]) -> Figure:
     panel.set_xlabel("t of the frame")
     panel.text(1.01, -0.7, "place", transform=panel.get_yaxis_transform(), va="bottom", fontsize=8)
     figure.colorbar(picture, ax=panel, label="relative L2 distance", pad=0.09)
+    return figure
+
+
+def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray, " n"]) -> Figure:
+    """How much of the mass goes how far, and the mean."""
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    panel = figure.subplots()
+    panel.hist(lengths, bins=40, weights=mass / mass.sum(), color=INK, alpha=0.85)
+    mean = float(np.average(lengths, weights=mass))
+    panel.axvline(mean, color="#D55E00", linestyle="--", linewidth=1.2)
+    panel.text(mean, 0.97, f" mean {mean:.3g} Å", transform=panel.get_xaxis_transform(), va="top", color="#D55E00")
+    panel.set_xlabel("displacement (Å)")
+    panel.set_ylabel("share of the mass")
+    panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 

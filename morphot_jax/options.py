@@ -1,5 +1,7 @@
 """Arguments and options that several commands share, and what is made of their text."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -43,6 +45,11 @@ MatchOption = Annotated[
 Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.")]
 Apix = Annotated[float | None, typer.Option(help="Voxel size of the maps in Å, in place of their headers'.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["morphot", *sys.argv[1:]])
 
 
 def preparing(options: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
 PSI = 1.533751168755204288118041  # of the super-Fibonacci spirals: psi^4 = psi + 4
@@ -18,6 +19,35 @@ class Pose:
 
     rotation: Float[np.ndarray, "3 3"]
     shift: Float[np.ndarray, "3"]
+
+    @classmethod
+    def fitted(
+        cls,
+        points: Float[np.ndarray, "n 3"],
+        carried: Float[np.ndarray, "n 3"],
+        weights: Float[np.ndarray, " n"] | None = None,
+    ) -> "Pose":
+        """The motion that takes points nearest to others, in the least squares sense (Kabsch 1976)."""
+        centres = [np.average(places, axis=0, weights=weights) for places in (points, carried)]
+        turn = Rotation.align_vectors(carried - centres[1], points - centres[0], weights=weights)[0].as_matrix()
+        return cls(turn, centres[1] - turn @ centres[0])
+
+    def part(self, t: float) -> "Pose":
+        """The share t of the screw that this motion is: exp(t log T), T its 4 x 4 matrix."""
+        whole = np.vstack([self.matrix, [0.0, 0.0, 0.0, 1.0]])
+        share = np.real(expm(t * np.asarray(logm(whole))))
+        return Pose(share[:3, :3], share[:3, 3])
+
+    @property
+    def slide(self) -> float:
+        """How far it goes along its axis, in Å."""
+        return float(self.axis @ self.shift)
+
+    @property
+    def pivot(self) -> Float[np.ndarray, "3"]:
+        """The point of its axis that is nearest to the origin: (I - R) p = the shift across the axis."""
+        across = self.shift - self.slide * self.axis
+        return np.linalg.pinv(np.eye(3) - self.proper, rcond=1e-9) @ across
 
     @property
     def matrix(self) -> Float[np.ndarray, "3 4"]:

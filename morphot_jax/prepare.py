@@ -119,7 +119,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     actions += said
     placed, density_scale, said = sampled(placed, grid, apix, labels)
     actions += said
-    weight = None if mask is None else _weight(mask, placed[0])
+    weight = None if mask is None else mask_on(mask, placed[0])
     prepared, surfaces = [], []
     for volume, cut, label in zip(placed, levels, labels, strict=True):
         surface = None if level in (None, "auto") else density_scale * cut
@@ -215,7 +215,7 @@ def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, li
     return kept, [f"{label}: {pieces} pieces of fewer than {smallest} voxels set to zero, {share:.2e} of the mass"]
 
 
-def _weight(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
+def mask_on(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
     """A mask on the grid of a map, 0 to 1."""
     return np.clip((mask if same_grid(mask, like) else resample_onto(mask, like)).data, 0.0, 1.0)
 

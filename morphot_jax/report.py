@@ -12,11 +12,13 @@ from jaxtyping import Float
 
 from morphot_jax import __version__, chimerax, metrics
 from morphot_jax.align import Alignment
+from morphot_jax.field import Domain
 from morphot_jax.grids import voxel_volume
 from morphot_jax.iterate import Status
 from morphot_jax.levels import enclosed, levels_along
 from morphot_jax.order import Ordering
 from morphot_jax.prepare import Prepared
+from morphot_jax.settings import Settings
 from morphot_jax.tables import to_csv
 from morphot_jax.threads import side_by_side
 from morphot_jax.trajectory import Frame, Trajectory
@@ -27,6 +29,9 @@ REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
+FIELD, DOMAINS = "field.json", "domains.csv"
+DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
+DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
 FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 
 
@@ -154,6 +159,31 @@ def compose_alignment(
         "correlation_before": alignment.before,
         "correlation_other_hand": alignment.other_hand,
     }
+
+
+def compose_field(
+    command: str, inputs: Sequence[Input], prepared: Prepared, settings: Settings, domains: Sequence[Domain]
+) -> dict[str, Any]:
+    """The content of field.json: what came in, what was asked for, and how each domain moves."""
+    return {
+        "version": __version__,
+        "command": command,
+        "inputs": [_input_entry(item) for item in inputs],
+        "settings": asdict(settings),
+        "warnings": list(prepared.actions),
+        "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in domains],
+    }
+
+
+def domains_table(domains: Sequence[Domain]) -> str:
+    """One line for each domain: how far it goes, and the rigid motion nearest to that. Å and degrees."""
+    return to_csv(list(DOMAIN_COLUMNS), [_domain_row(domain) for domain in domains])
+
+
+def _domain_row(domain: Domain) -> list[Any]:
+    pose = domain.pose
+    vectors = (*domain.mean, domain.length, pose.degrees, *pose.axis, *pose.pivot, pose.slide, domain.rest)
+    return [domain.name, domain.share, *(float(value) for value in vectors)]
 
 
 def to_json(content: dict[str, Any]) -> str:

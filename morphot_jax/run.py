@@ -1,4 +1,4 @@
-"""Runs of ``morphot morph``, ``order``, ``prepare`` and ``align``: names of maps in, a folder of results out."""
+"""Runs of ``morphot morph``: names of maps in, a folder of results out; and what all runs begin and end with."""
 
 import re
 import signal
@@ -10,20 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import jax
 
-from morphot_jax import checkpoint, chimerax, devices, fetch, figures, files, memory, report
-from morphot_jax.align import Alignment, align_maps
+from morphot_jax import checkpoint, devices, fetch, figures, files, memory, report
 from morphot_jax.checkpoint import Checkpoint
-from morphot_jax.choices import Align, Match, Motion
+from morphot_jax.choices import Align, Match
 from morphot_jax.errors import InputError
 from morphot_jax.estimate import estimate
-from morphot_jax.grids import resample_onto
-from morphot_jax.inputs import SAMPLE, file_of, load
-from morphot_jax.mrc import write_volume
-from morphot_jax.order import Ordering, order_maps
+from morphot_jax.inputs import load
 from morphot_jax.plan import plan_for
 from morphot_jax.prepare import Level, Prepared, prepare_maps
 from morphot_jax.report import Input, Run
@@ -32,7 +27,6 @@ from morphot_jax.terminal import Terminal
 from morphot_jax.trajectory import Trajectory, morph
 
 FIGURES = "figures"
-ALIGNED_MAP = "aligned.mrc"
 PREPARING = ("align", "box", "grid", "level", "dust", "lowpass", "mask", "match")
 
 
@@ -71,7 +65,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
     has finished are not solved again; None where it has finished all, and after a dry run.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, "total"):
+    with timed(seconds, "total"):
         check_settings(settings)
         if len(request.maps) < 2:
             raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
@@ -79,12 +73,12 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         _check_folder(request, len(times))
         device = devices.pick_device(request.device)
         devices.keep_compilations()
-        inputs, prepared = _prepared(request, terminal, seconds)
+        inputs, prepared = prepared_maps(request, terminal, seconds)
         key = checkpoint.fingerprint(prepared, settings)
         if _is_finished(request, key):
             terminal.say(f"{request.output} holds all {len(times)} frames already: nothing is left to be done")
             return None
-        settings = _with_memory(settings, device)
+        settings = with_memory(settings, device)
         with jax.default_device(device):
             plan = plan_for(prepared.volumes, settings)
         expected = estimate(prepared, plan, settings, on_cpu=device.platform == "cpu")
@@ -99,8 +93,8 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             with jax.default_device(device), terminal.solving() as watch, _interruptible(kept, terminal) as check:
                 told = {"report": lambda progress: (check(), watch(progress)), "keep": kept.keep}
                 trajectory = morph(prepared, settings, plan=plan, known=known, **told)
-            run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
-            with _timed(seconds, "write"), terminal.busy("writing"):
+            run = said_of(request, inputs, device, trajectory, prepared, terminal, seconds)
+            with timed(seconds, "write"), terminal.busy("writing"):
                 kept.begin()
                 kept.wait()
                 _write_tables(request, trajectory, prepared)
@@ -113,100 +107,16 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
     return trajectory
 
 
-def run_order(request: Request, settings: Settings, terminal: Terminal) -> Ordering:
-    """Find the places of maps between two, and write them; the two ends are the first maps of the request."""
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "total"):
-        check_settings(settings)
-        if len(request.maps) < 3:
-            raise InputError("no maps to be ordered were given: name one or more beside the two ends")
-        files.check_output_folder(request.output, overwrite=request.overwrite)
-        device = devices.pick_device(request.device)
-        devices.keep_compilations()
-        inputs, prepared = _prepared(request, terminal, seconds)
-        settings = _with_memory(settings, device)
-        with jax.default_device(device), terminal.solving() as watch:
-            ordering = order_maps(prepared, settings=settings, report=watch)
-        trajectory = ordering.trajectory
-        run = _said(request, inputs, device, trajectory, prepared, terminal, seconds)
-        with _timed(seconds, "write"), terminal.busy("writing"):
-            names = request.maps[2:]
-            files.make_folder(request.output)
-            for name, text in report.order_tables(ordering, names).items():
-                files.write_text(request.output / name, text)
-            picture = figures.order_figure(ordering, [Path(name).name for name in names])
-            files.write_bytes(request.output / figures.ORDER, figures.png(picture))
-    content = report.compose(run, trajectory, memory.peak(), written=False)
-    files.write_text(request.output / report.REPORT, report.to_json(content))
-    terminal.ordering(ordering, names, seconds)
-    terminal.say(
-        f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER} and {report.REPORT} are in {request.output}"
-    )
-    return ordering
-
-
-def run_prepare(request: Request, terminal: Terminal) -> Prepared:
-    """Read and prepare maps, and write them and what was done to them; nothing is solved."""
-    files.check_output_folder(request.output, overwrite=request.overwrite)
-    seconds: dict[str, float] = {}
-    inputs, prepared = _prepared(request, terminal, seconds)
-    names = [f"{index:03d}_{_stem(item.name)}.mrc" for index, item in enumerate(inputs)]
-    files.make_folder(request.output)
-    for name, volume in zip(names, prepared.volumes, strict=True):
-        write_volume(volume, request.output / name, overwrite=request.overwrite)
-    content = report.compose_prepared(request.command, inputs, prepared, names, _options(request))
-    files.write_text(request.output / report.PREPARED, report.to_json(content))
-    terminal.say(f"{len(names)} maps and {report.PREPARED} are in {request.output}")
-    return prepared
-
-
-def run_align(
-    request: Request, terminal: Terminal, *, motion: Motion = "rigid", mirror: bool = False
-) -> Alignment:
-    """Lay the first map of a request onto the second, and write it there, and how it came there."""
-    files.check_output_folder(request.output, overwrite=request.overwrite)
-    device = devices.pick_device(request.device)
-    devices.keep_compilations()
-    with terminal.busy("reading"):
-        inputs = [load(name, request.voxel_size) for name in request.maps]
-    moving, fixed = (item.volume for item in inputs)
-    with jax.default_device(device), terminal.working("aligning") as watch:
-        found = align_maps(moving, fixed, motion=motion, mirror=mirror, report=watch)
-    files.make_folder(request.output)
-    write_volume(
-        resample_onto(moving, fixed, found.pose), request.output / ALIGNED_MAP, overwrite=request.overwrite
-    )
-    content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
-    files.write_text(request.output / report.ALIGNED, report.to_json(content))
-    moving_file, fixed_file = map(file_of, request.maps)
-    script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, found.pose)
-    files.write_text(request.output / chimerax.ALIGNMENT, script)
-    terminal.alignment(found)
-    terminal.say(f"{ALIGNED_MAP}, {report.ALIGNED} and {chimerax.ALIGNMENT} are in {request.output}")
-    return found
-
-
-def _options(request: Request) -> dict[str, Any]:
-    """Of what was asked for, what shapes the maps."""
-    return {name: getattr(request, name) for name in ("voxel_size", *PREPARING)}
-
-
-def _stem(name: str) -> str:
-    """A map's name as part of a file's."""
-    stem = Path(name).name.split(".")[0] if not fetch.is_entry(name) else name
-    return re.sub(r"[^\w-]+", "_", stem.removeprefix(SAMPLE))
-
-
-def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
+def prepared_maps(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
     """The maps as they were read, and on one grid; what was done to them is said."""
     for name in request.maps:
         if fetch.is_entry(name):
             download(name, terminal)
-    with _timed(seconds, "read"), terminal.busy("reading"):
+    with timed(seconds, "read"), terminal.busy("reading"):
         inputs = [load(name, request.voxel_size) for name in request.maps]
     for item in inputs:
         terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
-    with _timed(seconds, "prepare"), terminal.working("preparing") as watch:
+    with timed(seconds, "prepare"), terminal.working("preparing") as watch:
         options = {name: getattr(request, name) for name in PREPARING}
         options["mask"] = None if request.mask is None else load(request.mask).volume
         volumes, names = [item.volume for item in inputs], [item.name for item in inputs]
@@ -216,7 +126,7 @@ def _prepared(request: Request, terminal: Terminal, seconds: dict[str, float]) -
     return inputs, prepared
 
 
-def _said(
+def said_of(
     request: Request,
     inputs: list[Input],
     device: devices.DeviceHandle,
@@ -234,7 +144,7 @@ def _said(
     return Run(request.command, inputs, devices.describe(device), warnings, seconds)
 
 
-def _with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
+def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
     return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
 
 
@@ -338,7 +248,7 @@ def download(name: str, terminal: Terminal, *, fresh: bool = False) -> Path:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - started

@@ -24,6 +24,7 @@ from morphot_jax import memory
 from morphot_jax.align import Alignment
 from morphot_jax.batches import Progress as Step
 from morphot_jax.estimate import Estimate
+from morphot_jax.field import Domain
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
 from morphot_jax.plan import Plan
@@ -157,6 +158,25 @@ class Terminal:
             table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}")
         self.console.print(table)
         self._time(seconds)
+
+    def domains(self, domains: Sequence[Domain]) -> None:
+        """How each part of a map moves."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for title in ("domain", "of the mass", "mean Å", "turns by", "about", "slides Å", "rest Å"):
+            table.add_column(title, justify="left" if title in ("domain", "about") else "right", overflow="fold")
+        for domain in domains:
+            pose = domain.pose
+            axis = ", ".join(f"{value:.2f}" for value in pose.axis)
+            table.add_row(
+                escape(domain.name),
+                f"{domain.share:.1%}",
+                f"{domain.length:.2f}",
+                f"{pose.degrees:.1f}°",
+                f"({axis})",
+                f"{pose.slide:.2f}",
+                f"{domain.rest:.2f}",
+            )
+        self.console.print(table)
 
     def alignment(self, found: Alignment) -> None:
         """The motion in words."""

@@ -157,7 +157,10 @@ def morph(
 
 
 def displacement_field(
-    maps: Prepared | Sequence[Volume], settings: Settings | None = None
+    maps: Prepared | Sequence[Volume],
+    settings: Settings | None = None,
+    *,
+    report: Report = lambda progress: None,
 ) -> Float[np.ndarray, "3 z y x"]:
     """How far the mass of the first of two maps goes on its way to the second: Å along z, y, x; NaN without mass.
 
@@ -172,7 +175,7 @@ def displacement_field(
     plan = plan_for(prepared.volumes, settings)
     assert plan is not None  # displacement is solved
     pair = np.stack([first.data, last.data])
-    transport = solve_pair(pair, plan, settings, clock=Clock(), report=lambda progress: None)
+    transport = solve_pair(pair, plan, settings, clock=Clock(), report=report)
     if (status := Status(int(transport.coupling.status))) is not Status.CONVERGED:
         raise InputError(f"the plan between the maps ended as {status.word}: {status.advice}")
     voxels = ways_between(transport, plan)

@@ -8,12 +8,17 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from morphot_jax.volume import Volume
 
 # Tests neither read nor fill the user's cache of compiled code, in this process or in those that it starts.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 jax.config.update("jax_enable_compilation_cache", False)
+
+# No test fails for being slow: machines are shared.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 REPORT_KEYS = {  # those that every report.json has

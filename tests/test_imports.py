@@ -19,6 +19,7 @@ NUMERICAL = {
     "choices",
     "clean",
     "errors",
+    "field",
     "grids",
     "iterate",
     "kernels",
@@ -43,6 +44,8 @@ OUTSIDE_WORLD = {
     "run",
     "cli",
     "options",
+    "commands",
+    "tools",
     "chimerax",
     "atoms",
     "samples",
@@ -104,7 +107,7 @@ def test_kernels_and_volume_stand_on_their_own(module):
         ("mrcfile", ["mrc"]),
         ("gemmi", ["atoms"]),
         ("matplotlib", ["figures"]),
-        ("typer", ["cli", "options"]),
+        ("typer", ["cli", "commands", "options", "tools"]),
         ("pooch", ["fetch"]),
         ("optax", ["align"]),
     ],
@@ -121,8 +124,16 @@ def test_there_are_no_cycles():
 
 
 def test_the_command_line_imports_nothing_heavy_before_a_command_runs():
-    light = set(sys.stdlib_module_names) | {"typer", "pydantic", "choices", "errors", "options"}
-    for module in ("cli", "options", "choices", "errors"):
+    light = set(sys.stdlib_module_names) | {
+        "typer",
+        "pydantic",
+        "choices",
+        "errors",
+        "options",
+        "commands",
+        "tools",
+    }
+    for module in ("cli", "commands", "tools", "options", "choices", "errors"):
         assert imports(module, top_level_only=True) <= light
 
 

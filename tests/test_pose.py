@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -62,3 +62,33 @@ def test_angle_between_rotations():
     turn = Rotation.from_rotvec([0.3, 0.0, 0.0]).as_matrix()
     assert degrees_between(np.eye(3), turn) == pytest.approx(np.degrees(0.3))
     assert degrees_between(turn, turn) == pytest.approx(0.0, abs=1e-5)
+
+
+@given(seed=seeds)
+def test_a_motion_is_fitted_and_its_half_done_twice_is_the_whole(seed):
+    pose, points = any_pose(seed), np.random.default_rng(seed).normal(size=(40, 3))
+    assume(pose.degrees < 175.0)  # half of a half turn may go either way
+    found = Pose.fitted(points, pose.carried(points))
+    np.testing.assert_allclose(found.matrix, pose.matrix, atol=1e-9)
+    half = found.part(0.5)
+    np.testing.assert_allclose(half.carried(half.carried(points)), pose.carried(points), atol=1e-8)
+    np.testing.assert_allclose(found.part(0.0).carried(points), points, atol=1e-12)
+
+
+def test_weights_of_a_fit_count():
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    pose, other = any_pose(1), any_pose(2)
+    carried = np.where((np.arange(20) < 10)[:, None], pose.carried(points), other.carried(points))
+    found = Pose.fitted(points, carried, (np.arange(20) < 10).astype(float))
+    np.testing.assert_allclose(found.matrix, pose.matrix, atol=1e-9)
+
+
+@given(seed=seeds)
+def test_a_motion_is_a_turn_about_its_axis_and_a_slide_along_it(seed):
+    pose = any_pose(seed)
+    on_axis = pose.pivot + np.multiply.outer([-3.0, 0.0, 5.0], pose.axis)
+    np.testing.assert_allclose(pose.carried(on_axis), on_axis + pose.slide * pose.axis, atol=1e-6)
+    assert abs(pose.pivot @ pose.axis) < 1e-6
+    still = Pose(np.eye(3), np.array([0.0, 0.0, 2.5]))
+    assert still.slide == 2.5
+    np.testing.assert_allclose(still.pivot, 0.0, atol=1e-12)

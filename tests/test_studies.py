@@ -24,7 +24,7 @@ from experiments import (
     study,
     table1_speed,
 )
-from experiments.bodies import Motion, find_bodies, fit_motion, screwing
+from experiments.bodies import find_bodies, screwing
 from experiments.study import Claim
 from morphot_jax import kernels, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.atoms import Atoms
@@ -193,20 +193,6 @@ def test_a_study_waits_for_its_last_point(tmp_path, capsys):
 
 def _turned(points, vector, shift):
     return Rotation.from_rotvec(vector).apply(points) + shift
-
-
-def test_a_rigid_motion_is_found_and_its_half_done_twice_is_the_whole():
-    points = np.random.default_rng(0).normal(size=(40, 3))
-    moved = _turned(points, [0.3, -0.5, 0.2], [1.0, 2.0, 3.0])
-    motion = fit_motion(points, moved)
-    np.testing.assert_allclose(motion.move(points), moved, atol=1e-12)
-    np.testing.assert_allclose(motion.back(moved), points, atol=1e-12)
-    assert motion.angle == pytest.approx(np.degrees(np.linalg.norm([0.3, -0.5, 0.2])))
-    half = motion.part(0.5)
-    np.testing.assert_allclose(half.move(half.move(points)), moved, atol=1e-10)
-    np.testing.assert_allclose(motion.part(0.0).move(points), points, atol=1e-12)
-    still = Motion(np.eye(3), np.zeros(3))
-    np.testing.assert_allclose(still.part(0.7).move(points), points)
 
 
 def test_bodies_are_found_in_every_copy_of_a_chain():

@@ -1,0 +1,218 @@
+"""Commands that solve: ``morph``, ``demo``, ``order``, ``field``. Heavy imports wait inside the command."""
+
+from typing import Annotated
+
+import typer
+
+from morphot_jax.choices import Criterion, KernelChoice, Mass, Precision, Rate
+from morphot_jax.options import (
+    AlignOption,
+    Apix,
+    Box,
+    DeviceOption,
+    DustOption,
+    Frames,
+    Grid,
+    LevelOption,
+    LowPass,
+    Maps,
+    MaskOption,
+    MatchOption,
+    MethodOption,
+    Output,
+    Overwrite,
+    Quiet,
+    SigmaAngstrom,
+    SigmaOption,
+    Verbose,
+    auto_or,
+    command_line,
+    numbers,
+    preparing,
+)
+
+
+def morph(
+    maps: Maps,
+    output: Output,
+    method: MethodOption = "auto",
+    frames: Frames = 25,
+    times: Annotated[
+        str | None, typer.Option(help="Explicit t in [0, 1], as in 0,0.25,1; 0 is the first map.")
+    ] = None,
+    rate: Annotated[Rate, typer.Option(help="Speed along the trajectory.")] = "linear",
+    keyframes: Annotated[int, typer.Option(help="Barycenters for each pair of maps, for --method mixed.")] = 5,
+    sigma: SigmaOption = None,
+    sigma_angstrom: SigmaAngstrom = None,
+    kernel: Annotated[KernelChoice, typer.Option(help="How to convolve.")] = "auto",
+    tolerance: Annotated[
+        float, typer.Option(help="A frame is converged when the criterion is at most this.")
+    ] = 1e-6,
+    criterion: Annotated[Criterion, typer.Option(help="What the tolerance is compared with.")] = "marginal_error",
+    max_iterations: Annotated[int, typer.Option(help="The most iterations a frame may take.")] = 500,
+    iterations: Annotated[int | None, typer.Option(help="Make exactly so many iterations.")] = None,
+    relaxation: Annotated[
+        str, typer.Option(help="Over-relaxation: auto, or a number below 2; 1 is the plain iteration.")
+    ] = "auto",
+    debias: Annotated[
+        bool,
+        typer.Option("--debias", help="Take the kernel's blur out of barycenters; the ends are the maps."),
+    ] = False,
+    mass: Annotated[
+        Mass, typer.Option(help="interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.")
+    ] = "interpolated",
+    precision: Annotated[Precision, typer.Option(help="Of the solve; frames are single precision.")] = "auto",
+    level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
+    grid: Grid = None,
+    apix: Apix = None,
+    batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how it would be solved, and what that would take.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Morph two or more maps, in order, into one another: OUT gets a map for each frame, a report and pictures."""
+    from morphot_jax.run import Request
+    from morphot_jax.settings import Settings
+
+    settings = Settings(
+        method=method,
+        frames=frames,
+        times=None if times is None else numbers("times", times),
+        rate=rate,
+        keyframes=keyframes,
+        sigma=sigma,
+        sigma_angstrom=sigma_angstrom,
+        kernel=kernel,
+        criterion=criterion,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        iterations=iterations,
+        relaxation=auto_or("relaxation", relaxation, float),
+        debias=debias,
+        mass=mass,
+        precision=precision,
+        batch=auto_or("batch", batch, int),
+    )
+    request = Request(
+        maps=maps,
+        output=output,
+        command=command_line(),
+        device=device,
+        **preparing(locals()),
+        overwrite=overwrite,
+        resume=resume,
+        dry_run=dry_run,
+    )
+    return _run(request, settings, quiet, verbose)
+
+
+def demo(
+    output: Output,
+    method: MethodOption = "auto",
+    frames: Frames = 25,
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Morph the chaperonin Mm-cpn from open to closed (the paper's Figure 1), from maps that come along."""
+    from morphot_jax.run import Request
+    from morphot_jax.settings import Settings
+
+    maps = ["sample:mmcpn-open", "sample:mmcpn-closed"]
+    request = Request(maps, output, command=command_line(), device=device, overwrite=overwrite)
+    return _run(request, Settings(method=method, frames=frames), quiet, verbose)
+
+
+def order(
+    maps: Maps,
+    between: Annotated[tuple[str, str], typer.Option(help="The two maps that the others lie between.")],
+    output: Output,
+    frames: Annotated[int, typer.Option(help="How many frames to compare with, evenly spaced in time.")] = 101,
+    method: MethodOption = "auto",
+    sigma: SigmaOption = None,
+    sigma_angstrom: SigmaAngstrom = None,
+    level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
+    grid: Grid = None,
+    apix: Apix = None,
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Order maps by where they lie on the way between two: a table, a heat map, and each one's time."""
+    from morphot_jax.errands import run_order
+    from morphot_jax.run import Request
+    from morphot_jax.settings import Settings
+    from morphot_jax.terminal import Terminal
+
+    settings = Settings(method=method, frames=frames, sigma=sigma, sigma_angstrom=sigma_angstrom)
+    request = Request(
+        maps=[*between, *maps],
+        output=output,
+        command=command_line(),
+        device=device,
+        **preparing(locals()),
+        overwrite=overwrite,
+    )
+    ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
+    return 0 if ordering.trajectory.complete else 1
+
+
+def field(
+    first: Annotated[str, typer.Argument(metavar="MAP", help="The map whose mass moves.")],
+    last: Annotated[str, typer.Argument(metavar="TO", help="The map that it becomes.")],
+    output: Output,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="Mask of a part of the first map; once for each part.")
+    ] = None,
+    sigma: SigmaOption = None,
+    sigma_angstrom: SigmaAngstrom = None,
+    level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
+    grid: Grid = None,
+    apix: Apix = None,
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find where the mass of one map goes in another: maps of the displacement, arrows, how each part moves."""
+    from morphot_jax.errands import run_field
+    from morphot_jax.run import Request
+    from morphot_jax.settings import Settings
+    from morphot_jax.terminal import Terminal
+
+    settings = Settings(method="displacement", sigma=sigma, sigma_angstrom=sigma_angstrom)
+    preparation = preparing(locals())
+    request = Request([first, last], output, command_line(), device, **preparation, overwrite=overwrite)
+    run_field(request, settings, Terminal(quiet=quiet), domain or [])
+
+
+def _run(request, settings, quiet: bool, verbose: bool) -> int:
+    from morphot_jax.run import run_morph
+    from morphot_jax.terminal import Terminal
+
+    trajectory = run_morph(request, settings, Terminal(quiet=quiet, verbose=verbose))
+    return 0 if trajectory is None or trajectory.complete else 1

@@ -1,0 +1,150 @@
+"""Runs beside ``morphot morph``: ``order``, ``prepare``, ``align``, ``field``; each leaves a folder of results."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from morphot_jax import chimerax, devices, fetch, figures, files, memory, report
+from morphot_jax.align import Alignment, align_maps
+from morphot_jax.choices import Motion
+from morphot_jax.errors import InputError
+from morphot_jax.field import Domain, arrows, domain_of, field_maps
+from morphot_jax.grids import resample_onto
+from morphot_jax.inputs import SAMPLE, file_of, load
+from morphot_jax.levels import level_of_mass
+from morphot_jax.mrc import write_volume
+from morphot_jax.order import Ordering, order_maps
+from morphot_jax.prepare import Prepared, mask_on
+from morphot_jax.run import PREPARING, Request, prepared_maps, said_of, timed, with_memory
+from morphot_jax.settings import Settings, check_settings
+from morphot_jax.terminal import Terminal
+from morphot_jax.trajectory import displacement_field
+
+ALIGNED_MAP = "aligned.mrc"
+ARROWS = "field.bild"
+MOST_ARROWS = 1500
+
+
+def run_order(request: Request, settings: Settings, terminal: Terminal) -> Ordering:
+    """Find the places of maps between two, and write them; the two ends are the first maps of the request."""
+    seconds: dict[str, float] = {}
+    with timed(seconds, "total"):
+        check_settings(settings)
+        if len(request.maps) < 3:
+            raise InputError("no maps to be ordered were given: name one or more beside the two ends")
+        files.check_output_folder(request.output, overwrite=request.overwrite)
+        device = devices.pick_device(request.device)
+        devices.keep_compilations()
+        inputs, prepared = prepared_maps(request, terminal, seconds)
+        settings = with_memory(settings, device)
+        with jax.default_device(device), terminal.solving() as watch:
+            ordering = order_maps(prepared, settings=settings, report=watch)
+        trajectory = ordering.trajectory
+        run = said_of(request, inputs, device, trajectory, prepared, terminal, seconds)
+        with timed(seconds, "write"), terminal.busy("writing"):
+            names = request.maps[2:]
+            files.make_folder(request.output)
+            for name, text in report.order_tables(ordering, names).items():
+                files.write_text(request.output / name, text)
+            picture = figures.order_figure(ordering, [Path(name).name for name in names])
+            files.write_bytes(request.output / figures.ORDER, figures.png(picture))
+    content = report.compose(run, trajectory, memory.peak(), written=False)
+    files.write_text(request.output / report.REPORT, report.to_json(content))
+    terminal.ordering(ordering, names, seconds)
+    terminal.say(
+        f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER} and {report.REPORT} are in {request.output}"
+    )
+    return ordering
+
+
+def run_prepare(request: Request, terminal: Terminal) -> Prepared:
+    """Read and prepare maps, and write them and what was done to them; nothing is solved."""
+    files.check_output_folder(request.output, overwrite=request.overwrite)
+    seconds: dict[str, float] = {}
+    inputs, prepared = prepared_maps(request, terminal, seconds)
+    names = [f"{index:03d}_{_stem(item.name)}.mrc" for index, item in enumerate(inputs)]
+    files.make_folder(request.output)
+    for name, volume in zip(names, prepared.volumes, strict=True):
+        write_volume(volume, request.output / name, overwrite=request.overwrite)
+    content = report.compose_prepared(request.command, inputs, prepared, names, _options(request))
+    files.write_text(request.output / report.PREPARED, report.to_json(content))
+    terminal.say(f"{len(names)} maps and {report.PREPARED} are in {request.output}")
+    return prepared
+
+
+def run_align(
+    request: Request, terminal: Terminal, *, motion: Motion = "rigid", mirror: bool = False
+) -> Alignment:
+    """Lay the first map of a request onto the second, and write it there, and how it came there."""
+    files.check_output_folder(request.output, overwrite=request.overwrite)
+    device = devices.pick_device(request.device)
+    devices.keep_compilations()
+    with terminal.busy("reading"):
+        inputs = [load(name, request.voxel_size) for name in request.maps]
+    moving, fixed = (item.volume for item in inputs)
+    with jax.default_device(device), terminal.working("aligning") as watch:
+        found = align_maps(moving, fixed, motion=motion, mirror=mirror, report=watch)
+    files.make_folder(request.output)
+    write_volume(
+        resample_onto(moving, fixed, found.pose), request.output / ALIGNED_MAP, overwrite=request.overwrite
+    )
+    content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
+    files.write_text(request.output / report.ALIGNED, report.to_json(content))
+    moving_file, fixed_file = map(file_of, request.maps)
+    script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, found.pose)
+    files.write_text(request.output / chimerax.ALIGNMENT, script)
+    terminal.alignment(found)
+    terminal.say(f"{ALIGNED_MAP}, {report.ALIGNED} and {chimerax.ALIGNMENT} are in {request.output}")
+    return found
+
+
+def run_field(request: Request, settings: Settings, terminal: Terminal, masks: Sequence[str] = ()) -> list[Domain]:
+    """Find how far the mass of the first of two maps goes to become the second, as a whole and in each mask."""
+    check_settings(settings)
+    if len(request.maps) != 2:
+        raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
+    files.check_output_folder(request.output, overwrite=request.overwrite)
+    device = devices.pick_device(request.device)
+    devices.keep_compilations()
+    inputs, prepared = prepared_maps(request, terminal, {})
+    first = prepared.volumes[0]
+    parts = [(name, mask_on(load(name).volume, first)) for name in masks]
+    with jax.default_device(device), terminal.solving() as watch:
+        field = displacement_field(prepared, settings, report=watch)
+    domains = [domain_of(field, first, "all"), *(domain_of(field, first, name, mask) for name, mask in parts)]
+    files.make_folder(request.output)
+    maps = field_maps(field, first)
+    for name, volume in {"first": first, **maps}.items():
+        write_volume(volume, request.output / f"{name}.mrc", overwrite=request.overwrite)
+    moved = np.isfinite(field[0]) & (first.data > 0)
+    lengths, mass = maps["displacement"].data[moved].astype(np.float64), first.data[moved].astype(np.float64)
+    longest = float(np.quantile(lengths, 0.99))
+    level = prepared.levels[0] if prepared.levels else level_of_mass(first.data)
+    texts = {
+        ARROWS: chimerax.bild(*arrows(field, first, MOST_ARROWS), longest),
+        chimerax.FIELD: chimerax.field_script("first.mrc", ARROWS, "displacement.mrc", level, longest),
+        report.DOMAINS: report.domains_table(domains),
+        report.FIELD: report.to_json(report.compose_field(request.command, inputs, prepared, settings, domains)),
+    }
+    for name, text in texts.items():
+        files.write_text(request.output / name, text)
+    picture = figures.displacement_figure(lengths, mass)
+    files.write_bytes(request.output / figures.DISPLACEMENT, figures.png(picture))
+    terminal.domains(domains)
+    terminal.say(f"maps of the field, {ARROWS}, {report.DOMAINS} and {chimerax.FIELD} are in {request.output}")
+    return domains
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """Of what was asked for, what shapes the maps."""
+    return {name: getattr(request, name) for name in ("voxel_size", *PREPARING)}
+
+
+def _stem(name: str) -> str:
+    """A map's name as part of a file's."""
+    stem = Path(name).name.split(".")[0] if not fetch.is_entry(name) else name
+    return re.sub(r"[^\w-]+", "_", stem.removeprefix(SAMPLE))
