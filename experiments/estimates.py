@@ -33,18 +33,13 @@ COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; 
 
 def main(output: study.Output, quick: study.Quick = False, shard: study.ShardOption = "1/1") -> None:
     """Run morphs and compare what they took with what they expected."""
-    points = {
-        key: point
-        for key, point in grid(
-            study=["estimates"],
-            frames=[QUICK_FRAMES if quick else FRAMES],
-            grid=QUICK_GRIDS if quick else GRIDS,
-            method=METHODS,
-            batch=BATCHES,
-        ).items()
+    axes = {"study": ["estimates"], "frames": [QUICK_FRAMES if quick else FRAMES]}
+    points = [
+        point
+        for point in grid(**axes, grid=QUICK_GRIDS if quick else GRIDS, method=METHODS, batch=BATCHES)
         if point["grid"] <= LARGEST.get(point["method"], max(GRIDS))
         and (point["batch"] is None or point["method"] == "barycenter")
-    }
+    ]
     sweep = Sweep(output, points, COLUMNS)
     if study.run(sweep, compute, shard):
         with study.looks():

@@ -4,8 +4,13 @@ What is maximised is the overlap of f, the map that stays, with g, the one that 
 
     c(R, s) = sum_x f(x) g(R^T (x - s)) / (|f| |g|),
 
-with the background (the median) taken off both: white noise does not correlate with anything, so it lowers c but
-does not move its maximum. The search is global and knows nothing of symmetry:
+with the background (the median) taken off both. Noise of one map does not correlate with anything in the other, on
+average; what it does by chance is least if each frequency counts by how much of it is signal (Wiener),
+
+    W(k) = max(0, 1 - N / P(|k|)) ,
+
+P being the mean power of the map over a shell of frequencies and N that of the noise, taken for white: the median
+of P near the Nyquist frequency. The search is global and knows nothing of symmetry:
 
 1. Both maps are brought to a small cube of voxels about their own centres of mass, as large as the body is.
 2. For every one of some thousand rotations spread evenly over all of them, all shifts are tried at once by a
@@ -41,6 +46,7 @@ APART = 20.0  # degrees between candidates
 BODY = 0.3  # of the maximum of a blurred map: where its body is
 BODY_SHARE = 0.995  # of the body's voxels that its radius reaches
 MARGIN = 1.3  # edge of the cube over the diameter of the body
+NOISE_FROM = 0.8  # of the Nyquist frequency on, where noise is measured
 TOGETHER = 64  # rotations tried between two reports
 STEPS = 40  # of L-BFGS, at most
 PADDING = 4  # voxels of nothing about the coefficients of a spline
@@ -105,7 +111,8 @@ class _Pair:
 
     def __init__(self, moving: Volume, fixed: Volume):
         self.moving, self.fixed = (_without_background(volume) for volume in (moving, fixed))
-        (self.moving_centre, r), (self.fixed_centre, s) = (_body(volume) for volume in (self.moving, self.fixed))
+        self.signals = tuple(_signal(volume) for volume in (self.moving, self.fixed))
+        (self.moving_centre, r), (self.fixed_centre, s) = (_body(volume) for volume in self.signals)
         self.length = 2.0 * MARGIN * max(r, s)
         self.lever = max(r, s) / self.length
         finest = max(*fixed.voxel_size, *moving.voxel_size)
@@ -113,8 +120,8 @@ class _Pair:
 
     def cubes(self, voxels: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
         """The moving body and the one that stays on cubes of so many voxels about their centres."""
-        moving = _cube(self.moving, self.moving_centre, self.length, voxels)
-        fixed = _cube(self.fixed, self.fixed_centre, self.length, voxels)
+        moving = _cube(self.signals[0], self.moving_centre, self.length, voxels)
+        fixed = _cube(self.signals[1], self.fixed_centre, self.length, voxels)
         return moving[:, :, ::-1] if mirrored else moving, fixed
 
     def pose(self, mirrored: bool, rotation: np.ndarray, shift: np.ndarray, voxels: int) -> Pose:
@@ -153,6 +160,21 @@ def _without_background(volume: Volume) -> Volume:
     if not data.any():
         raise InputError(f"a map of {volume.shape} voxels has one density everywhere: there is nothing to align")
     return volume.with_data(data)
+
+
+def _signal(volume: Volume) -> Volume:
+    """The map weighed by W(k)."""
+    frequencies = np.meshgrid(*(2.0 * np.fft.fftfreq(n) for n in volume.shape), indexing="ij", sparse=True)
+    shell = np.rint(0.5 * max(volume.shape) * np.sqrt(sum(f**2 for f in frequencies))).astype(int)
+    spectrum = np.fft.fftn(volume.data.astype(np.float64))
+    counts = np.bincount(shell.ravel())
+    power = np.bincount(shell.ravel(), (np.abs(spectrum) ** 2).ravel()) / np.maximum(counts, 1)
+    nyquist = max(volume.shape) // 2
+    noise = float(np.median(power[int(NOISE_FROM * nyquist) : nyquist + 1]))
+    weight = np.maximum(0.0, 1.0 - noise / np.maximum(power, 1e-300))
+    if not weight.any():
+        return volume
+    return volume.with_data(np.fft.ifftn(spectrum * weight[shell]).real)
 
 
 def _body(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
