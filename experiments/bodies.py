@@ -56,7 +56,7 @@ def screwing(first: Atoms, last: Atoms, bodies: Int[np.ndarray, " n"]) -> Callab
         for some, motion in zip(members, motions, strict=True):
             start = first.positions[some]
             changed = start + t * (motion.inverse().carried(last.positions[some]) - start)
-            positions[some] = motion.part(t).move(changed)
+            positions[some] = motion.part(t).carried(changed)
         return replace(first, positions=positions)
 
     return path
