@@ -183,7 +183,8 @@ def alignment_figure(rows: Sequence[Row]) -> Figure:
         panel.axhline(limit, color="black", linewidth=0.8, linestyle=":")
         panel.set_xlabel("angle of the motion (degrees)")
         panel.set_ylabel(label)
-    axes[0][0].legend(fontsize=6.5, handlelength=1.2)
+    handles, words = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside lower center", ncols=4, fontsize=8, handlelength=1.0)
     study.letter(axes[0])
     return figure
 
