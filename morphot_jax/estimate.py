@@ -18,6 +18,7 @@ from morphot_jax.plan import Plan, lane_bytes
 from morphot_jax.prepare import Prepared
 from morphot_jax.pyramid import FROM as PYRAMID_FROM
 from morphot_jax.settings import SINGLE_PLAN, Settings, frame_times, with_method
+from morphot_jax.threads import AT_ONCE
 
 MIB = 2**20
 COMPILED = {"linear": 10, "bridge": 150, "displacement": 160, "barycenter": 220, "debiased": 300}  # MiB
@@ -29,6 +30,8 @@ COARSE = 0.55  # of the iterations that are left where a solve starts from one o
 SLOWER = {"dense": 1.0, "heat": 1.0, "truncated": 1.3, "fft": 12.0, "log": 20.0}
 SHARE = 0.6  # of the rate of a matrix product that convolutions reach
 STARTING = 3.0  # seconds to compile, or to read what was compiled
+READING = 0.5  # seconds for what nothing is solved for
+TABLE_FIELDS = 6  # in double precision, for each frame that is compared with the maps at one time
 PER_VOXEL = 35e-9  # seconds to write a voxel of a frame, with its tables and pictures
 
 
@@ -44,14 +47,16 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
     """Of a morph whose maps are in memory already; ``plan``: ``plan_for`` these maps and settings."""
     frames, voxels = len(frame_times(settings)), prepared.volumes[0].data.size
     kind = _kind(settings)
-    held = (memory.held() or 0) + 4 * frames * voxels + COMPILED[kind] * MIB
+    held = (memory.held() or 0) + 4 * frames * voxels
+    tables = AT_ONCE * TABLE_FIELDS * 8 * voxels  # after the solve, whose fields are free by then
     if plan is None:
-        return Estimate(held, STARTING + PER_VOXEL * frames * voxels if on_cpu else None)
+        bytes_held = held + max(COMPILED[kind] * MIB, tables)
+        return Estimate(bytes_held, READING + PER_VOXEL * frames * voxels if on_cpu else None)
     field = math.prod(plan.extent) * plan.dtype.itemsize
     lanes = (
         0 if kind in SINGLE_PLAN else plan.batch * lane_bytes(plan.extent, 2, plan.dtype, debias=settings.debias)
     )
-    bytes_held = held + SHARED_FIELDS[kind] * field + lanes
+    bytes_held = held + max(COMPILED[kind] * MIB + SHARED_FIELDS[kind] * field + lanes, tables)
     if not on_cpu:
         return Estimate(bytes_held, None)
     solving = _convolutions(kind, plan, settings, frames, len(prepared.volumes) - 1) * _convolution(plan)
