@@ -35,6 +35,7 @@ from morphot_jax.choices import Motion
 from morphot_jax.errors import InputError
 from morphot_jax.grids import check_map, resample_onto, resampled, shape_of
 from morphot_jax.pose import IDENTITY, Pose, degrees_between, spread_rotations
+from morphot_jax.spectrum import shells, summed
 from morphot_jax.volume import Volume
 
 ROTATIONS = 4608  # tried: one of them lies within 12 degrees of any
@@ -164,17 +165,16 @@ def _without_background(volume: Volume) -> Volume:
 
 def _signal(volume: Volume) -> Volume:
     """The map weighed by W(k)."""
-    frequencies = np.meshgrid(*(2.0 * np.fft.fftfreq(n) for n in volume.shape), indexing="ij", sparse=True)
-    shell = np.rint(0.5 * max(volume.shape) * np.sqrt(sum(f**2 for f in frequencies))).astype(int)
-    spectrum = np.fft.fftn(volume.data.astype(np.float64))
-    counts = np.bincount(shell.ravel())
-    power = np.bincount(shell.ravel(), (np.abs(spectrum) ** 2).ravel()) / np.maximum(counts, 1)
+    shell, columns = shells(volume.shape), volume.shape[2]
+    spectrum = np.fft.rfftn(volume.data.astype(np.float64))
+    counts = summed(np.ones(shell.shape), shell, columns)
+    power = summed(np.abs(spectrum) ** 2, shell, columns) / np.maximum(counts, 1.0)
     nyquist = max(volume.shape) // 2
     noise = float(np.median(power[int(NOISE_FROM * nyquist) : nyquist + 1]))
     weight = np.maximum(0.0, 1.0 - noise / np.maximum(power, 1e-300))
     if not weight.any():
         return volume
-    return volume.with_data(np.fft.ifftn(spectrum * weight[shell]).real)
+    return volume.with_data(np.fft.irfftn(spectrum * weight[shell], s=volume.shape, axes=(0, 1, 2)))
 
 
 def _body(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:

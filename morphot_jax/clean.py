@@ -23,6 +23,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation, label
 
+from morphot_jax.spectrum import radii, shells, summed
+
 LEVEL_SDS = 3.0  # standard deviations of the noise that structure stands out by
 LEAST_SHARE = 0.02  # of the voxels that lie below the middle, for them to be noise
 LEAST_VOXELS = 500  # that lie there: fewer tell nothing
@@ -109,14 +111,7 @@ def low_pass(
     (1 + cos) / 2, so that the map does not ring as it would behind a sharp cut. ``voxel_size``: Å along x, y, z.
     The mass is kept. Double precision.
     """
-    steps = voxel_size[::-1]
-    last = len(steps) - 1
-    frequencies = [
-        (np.fft.rfftfreq if axis == last else np.fft.fftfreq)(n, step)
-        for axis, (n, step) in enumerate(zip(density.shape, steps, strict=True))
-    ]
-    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True)))
-    along = np.clip((radius * resolution - (1.0 - edge / 2.0)) / edge, 0.0, 1.0)
+    along = np.clip((radii(density.shape, voxel_size) * resolution - (1.0 - edge / 2.0)) / edge, 0.0, 1.0)
     weight = 0.5 * (1.0 + np.cos(np.pi * along))
     return np.fft.irfftn(np.fft.rfftn(density.astype(np.float64)) * weight, s=density.shape, axes=(0, 1, 2))
 
@@ -131,15 +126,11 @@ def with_spectrum_of(
     A(|k|) is the root mean square of |F| over a shell of frequencies, one over the box's longest edge wide: what
     sharpening, blurring or another scale of densities changes. Phases are kept. ``voxel_size``: Å along x, y, z.
     """
-    steps = voxel_size[::-1]
-    frequencies = [np.fft.fftfreq(n, step) for n, step in zip(density.shape, steps, strict=True)]
-    longest = max(n * step for n, step in zip(density.shape, steps, strict=True))
-    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True)))
-    shell = np.rint(radius * longest).astype(int).ravel()
-    spectra = [np.fft.fftn(data.astype(np.float64)) for data in (density, reference)]
-    power, wanted = (np.bincount(shell, (np.abs(spectrum) ** 2).ravel()) for spectrum in spectra)
+    shell = shells(density.shape, voxel_size)
+    spectra = [np.fft.rfftn(data.astype(np.float64)) for data in (density, reference)]
+    power, wanted = (summed(np.abs(spectrum) ** 2, shell, density.shape[2]) for spectrum in spectra)
     factor = np.sqrt(np.divide(wanted, power, out=np.zeros_like(power), where=power > 0))
-    matched = np.fft.ifftn(spectra[0] * factor[shell].reshape(density.shape)).real
+    matched = np.fft.irfftn(spectra[0] * factor[shell], s=density.shape, axes=(0, 1, 2))
     return matched.astype(np.result_type(density, np.float32))
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from scipy.ndimage import label
 
 from morphot_jax.errors import InputError
+from morphot_jax.spectrum import shells, summed
 
 Maps = Float[Array | np.ndarray, "*#batch z y x"]
 PerMap = Float[Array | np.ndarray, "..."] | np.floating
@@ -109,21 +110,10 @@ def fourier_shell_correlation(
     Source: Harauz & van Heel, Optik 73:146-156 (1986).
     """
     first, second = (np.fft.rfftn(m.astype(np.float64)) for m in (a, b))
-    frequencies = [np.fft.fftfreq(a.shape[0]), np.fft.fftfreq(a.shape[1]), np.fft.rfftfreq(a.shape[2])]
-    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij")))
-    # Of a real map half of the transform is kept: columns other than the first and the last stand for two.
-    weight = np.full(first.shape, 2.0)
-    weight[..., 0] = 1.0
-    if a.shape[2] % 2 == 0:
-        weight[..., -1] = 1.0
-    longest = max(a.shape)
-    shell = np.rint(radius * longest).astype(int).ravel()
+    longest, shell = max(a.shape), shells(a.shape)
     count = longest // 2
-
-    def summed(values: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, " shells"]:
-        return np.bincount(shell, weights=(weight * values).ravel(), minlength=count + 1)[1 : count + 1]
-
-    cross, *powers = (summed((p * q.conj()).real) for p, q in ((first, second), (first, first), (second, second)))
+    pairs = (first, second), (first, first), (second, second)
+    cross, *powers = (summed((p * q.conj()).real, shell, a.shape[2])[1 : count + 1] for p, q in pairs)
     norms = np.sqrt(powers[0] * powers[1])
     correlation = np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)
     return np.arange(1, count + 1) / longest, correlation

@@ -30,6 +30,7 @@ NUMERICAL = {
     "pose",
     "prepare",
     "settings",
+    "spectrum",
     "trajectory",
     "volume",
 }
