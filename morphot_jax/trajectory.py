@@ -16,11 +16,12 @@ meaning along the trajectory.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from morphot_jax.batches import Lane, solve_lanes
 from morphot_jax.choices import KernelKind
@@ -32,9 +33,11 @@ from morphot_jax.progress import Clock, Progress
 from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times, with_method
 from morphot_jax.transport import Transport, frames_between, solve_pair, ways_between
 from morphot_jax.volume import Volume
+from morphot_jax.window import Window
 
 Report = Callable[[Progress], None]
 
+WHOLE: Window = (slice(None), slice(None), slice(None))
 NOTICEABLE = 1e-6  # share of a frame's mass whose loss is worth a sentence
 
 
@@ -138,13 +141,13 @@ def morph(
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
     elif settings.method in SINGLE_PLAN:
-        densities, frames = _transported(work, plan, times)
+        densities, frames = work.frames(times, partial(_transported, work, plan))
     elif settings.method == "barycenter":
-        densities, frames = _barycenters(work, plan, times)
+        densities, frames = work.frames(times, partial(_barycenters, work, plan))
     else:
         keys = (len(prepared.volumes) - 1) * (settings.keyframes - 1) + 1
         keyed = replace(work, keep=lambda frame, density: None, known=NONE_KNOWN)
-        anchors, solved = _barycenters(keyed, plan, np.linspace(0.0, 1.0, keys))
+        anchors, solved = keyed.frames(np.linspace(0.0, 1.0, keys), partial(_barycenters, keyed, plan))
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
     if settings.method in ("linear", "mixed"):
@@ -211,6 +214,32 @@ def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
     return float(density.sum(dtype=np.float64))
 
 
+class _Stretch(NamedTuple):
+    """Frames between two neighbouring maps: the two, the frames' indices, and where they lie between them.
+
+    ``wanted``: which of them are still to be made. ``watch``: told of progress here as progress of the whole.
+    """
+
+    pair: Float[np.ndarray, "2 z y x"]
+    masses: Sequence[float]
+    indices: list[int]
+    shares: Float[np.ndarray, " n"]
+    wanted: Bool[np.ndarray, " n"]
+    watch: Report
+
+
+class _Made(NamedTuple):
+    """A frame of a stretch: its place there, its densities on a part of the box, and what is known of it.
+
+    Index, time and mass of the frame are still to come.
+    """
+
+    place: int
+    window: Window
+    density: Float[np.ndarray, "z y x"]
+    frame: Frame
+
+
 @dataclass(frozen=True)
 class _Work:
     """What frames are made of, and who is told of them (``morph``)."""
@@ -222,90 +251,68 @@ class _Work:
     keep: Keep
     known: Mapping[int, Kept]
 
-    def begun(
-        self, times: Float[np.ndarray, " t"]
-    ) -> tuple[Float[np.ndarray, "t z y x"], dict[int, Frame], list["_Stretch"]]:
-        """Densities and frames with what is known, and the stretches in which others are still to be made."""
+    def frames(
+        self, times: Float[np.ndarray, " t"], make: Callable[[_Stretch], Iterator[_Made]]
+    ) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
+        """All frames, stretch by stretch: those that are known as they are, the others by ``make``."""
         densities = np.zeros((len(times), *self.prepared.volumes[0].shape), np.float32)
+        frames: dict[int, Frame] = {}
         for index, kept in self.known.items():
-            densities[index] = kept.density
-        frames = {index: kept.frame for index, kept in self.known.items()}
-        stretches = _stretches(times, len(self.prepared.volumes))
-        return densities, frames, [part for part in stretches if not set(part.indices) <= set(self.known)]
+            densities[index], frames[index] = kept.density, kept.frame
+        for stretch in self.stretches(times):
+            for made in make(stretch):
+                index = stretch.indices[made.place]
+                density = densities[index]
+                density[made.window] = made.density
+                frames[index] = replace(made.frame, index=index, time=float(times[index]), mass=mass_of(density))
+                self.keep(frames[index], density)
+        return densities, [frames[index] for index in range(len(times))]
 
-    def pair(self, stretch: "_Stretch") -> Float[np.ndarray, "2 z y x"]:
-        """The two maps that a stretch lies between."""
-        return np.stack([volume.data for volume in self.prepared.volumes[stretch.before : stretch.before + 2]])
-
-    def masses(self, stretch: "_Stretch") -> Sequence[float]:
-        """Their masses."""
-        return self.prepared.masses[stretch.before : stretch.before + 2]
-
-    def watch(self, stretch: "_Stretch", total: int) -> Report:
-        """Progress of one stretch as progress of the whole."""
-        report = self.report
-        return lambda progress: report(replace(progress, done=progress.done + stretch.passed, lanes=total))
-
-
-class _Stretch(NamedTuple):
-    """Frames between two neighbouring maps: index of the first map, of each frame, and where the frames lie.
-
-    ``passed``: frames of the stretches before.
-    """
-
-    before: int
-    indices: list[int]
-    shares: Float[np.ndarray, " n"]
-    passed: int
+    def stretches(self, times: Float[np.ndarray, " t"]) -> Iterator[_Stretch]:
+        """For each pair of neighbouring maps the frames that lie between them, where some are still to be made."""
+        maps = self.prepared
+        places = [locate(float(time), len(maps.volumes)) for time in times]
+        passed = 0
+        for before in sorted({place for place, _ in places}):
+            indices = [index for index, place in enumerate(places) if place[0] == before]
+            wanted = np.array([index not in self.known for index in indices])
+            if wanted.any():
+                pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
+                shares = np.array([places[index][1] for index in indices])
+                watch = _shifted(self.report, passed, len(times))
+                yield _Stretch(pair, maps.masses[before : before + 2], indices, shares, wanted, watch)
+            passed += len(indices)
 
 
-def _barycenters(
-    work: _Work, plan: Plan, times: Float[np.ndarray, " t"]
-) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
+def _barycenters(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
     """Eq 2.4 at each time, between the two maps that it lies between."""
-    settings = work.settings
-    densities, frames, stretches = work.begun(times)
-    for stretch in stretches:
-        pair, masses, watch = work.pair(stretch), work.masses(stretch), work.watch(stretch, len(times))
-        window = solve_window(pair, plan.sigma, plan.kernel)
-        weights = np.stack([1.0 - stretch.shares, stretch.shares], axis=1)
-        wanted = np.array([index not in frames for index in stretch.indices])
-        fell = any(frames[i].kernel != plan.kernel for i in stretch.indices if i in frames)
-        used = plan.fallen_back() if fell else plan
-        maps = pair[(slice(None), *window)]
-        for place, lane in solve_lanes(maps, weights, used, settings, wanted, clock=work.clock, report=watch):
-            index = stretch.indices[place]
-            densities[index][window] = _scaled(lane, masses, float(stretch.shares[place]), settings)
-            frames[index] = _frame(index, float(times[index]), densities[index], lane, settings)
-            work.keep(frames[index], densities[index])
-    return densities, [frames[index] for index in range(len(times))]
+    window = solve_window(stretch.pair, plan.sigma, plan.kernel)
+    weights = np.stack([1.0 - stretch.shares, stretch.shares], axis=1)
+    known = [work.known[index].frame for index in stretch.indices if index in work.known]
+    used = plan.fallen_back() if any(frame.kernel != plan.kernel for frame in known) else plan
+    maps, told = stretch.pair[(slice(None), *window)], {"clock": work.clock, "report": stretch.watch}
+    for place, lane in solve_lanes(maps, weights, used, work.settings, stretch.wanted, **told):
+        share = float(stretch.shares[place])
+        density = _scaled(lane, stretch.masses, share, work.settings)
+        yield _Made(place, window, density, _frame_of_lane(lane, work.settings))
 
 
-def _transported(
-    work: _Work, plan: Plan, times: Float[np.ndarray, " t"]
-) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
+def _transported(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
     """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
-    settings = work.settings
-    densities, frames, stretches = work.begun(times)
-    for stretch in stretches:
-        pair, masses, watch = work.pair(stretch), work.masses(stretch), work.watch(stretch, len(times))
-        transport = solve_pair(pair, plan, settings, clock=work.clock, report=watch)
-        shared = _frame_of_plan(transport, plan)
-        wanted = np.array([index not in frames for index in stretch.indices])
-        solved = frames_between(transport, stretch.shares, plan, settings, work.clock, wanted)
-        for place, density in solved:
-            index, share, strayed = stretch.indices[place], float(stretch.shares[place]), 0.0
-            if share in (0.0, 1.0):
-                densities[index] = pair[int(share)]
-            else:
-                densities[index][transport.window] = _to_mass(density, masses, share)
-                strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
-            own = {"index": index, "time": float(times[index]), "mass": mass_of(densities[index])}
-            told = shared.history if place == 0 else shared.history[:0]  # with the first frame alone
-            frames[index] = replace(shared, **own, strayed=strayed, history=told)
-            work.keep(frames[index], densities[index])
-            watch(Progress(place + 1, len(times), shared.iterations, shared.marginal_error or 0.0, None))
-    return densities, [frames[index] for index in range(len(times))]
+    transport = solve_pair(stretch.pair, plan, work.settings, clock=work.clock, report=stretch.watch)
+    shared = _frame_of_plan(transport, plan)
+    for place, density in frames_between(
+        transport, stretch.shares, plan, work.settings, work.clock, stretch.wanted
+    ):
+        share = float(stretch.shares[place])
+        told = shared if place == 0 else replace(shared, history=shared.history[:0])  # with the first frame alone
+        if share in (0.0, 1.0):
+            yield _Made(place, WHOLE, stretch.pair[int(share)], told)
+        else:
+            strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
+            scaled = _to_mass(density, stretch.masses, share)
+            yield _Made(place, transport.window, scaled, replace(told, strayed=strayed))
+        stretch.watch(Progress(place + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
 def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
@@ -338,16 +345,6 @@ def _said_of(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _stretches(times: Float[np.ndarray, " t"], maps: int) -> Iterator[_Stretch]:
-    """For each pair of neighbouring maps the frames that lie between them."""
-    places = [locate(float(time), maps) for time in times]
-    passed = 0
-    for before in sorted({place for place, _ in places}):
-        indices = [index for index, place in enumerate(places) if place[0] == before]
-        yield _Stretch(before, indices, np.array([places[index][1] for index in indices]), passed)
-        passed += len(indices)
-
-
 def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
     """From unit mass to the mass that the settings ask for."""
     if settings.mass == "original":
@@ -363,19 +360,20 @@ def _to_mass(
     return density * (((1.0 - share) * masses[0] + share * masses[1]) / found) if found > 0 else density
 
 
-def _frame(index: int, time: float, density: Float[np.ndarray, "z y x"], lane: Lane, settings: Settings) -> Frame:
+def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:
+    """What is known of a barycenter; index, time and mass are still to come."""
     return Frame(
-        index,
-        time,
-        mass_of(density),
-        lane.status,
-        lane.iterations,
-        lane.marginal_error,
-        lane.change_l1,
-        lane.change_l2,
-        lane.unreached,
-        lane.bias if settings.debias else None,
-        lane.kernel,
+        index=0,
+        time=0.0,
+        mass=0.0,
+        status=lane.status,
+        iterations=lane.iterations,
+        marginal_error=lane.marginal_error,
+        change_l1=lane.change_l1,
+        change_l2=lane.change_l2,
+        unreached=lane.unreached,
+        bias=lane.bias if settings.debias else None,
+        kernel=lane.kernel,
         history=lane.history,
     )
 
@@ -386,3 +384,8 @@ def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarr
     used = [key for key, weight in ((keys[before], 1.0 - share), (keys[before + 1], share)) if weight > 0]
     worst = max(used, key=lambda key: (key.status != Status.CONVERGED, key.marginal_error))
     return replace(worst, index=index, time=time, mass=mass_of(density))
+
+
+def _shifted(report: Report, passed: int, total: int) -> Report:
+    """Progress after so many frames as progress of all."""
+    return lambda progress: report(replace(progress, done=progress.done + passed, lanes=total))
