@@ -33,7 +33,7 @@ from scipy.ndimage import gaussian_filter, spline_filter
 
 from morphot_jax.choices import Motion
 from morphot_jax.errors import InputError
-from morphot_jax.grids import check_map, resample_onto, resampled, shape_of
+from morphot_jax.grids import check_map, places_of, resample_onto, resampled, shape_of
 from morphot_jax.pose import IDENTITY, Pose, degrees_between, spread_rotations
 from morphot_jax.spectrum import shells, summed
 from morphot_jax.volume import Volume
@@ -132,7 +132,7 @@ class _Pair:
         return Pose(turn, self.fixed_centre + shift[::-1] * step - turn @ self.moving_centre)
 
     def overlap(self, pose: Pose) -> float:
-        """C of a motion, on the grid of the map that stays."""
+        """The overlap c of a motion, on the grid of the map that stays."""
         carried = resample_onto(self.moving, self.fixed, pose).data.ravel().astype(np.float64)
         staying = self.fixed.data.ravel().astype(np.float64)
         norm = np.linalg.norm(carried) * np.linalg.norm(staying)
@@ -153,7 +153,7 @@ def _best(
         starts = _refined(moving, fixed, starts, motion, pair.lever, steps=0)
         starts = _refined(moving, fixed, Starts(*(part[:FINALISTS] for part in starts)), motion, pair.lever)
         advance()
-    return pair.pose(mirrored, np.asarray(starts.rotations[0]), np.asarray(starts.shifts[0]), pair.fine_voxels)
+    return pair.pose(mirrored, starts.rotations[0], starts.shifts[0], pair.fine_voxels)
 
 
 def _without_background(volume: Volume) -> Volume:
@@ -184,7 +184,7 @@ def _body(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
     blurred = gaussian_filter(coarse.data.astype(np.float64), 1.0, mode="constant")
     places = np.argwhere(blurred > BODY * blurred.max())
     weights = blurred[tuple(places.T)]
-    points = np.array(coarse.origin) + places[:, ::-1] * np.array(coarse.voxel_size)
+    points = places_of(coarse, places)
     centre = np.average(points, axis=0, weights=weights)
     distances = np.linalg.norm(points - centre, axis=1)
     return centre, float(np.quantile(distances, BODY_SHARE) + max(coarse.voxel_size))
@@ -208,13 +208,13 @@ def _searched(
     advance: Callable[[], None],
 ) -> Starts:
     """For every rotation the shift with the largest overlap."""
-    transform = jnp.fft.rfftn(jnp.asarray(fixed))
+    turning, transform = jnp.asarray(moving), jnp.fft.rfftn(jnp.asarray(fixed))
     found = []
     for first in range(0, len(rotations), TOGETHER):
         batch = jnp.asarray(rotations[first : first + TOGETHER])
-        found.append(jax.device_get(_best_shifts(jnp.asarray(moving), transform, batch)))
+        found.append(jax.device_get(_best_shifts(turning, transform, batch)))
         advance()
-    overlaps, places = (np.concatenate(parts)[: len(rotations)] for parts in zip(*found, strict=True))
+    overlaps, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
     n = len(fixed)
     shifts = np.stack(np.unravel_index(places, fixed.shape), axis=1)
     shifts = np.where(shifts > n // 2, shifts - n, shifts).astype(np.float64)

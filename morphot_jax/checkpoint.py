@@ -74,9 +74,9 @@ class Checkpoint:
         if begun_in(self.output) != self.key:
             return {}
         kept = {}
-        for path in self.folder.glob("*.json"):
-            if path.name != RUN and (entry := self._read(path)) is not None:
-                kept[entry.frame.index] = entry
+        for index in indices_in(self.output):
+            if (entry := self._read(self._record(index))) is not None:
+                kept[index] = entry
         return kept
 
     def begin(self) -> None:
@@ -120,12 +120,15 @@ class Checkpoint:
         self.pool.shutdown(wait=True)
         self.lock.release()
 
+    def _record(self, index: int) -> Path:
+        return self.folder / f"{index:03d}.json"
+
     def _write(self, frame: Frame, density: Float[np.ndarray, "z y x"]) -> None:
         path = self.output / self.name(frame.index)
         write_volume(self.template.with_data(density), path, overwrite=True)
         record = asdict(frame) | {"status": int(frame.status), "history": frame.history.tolist()}
         text = json.dumps({"sha256": files.sha256(path), "frame": record}) + "\n"
-        files.write_text(self.folder / f"{frame.index:03d}.json", text)
+        files.write_text(self._record(frame.index), text)
 
     def _read(self, path: Path) -> Kept | None:
         """What a record and its map hold; None where one of them is not what it was."""

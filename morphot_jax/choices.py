@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from morphot_jax.errors import InputError
+
 Method = Literal["barycenter", "bridge", "displacement", "mixed", "linear"]
 MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "mixed", "linear"]
 Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
@@ -24,3 +26,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "mass": get_args(Mass),
     "precision": get_args(Precision),
 }
+
+
+def check_word(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise InputError, quoting it, for a word that is not to be chosen here."""
+    if value not in known:
+        raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")

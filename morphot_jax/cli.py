@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from morphot_jax import commands, tools
-from morphot_jax.errors import InputError
+from morphot_jax.errors import BAD_INPUT, INTERRUPTED, InputError
 
 app = typer.Typer(
     help="Morph cryo-EM density maps into one another by entropic optimal transport.",
@@ -14,8 +14,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 for command in (
     commands.morph,

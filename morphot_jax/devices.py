@@ -11,20 +11,18 @@ from typing import Any, get_args
 import jax
 
 from morphot_jax import memory
-from morphot_jax.choices import Device
-from morphot_jax.errors import InputError
+from morphot_jax.choices import Device, check_word
+from morphot_jax.errors import INTERRUPTED, InputError
 
 DeviceHandle = Any  # jax.Device is no type to a checker
 KINDS = get_args(Device)
 CACHE_BYTES = 2**30
-INTERRUPTED = 130  # exit code
 USABLE = 0.5  # share of the memory found free that a solve may plan with
 
 
 def pick_device(kind: str) -> DeviceHandle:
     """The first device of a kind of ``KINDS``; 'auto' takes what JAX prefers. InputError if there is none."""
-    if kind not in KINDS:
-        raise InputError(f"device '{kind}' is not known: choose one of {', '.join(KINDS)}")
+    check_word("device", kind, KINDS)
     try:
         return jax.devices(None if kind == "auto" else kind)[0]
     except RuntimeError:

@@ -1,4 +1,6 @@
-"""The one kind of error that bad input raises."""
+"""The one kind of error that bad input raises, and how the command line ends."""
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 
 
 class InputError(ValueError):

@@ -17,7 +17,7 @@ from morphot_jax import memory
 from morphot_jax.plan import Plan, lane_bytes
 from morphot_jax.prepare import Prepared
 from morphot_jax.pyramid import FROM as PYRAMID_FROM
-from morphot_jax.settings import SINGLE_PLAN, Settings, frame_times, with_method
+from morphot_jax.settings import SINGLE_PLAN, Settings, frame_times, keyframes_between, with_method
 from morphot_jax.threads import AT_ONCE
 
 MIB = 2**20
@@ -59,7 +59,7 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
     bytes_held = held + max(COMPILED[kind] * MIB + SHARED_FIELDS[kind] * field + lanes, tables)
     if not on_cpu:
         return Estimate(bytes_held, None)
-    solving = _convolutions(kind, plan, settings, frames, len(prepared.volumes) - 1) * _convolution(plan)
+    solving = _convolutions(kind, plan, settings, frames, len(prepared.volumes)) * _convolution(plan)
     return Estimate(bytes_held, STARTING + PER_VOXEL * frames * voxels + solving)
 
 
@@ -70,7 +70,7 @@ def _kind(settings: Settings) -> str:
     return "barycenter" if method == "mixed" else method
 
 
-def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, pairs: int) -> float:
+def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: int) -> float:
     """How many convolutions the solve will make."""
     decades = -math.log10(min(settings.tolerance, 0.1)) / 6.0
     iterations = min(float(plan.iterations), max(10.0, decades * PER_SPREAD[kind] * plan.spread))
@@ -78,8 +78,8 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, pairs:
         iterations = float(settings.iterations)
     if kind in SINGLE_PLAN:
         coarse = COARSE if math.prod(plan.extent) >= PYRAMID_FROM else 1.0
-        return pairs * iterations * coarse * CONVOLUTIONS[kind] + frames * PER_FRAME[kind]
-    solves = pairs * (settings.keyframes - 1) + 1 if settings.method == "mixed" else frames
+        return (maps - 1) * iterations * coarse * CONVOLUTIONS[kind] + frames * PER_FRAME[kind]
+    solves = keyframes_between(maps, settings) if settings.method == "mixed" else frames
     return solves * iterations * CONVOLUTIONS[kind]
 
 

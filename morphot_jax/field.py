@@ -7,9 +7,10 @@ A field holds, at the voxels of the first map that have mass, how far that mass 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from morphot_jax.errors import InputError
+from morphot_jax.grids import places_of
 from morphot_jax.pose import Pose
 from morphot_jax.volume import Volume
 
@@ -39,16 +40,16 @@ def magnitude(field: Float[np.ndarray, "3 z y x"]) -> Float[np.ndarray, "z y x"]
     return np.nan_to_num(np.sqrt((field**2).sum(axis=0)))
 
 
-def places_of(volume: Volume, indices: Float[np.ndarray, "n 3"] | np.ndarray) -> Float[np.ndarray, "n 3"]:
-    """Positions in Å along x, y, z of voxels given by their indices along z, y, x."""
-    return np.array(volume.origin) + indices[:, ::-1] * np.array(volume.voxel_size)
+def moving(field: Float[np.ndarray, "3 z y x"], volume: Volume) -> Bool[np.ndarray, "z y x"]:
+    """Where the map has mass whose way is known."""
+    return np.isfinite(field[0]) & (volume.data > 0)
 
 
 def domain_of(
     field: Float[np.ndarray, "3 z y x"], volume: Volume, name: str, mask: Float[np.ndarray, "z y x"] | None = None
 ) -> Domain:
     """How the mass of ``volume`` inside a mask moves, or all of it. InputError where there is none."""
-    inside = np.isfinite(field[0]) & (volume.data > 0)
+    inside = moving(field, volume)
     if mask is not None:
         inside &= mask > INSIDE
     indices = np.argwhere(inside)
@@ -76,7 +77,7 @@ def arrows(
 
     Only voxels above a tenth of the map's maximum: what is seen of it.
     """
-    seen = np.isfinite(field[0]) & (volume.data > 0.1 * volume.data.max())
+    seen = moving(field, volume) & (volume.data > 0.1 * volume.data.max())
     step = 1
     while seen[::step, ::step, ::step].sum() > most:
         step += 1

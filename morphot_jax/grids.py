@@ -147,6 +147,11 @@ def share_outside(volume: Volume, like: Volume, surface: float) -> float:
     return 1.0 - float(solid[np.ix_(*inside)].sum(dtype=np.float64) / solid.sum(dtype=np.float64))
 
 
+def places_of(volume: Volume, indices: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Positions in Å along x, y, z of voxels given by their indices along z, y, x."""
+    return np.array(volume.origin) + indices[:, ::-1] * np.array(volume.voxel_size)
+
+
 def voxel_volume(volume: Volume) -> float:
     return prod(volume.voxel_size)
 

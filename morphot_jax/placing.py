@@ -3,13 +3,13 @@
 ``label`` and ``labels`` name the maps in what is said. Computed in double precision on the host.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite, prod
 
 import numpy as np
 
-from morphot_jax.align import align_maps
+from morphot_jax.align import Report, align_maps
 from morphot_jax.choices import Motion
 from morphot_jax.errors import InputError
 from morphot_jax.grids import (
@@ -29,8 +29,6 @@ from morphot_jax.volume import MAX_AXIS, Volume
 NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
 SOLID = 0.1  # fraction of the maximum that tells the body of a map from noise where no level is given
 UNLIKE = 0.5  # overlap of aligned maps below which it is doubtful that they show one thing
-
-Report = Callable[[int, int], None]
 
 
 def aligned_to_first(
@@ -100,18 +98,18 @@ def sampled(
     if padded == shape == first.shape:
         return volumes, 1.0, []
     padding = [(0, p - n) for p, n in zip(padded, first.shape, strict=True)]
-    sampled, ringing = [], []
+    results, ringing = [], []
     for volume, label in zip(volumes, labels, strict=True):
         result, cut = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
-        sampled.append(result)
+        results.append(result)
         if cut > NOTICEABLE:
             ringing.append(f"{label}: ringing of {cut:.2%} of the mass cut, below zero and away from the map")
     scale = prod(padded) / prod(shape)
-    said = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(sampled[0])}; "
+    said = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
     if padded != first.shape:
         said += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
     said += f"masses kept, densities and contour levels multiplied by {scale:.6g}"
-    return sampled, scale, [said, *ringing]
+    return results, scale, [said, *ringing]
 
 
 def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:

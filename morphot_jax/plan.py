@@ -16,7 +16,7 @@ from morphot_jax.barycenter import DEPTH
 from morphot_jax.choices import KernelKind
 from morphot_jax.errors import InputError
 from morphot_jax.relaxation import PLAIN, Relaxation, automatic
-from morphot_jax.settings import DEBIASED, SINGLE_PLAN, Settings, frame_times, with_method
+from morphot_jax.settings import DEBIASED, SINGLE_PLAN, Settings, frame_times, keyframes_between, with_method
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window, bounding_box, widened
 
@@ -75,10 +75,9 @@ class Plan:
 def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
     """How these maps will be morphed; None where nothing is solved."""
     settings, why = with_method(settings)
-    pairs = len(volumes) - 1
-    solves = {"barycenter": len(frame_times(settings)), "mixed": pairs * (settings.keyframes - 1) + 1}
     if settings.method == "linear":
         return None
+    solves = {"barycenter": len(frame_times(settings)), "mixed": keyframes_between(len(volumes), settings)}
     plan = make_plan(volumes, solves.get(settings.method, 1), settings)
     return replace(plan, reasons={"method": why} | plan.reasons)
 

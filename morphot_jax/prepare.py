@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import clean
-from morphot_jax.choices import PREPARING, Align, Match
+from morphot_jax.align import Report
+from morphot_jax.choices import PREPARING, Align, Match, check_word
 from morphot_jax.errors import InputError
 from morphot_jax.grids import DUST, check_map, resample_onto, same_grid, triple_text, with_mass
-from morphot_jax.placing import Report, aligned_to_first, boxed, onto_first, sampled
+from morphot_jax.placing import aligned_to_first, boxed, onto_first, sampled
 from morphot_jax.volume import Volume
 
 INVERTED = "it reaches farther below its most common density than above: is its contrast inverted?"
@@ -89,7 +90,8 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     for volume, label in zip(volumes, labels, strict=True):
         check_map(volume, label)
     levels = _levels(volumes, level, labels)
-    _check_words(align=align, match=match)
+    check_word("align", align, PREPARING["align"])
+    check_word("match", match, PREPARING["match"])
     if not 0 <= floor < 1:
         raise InputError(f"floor {floor:g} is not a fraction of the maximum: give a number in [0, 1)")
     if dust is not None and dust < 0:
@@ -235,12 +237,6 @@ def _of_mass(volume: Volume, mass: float | None, label: str) -> tuple[Volume, li
     scaled = volume.with_data(with_mass(volume.data, mass).astype(volume.data.dtype))
     said = f"{label}: densities multiplied by {mass / volume.mass:.6g}, so that its mass is that of map 1"
     return scaled, [said]
-
-
-def _check_words(**chosen: str) -> None:
-    for name, value in chosen.items():
-        if value not in (known := PREPARING[name]):
-            raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")
 
 
 def unit_mass(data: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:

@@ -99,10 +99,7 @@ def compose(
             "max_iterations": plan.iterations,
             "reasons": plan.reasons,
         }
-    return {
-        "version": __version__,
-        "command": run.command,
-        "inputs": [_input_entry(item) for item in run.inputs],
+    return _heading(run.command, run.inputs) | {
         "settings": {**asdict(trajectory.settings), "resolved": resolved},
         "device": run.device,
         "precision": plan.precision if plan else "single",
@@ -128,10 +125,7 @@ def compose_prepared(
         }
         for name, volume, mass, item in zip(names, prepared.volumes, prepared.masses, inputs, strict=True)
     ]
-    return {
-        "version": __version__,
-        "command": command,
-        "inputs": [_input_entry(item) for item in inputs],
+    return _heading(command, inputs) | {
         "settings": options,
         "warnings": list(prepared.actions),
         "maps": maps,
@@ -143,10 +137,7 @@ def compose_alignment(
 ) -> dict[str, Any]:
     """The content of align.json: the motion of the first input onto the second, and how well it fits."""
     pose = alignment.pose
-    return {
-        "version": __version__,
-        "command": command,
-        "inputs": [_input_entry(item) for item in inputs],
+    return _heading(command, inputs) | {
         "motion": motion,
         "file": file,
         "matrix": pose.matrix.tolist(),
@@ -165,10 +156,7 @@ def compose_field(
     command: str, inputs: Sequence[Input], prepared: Prepared, settings: Settings, domains: Sequence[Domain]
 ) -> dict[str, Any]:
     """The content of field.json: what came in, what was asked for, and how each domain moves."""
-    return {
-        "version": __version__,
-        "command": command,
-        "inputs": [_input_entry(item) for item in inputs],
+    return _heading(command, inputs) | {
         "settings": asdict(settings),
         "warnings": list(prepared.actions),
         "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in domains],
@@ -282,6 +270,11 @@ def tables(trajectory: Trajectory, prepared: Prepared) -> dict[str, str]:
     if any(len(frame.history) for frame in trajectory.frames):
         found[CONVERGENCE] = convergence_table(trajectory)
     return found
+
+
+def _heading(command: str, inputs: Sequence[Input]) -> dict[str, Any]:
+    """What every report begins with."""
+    return {"version": __version__, "command": command, "inputs": [_input_entry(item) for item in inputs]}
 
 
 def _input_entry(item: Input) -> dict[str, Any]:

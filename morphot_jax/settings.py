@@ -76,12 +76,15 @@ def with_method(settings: Settings) -> tuple[Settings, str]:
     return replace(settings, method="displacement"), "the nearest to morphs of atoms on every pair that was tried"
 
 
+def keyframes_between(maps: int, settings: Settings) -> int:
+    """Barycenters that the mixed method solves for a sequence of so many maps."""
+    return (maps - 1) * (settings.keyframes - 1) + 1
+
+
 def check_settings(settings: Settings) -> None:
     """Raise InputError, quoting what was given, for settings that cannot be used."""
     for name, known in choices.SETTINGS.items():
-        value = getattr(settings, name)
-        if value not in known:
-            raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")
+        choices.check_word(name, getattr(settings, name), known)
     for name in POSITIVE:
         value = getattr(settings, name)
         if value is not None and not 0 < value < float("inf"):

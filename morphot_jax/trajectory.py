@@ -30,7 +30,7 @@ from morphot_jax.iterate import Status
 from morphot_jax.plan import Plan, plan_for, solve_window
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Clock, Progress
-from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times, with_method
+from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times, keyframes_between, with_method
 from morphot_jax.transport import Transport, frames_between, solve_pair, ways_between
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window
@@ -145,7 +145,7 @@ def morph(
     elif settings.method == "barycenter":
         densities, frames = work.frames(times, partial(_barycenters, work, plan))
     else:
-        keys = (len(prepared.volumes) - 1) * (settings.keyframes - 1) + 1
+        keys = keyframes_between(len(prepared.volumes), settings)
         keyed = replace(work, keep=lambda frame, density: None, known=NONE_KNOWN)
         anchors, solved = keyed.frames(np.linspace(0.0, 1.0, keys), partial(_barycenters, keyed, plan))
         densities = blend(anchors, times)

@@ -12,7 +12,8 @@ from test_cli import morphot
 
 from morphot_jax import Volume, displacement_field, prepare_maps, read_volume, write_volume
 from morphot_jax.errors import InputError
-from morphot_jax.field import arrows, domain_of, field_maps, magnitude, places_of
+from morphot_jax.field import arrows, domain_of, field_maps, magnitude
+from morphot_jax.grids import places_of
 from morphot_jax.pose import Pose
 
 SHAPE = (12, 13, 14)
