@@ -8,18 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from morphot_jax import chimerax, devices, fetch, figures, files, memory, report
+from morphot_jax import chimerax, fetch, figures, files, memory, report
 from morphot_jax.align import Alignment, align_maps
 from morphot_jax.choices import Motion
 from morphot_jax.errors import InputError
-from morphot_jax.field import Domain, arrows, domain_of, field_maps
+from morphot_jax.field import Domain, arrows, domain_of, field_maps, moving
 from morphot_jax.grids import resample_onto
 from morphot_jax.inputs import SAMPLE, file_of, load
 from morphot_jax.levels import level_of_mass
 from morphot_jax.mrc import write_volume
 from morphot_jax.order import Ordering, order_maps
 from morphot_jax.prepare import Prepared, mask_on
-from morphot_jax.run import PREPARING, Request, prepared_maps, said_of, timed, with_memory
+from morphot_jax.run import PREPARING, Request, device_of, prepared_maps, read_maps, said_of, timed, with_memory
 from morphot_jax.settings import Settings, check_settings
 from morphot_jax.terminal import Terminal
 from morphot_jax.trajectory import displacement_field
@@ -37,8 +37,7 @@ def run_order(request: Request, settings: Settings, terminal: Terminal) -> Order
         if len(request.maps) < 3:
             raise InputError("no maps to be ordered were given: name one or more beside the two ends")
         files.check_output_folder(request.output, overwrite=request.overwrite)
-        device = devices.pick_device(request.device)
-        devices.keep_compilations()
+        device = device_of(request)
         inputs, prepared = prepared_maps(request, terminal, seconds)
         settings = with_memory(settings, device)
         with jax.default_device(device), terminal.solving() as watch:
@@ -81,17 +80,14 @@ def run_align(
 ) -> Alignment:
     """Lay the first map of a request onto the second, and write it there, and how it came there."""
     files.check_output_folder(request.output, overwrite=request.overwrite)
-    device = devices.pick_device(request.device)
-    devices.keep_compilations()
-    with terminal.busy("reading"):
-        inputs = [load(name, request.voxel_size) for name in request.maps]
-    moving, fixed = (item.volume for item in inputs)
+    device = device_of(request)
+    inputs = read_maps(request, terminal, {})
+    volume, fixed = (item.volume for item in inputs)
     with jax.default_device(device), terminal.working("aligning") as watch:
-        found = align_maps(moving, fixed, motion=motion, mirror=mirror, report=watch)
+        found = align_maps(volume, fixed, motion=motion, mirror=mirror, report=watch)
     files.make_folder(request.output)
-    write_volume(
-        resample_onto(moving, fixed, found.pose), request.output / ALIGNED_MAP, overwrite=request.overwrite
-    )
+    moved = resample_onto(volume, fixed, found.pose)
+    write_volume(moved, request.output / ALIGNED_MAP, overwrite=request.overwrite)
     content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
     files.write_text(request.output / report.ALIGNED, report.to_json(content))
     moving_file, fixed_file = map(file_of, request.maps)
@@ -108,8 +104,7 @@ def run_field(request: Request, settings: Settings, terminal: Terminal, masks: S
     if len(request.maps) != 2:
         raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
     files.check_output_folder(request.output, overwrite=request.overwrite)
-    device = devices.pick_device(request.device)
-    devices.keep_compilations()
+    device = device_of(request)
     inputs, prepared = prepared_maps(request, terminal, {})
     first = prepared.volumes[0]
     parts = [(name, mask_on(load(name).volume, first)) for name in masks]
@@ -120,7 +115,7 @@ def run_field(request: Request, settings: Settings, terminal: Terminal, masks: S
     maps = field_maps(field, first)
     for name, volume in {"first": first, **maps}.items():
         write_volume(volume, request.output / f"{name}.mrc", overwrite=request.overwrite)
-    moved = np.isfinite(field[0]) & (first.data > 0)
+    moved = moving(field, first)
     lengths, mass = maps["displacement"].data[moved].astype(np.float64), first.data[moved].astype(np.float64)
     longest = float(np.quantile(lengths, 0.99))
     level = prepared.levels[0] if prepared.levels else level_of_mass(first.data)

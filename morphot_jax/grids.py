@@ -79,19 +79,7 @@ def resample_onto(volume: Volume, like: Volume, pose: Pose = IDENTITY) -> Volume
     elif pose is IDENTITY:
         data = _interpolated(volume, like).astype(_dtype(volume), copy=False)
     else:
-        fine = _band_limited(volume, like)
-        # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
-        data = ndimage.affine_transform(
-            fine.data,
-            _affine(fine, like, pose),
-            output_shape=like.shape,
-            order=3,
-            mode="grid-constant",
-            cval=0.0,
-        )
-        if volume.data.min() >= 0 > data.min() and data.sum() > 0:
-            data = with_mass(np.maximum(data, 0.0), float(data.sum()))
-        data = data.astype(_dtype(volume), copy=False)
+        data = _splined(volume, like, pose).astype(_dtype(volume), copy=False)
     return replace(volume, data=data, voxel_size=like.voxel_size, origin=like.origin, nstart=(0, 0, 0))
 
 
@@ -192,6 +180,17 @@ def _interpolated(volume: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
     # A sharp-edged map rings over the whole box; the positive half of that would be a haze of false mass.
     reach = [int(np.ceil(max(ratio, 1.0))) for ratio in ratios]
     return with_mass(np.where((data > 0) & _near(volume.data, places, reach), data, 0.0), float(data.sum()))
+
+
+def _splined(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "z y x"]:
+    """The moved map at the voxels of another grid, by cubic splines."""
+    fine = _band_limited(volume, like)
+    # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
+    options = {"output_shape": like.shape, "order": 3, "mode": "grid-constant", "cval": 0.0}
+    data = ndimage.affine_transform(fine.data, _affine(fine, like, pose), **options)
+    if volume.data.min() >= 0 > data.min() and data.sum() > 0:
+        return with_mass(np.maximum(data, 0.0), float(data.sum()))
+    return data
 
 
 def _footprint(data: np.ndarray, shape: Shape) -> np.ndarray:

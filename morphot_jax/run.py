@@ -4,7 +4,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,10 +21,11 @@ from morphot_jax.estimate import estimate
 from morphot_jax.inputs import load
 from morphot_jax.plan import plan_for
 from morphot_jax.prepare import Level, Prepared, prepare_maps
+from morphot_jax.progress import Progress
 from morphot_jax.report import Input, Run
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
-from morphot_jax.trajectory import Trajectory, morph
+from morphot_jax.trajectory import Report, Trajectory, morph
 
 FIGURES = "figures"
 PREPARING = ("align", "box", "grid", "level", "dust", "lowpass", "mask", "match")
@@ -71,8 +72,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
         times = frame_times(settings)
         _check_folder(request, len(times))
-        device = devices.pick_device(request.device)
-        devices.keep_compilations()
+        device = device_of(request)
         inputs, prepared = prepared_maps(request, terminal, seconds)
         key = checkpoint.fingerprint(prepared, settings)
         if _is_finished(request, key):
@@ -90,9 +90,14 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             known = kept.known() if request.resume else {}
             if known:
                 terminal.say(f"{len(known)} of {len(times)} frames were finished before")
-            with jax.default_device(device), terminal.solving() as watch, _interruptible(kept, terminal) as check:
-                told = {"report": lambda progress: (check(), watch(progress)), "keep": kept.keep}
-                trajectory = morph(prepared, settings, plan=plan, known=known, **told)
+            with (
+                jax.default_device(device),
+                terminal.solving() as watch,
+                _interruptible(kept, terminal, watch) as watch_and_heed,
+            ):
+                trajectory = morph(
+                    prepared, settings, plan=plan, report=watch_and_heed, keep=kept.keep, known=known
+                )
             run = said_of(request, inputs, device, trajectory, prepared, terminal, seconds)
             with timed(seconds, "write"), terminal.busy("writing"):
                 kept.begin()
@@ -107,8 +112,15 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
     return trajectory
 
 
-def prepared_maps(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
-    """The maps as they were read, and on one grid; what was done to them is said."""
+def device_of(request: Request) -> devices.DeviceHandle:
+    """The device that was asked for; what is compiled for it is kept."""
+    device = devices.pick_device(request.device)
+    devices.keep_compilations()
+    return device
+
+
+def read_maps(request: Request, terminal: Terminal, seconds: dict[str, float]) -> list[Input]:
+    """The maps as they are, downloaded where they are entries of data banks."""
     for name in request.maps:
         if fetch.is_entry(name):
             download(name, terminal)
@@ -116,6 +128,12 @@ def prepared_maps(request: Request, terminal: Terminal, seconds: dict[str, float
         inputs = [load(name, request.voxel_size) for name in request.maps]
     for item in inputs:
         terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
+    return inputs
+
+
+def prepared_maps(request: Request, terminal: Terminal, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
+    """The maps as they were read, and on one grid; what was done to them is said."""
+    inputs = read_maps(request, terminal, seconds)
     with timed(seconds, "prepare"), terminal.working("preparing") as watch:
         options = {name: getattr(request, name) for name in PREPARING}
         options["mask"] = None if request.mask is None else load(request.mask).volume
@@ -182,10 +200,11 @@ def _is_finished(request: Request, key: str) -> bool:
 
 
 @contextmanager
-def _interruptible(kept: Checkpoint, terminal: Terminal) -> Iterator[Callable[[], None]]:
+def _interruptible(kept: Checkpoint, terminal: Terminal, watch: Report) -> Iterator[Report]:
     """Where the run is interrupted: say what it leaves, and how to go on.
 
-    The block calls what it is given now and then: Python loses an interrupt that comes while it frees objects.
+    The block reports to what it is given, which heeds an interrupt that was lost: Python loses one that comes
+    while it frees objects.
     """
     asked = False
 
@@ -196,14 +215,15 @@ def _interruptible(kept: Checkpoint, terminal: Terminal) -> Iterator[Callable[[]
         asked = True
         raise KeyboardInterrupt
 
-    def check() -> None:
+    def heeding(progress: Progress) -> None:
         if asked:
             raise KeyboardInterrupt
+        watch(progress)
 
     here = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, interrupt) if here else None
     try:
-        yield check
+        yield heeding
     except KeyboardInterrupt:
         if kept.begun:
             kept.wait()

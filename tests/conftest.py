@@ -1,6 +1,7 @@
 """What several test files share: the data beside the repository, double precision, and small maps."""
 
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; sys.exit(main())"]  # morphot
 REPORT_KEYS = {  # those that every report.json has
     "version",
     "command",

@@ -5,14 +5,13 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
-from conftest import blob, volume_of
+from conftest import COMMAND, blob, volume_of
 from test_cli import morphot
 
 from morphot_jax import Settings, checkpoint, morph, prepare_maps, write_volume
@@ -21,7 +20,6 @@ from morphot_jax.errors import InputError
 from morphot_jax.report import frame_name
 
 SHAPE = (14, 15, 16)
-COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; sys.exit(main())"]
 VARYING = (
     "seconds",
     "peak_memory_bytes",

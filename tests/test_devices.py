@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import jax
 import pytest
+from conftest import COMMAND
 
 from morphot_jax import devices, memory
 from morphot_jax.errors import InputError
@@ -68,12 +68,11 @@ def test_half_of_what_the_machine_has_free_is_usable_elsewhere(monkeypatch, plat
 def test_compiled_code_is_kept_for_the_next_run(tmp_path):
     """Two runs of the command: the second finds all that the first compiled, and neither speaks of it."""
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    code = "import sys; from morphot_jax.cli import main; sys.exit(main())"
     kept = []
     for run in ("first", "second"):
         arguments = "morph", "sample:adk-open", "sample:adk-closed", "--grid", "16", "--frames", "3", "-q"
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments, "-o", str(tmp_path / run)],
+            [*COMMAND, *arguments, "-o", str(tmp_path / run)],
             env=environment,
             capture_output=True,
             text=True,

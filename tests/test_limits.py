@@ -4,20 +4,18 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import mrcfile
 import pytest
-from conftest import blob, volume_of
+from conftest import COMMAND, blob, volume_of
 from test_cli import morphot
 
 from morphot_jax import inputs, read_volume, write_volume
 from morphot_jax.errors import InputError
 from morphot_jax.inputs import load
 
-COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; sys.exit(main())"]
 GROUPS = Path("/sys/fs/cgroup/memory")
 
 
