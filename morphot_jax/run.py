@@ -82,7 +82,7 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
         with jax.default_device(device):
             plan = plan_for(prepared.volumes, settings)
         expected = estimate(prepared, plan, settings, on_cpu=device.platform == "cpu")
-        terminal.outlook(plan, expected, len(times), in_full=request.dry_run)
+        terminal.outlook(settings, plan, expected, len(times), in_full=request.dry_run)
         if request.dry_run:
             return None
         template, clear = prepared.volumes[0], partial(_clear, request.output)

@@ -28,6 +28,7 @@ from morphot_jax.field import Domain
 from morphot_jax.iterate import Status
 from morphot_jax.order import Ordering
 from morphot_jax.plan import Plan
+from morphot_jax.settings import Settings, with_method
 from morphot_jax.trajectory import Trajectory
 
 ROWS = 13  # frames in the table; the others are in metrics.csv
@@ -96,7 +97,9 @@ class Terminal:
         hidden = not self.console.is_terminal
         return Progress(sign, words, bar, *counts, console=self.console, transient=True, disable=hidden)
 
-    def outlook(self, plan: Plan | None, expected: Estimate, frames: int, *, in_full: bool) -> None:
+    def outlook(
+        self, settings: Settings, plan: Plan | None, expected: Estimate, frames: int, *, in_full: bool
+    ) -> None:
         """What the solve will take, and, in full, how it is going to be made."""
         room, more = memory.free(), expected.memory - (memory.held() or 0)
         if room is not None and more > room:
@@ -109,11 +112,14 @@ class Terminal:
             return
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_row("frames", str(frames))
-        if plan is not None:
+        method = with_method(settings)[0].method
+        if plan is None:
+            table.add_row("method", method)
+        else:
             z, y, x = plan.extent
             widths = " x ".join(f"{value:.4g}" for value in dict.fromkeys(plan.sigma))
             rows = {
-                "method": "",
+                "method": method,
                 "box": f"{x} x {y} x {z} voxels around the maps",
                 "sigma": f"{widths} voxels",
                 "kernel": plan.kernel,

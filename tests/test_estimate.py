@@ -66,7 +66,7 @@ def test_a_dry_run_tells_and_writes_nothing(paths, tmp_path, method):
     done = morphot("morph", *paths, "-o", tmp_path / "out", "--method", method, "--dry-run")
     assert done.code == 0, done.err
     assert not (tmp_path / "out").exists()
-    for word in ("frames", "memory", "GiB", "nothing was solved or written"):
+    for word in ("frames", method, "memory", "GiB", "nothing was solved or written"):
         assert word in done.err
     assert ("kernel" in done.err) is (method != "linear")
 
