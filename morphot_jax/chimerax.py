@@ -17,7 +17,7 @@ SHORTEST_ARROW = 0.2  # Å
 BLUE, GREY = "#6aa0d8", "#b0b0b0"
 
 
-def series_script(frames: Sequence[str], levels: Float[np.ndarray, " t"]) -> str:
+def series_script(frames: Sequence[str], levels: Sequence[float]) -> str:
     """Open the frames as a volume series, each at its own level, and play it back and forth.
 
     How to record a movie of it is said in a comment.

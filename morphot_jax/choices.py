@@ -15,6 +15,8 @@ Precision = Literal["auto", "single", "double"]
 Motion = Literal["rigid", "translation"]
 Align = Literal["none", "rigid", "translation"]
 Match = Literal["none", "mass", "spectrum"]
+View = Literal["z", "y", "x", "tilted"]
+Colour = Literal["plain", "displacement"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 PREPARING: dict[str, tuple[str, ...]] = {"align": get_args(Align), "match": get_args(Match)}

@@ -5,7 +5,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from morphot_jax import commands, tools
+from morphot_jax import commands, look, tools
 from morphot_jax.errors import BAD_INPUT, INTERRUPTED, InputError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ for command in (
     commands.demo,
     commands.order,
     commands.field,
+    look.view,
+    look.movie,
     tools.prepare,
     tools.align,
     tools.compare,

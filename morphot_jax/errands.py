@@ -50,12 +50,13 @@ def run_order(request: Request, settings: Settings, terminal: Terminal) -> Order
             for name, text in report.order_tables(ordering, names).items():
                 files.write_text(request.output / name, text)
             picture = figures.order_figure(ordering, [Path(name).name for name in names])
-            files.write_bytes(request.output / figures.ORDER, figures.png(picture))
+            for name, content in figures.both(figures.ORDER, picture).items():
+                files.write_bytes(request.output / name, content)
     content = report.compose(run, trajectory, memory.peak(), written=False)
     files.write_text(request.output / report.REPORT, report.to_json(content))
     terminal.ordering(ordering, names, seconds)
     terminal.say(
-        f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER} and {report.REPORT} are in {request.output}"
+        f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER}.png and {report.REPORT} are in {request.output}"
     )
     return ordering
 
@@ -128,7 +129,8 @@ def run_field(request: Request, settings: Settings, terminal: Terminal, masks: S
     for name, text in texts.items():
         files.write_text(request.output / name, text)
     picture = figures.displacement_figure(lengths, mass)
-    files.write_bytes(request.output / figures.DISPLACEMENT, figures.png(picture))
+    for name, content in figures.both(figures.DISPLACEMENT, picture).items():
+        files.write_bytes(request.output / name, content)
     terminal.domains(domains)
     terminal.say(f"maps of the field, {ARROWS}, {report.DOMAINS} and {chimerax.FIELD} are in {request.output}")
     return domains

@@ -31,6 +31,20 @@ def complete_file(path: Path) -> Iterator[BufferedIOBase]:
         raise
 
 
+@contextmanager
+def complete_path(path: Path) -> Iterator[Path]:
+    """The same for writers that ask for a path; InputError in one line where they fail."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write '{path}': {error}; check the name, the rights and the disk") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file; InputError in one line where that cannot be done."""
     try:

@@ -15,7 +15,7 @@ from morphot_jax.align import Alignment
 from morphot_jax.field import Domain
 from morphot_jax.grids import voxel_volume
 from morphot_jax.iterate import Status
-from morphot_jax.levels import enclosed, levels_along
+from morphot_jax.levels import enclosed
 from morphot_jax.order import Ordering
 from morphot_jax.prepare import Prepared
 from morphot_jax.settings import Settings
@@ -55,7 +55,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def _earlier(folder: Path) -> dict[str, Any]:
+def earlier(folder: Path) -> dict[str, Any]:
     """The report of an earlier run; empty where there is none that can be read."""
     try:
         content = json.loads((folder / REPORT).read_text(encoding="utf-8"))
@@ -66,13 +66,13 @@ def _earlier(folder: Path) -> dict[str, Any]:
 
 def fingerprint_in(folder: Path) -> str | None:
     """That of the run whose report a folder holds; None where it holds none."""
-    found = _earlier(folder).get("fingerprint")
+    found = earlier(folder).get("fingerprint")
     return found if isinstance(found, str) else None
 
 
 def frames_in(folder: Path) -> list[str]:
     """Names of frames that an earlier run left in a folder, by its report."""
-    frames = _earlier(folder).get("frames")
+    frames = earlier(folder).get("frames")
     entries = frames if isinstance(frames, list) else []
     return [str(entry["file"]) for entry in entries if isinstance(entry, dict) and "file" in entry]
 
@@ -207,10 +207,15 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
     return f"{text}: {status.advice}"
 
 
-def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]) -> str:
-    """One line for each frame: its report, its level, what that encloses (Å^3), how far it is from the ends."""
+def frame_rows(
+    trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]
+) -> list[dict[str, Any]]:
+    """What metrics.csv tells of each frame: its report, its level, what that encloses (Å^3), how far it is from
+    the ends and from the frame before.
+    """
     # Outside of every frame and of both ends there is nothing to compare.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
+    ends = {"first": first.data[window], "last": last.data[window]}
 
     def row_of(frame: Frame) -> dict[str, Any]:
         density = trajectory.densities[frame.index][window]
@@ -225,15 +230,17 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: F
             "level": float(levels[frame.index]),
             "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
         }
-        for end, volume in (("first", first), ("last", last)):
-            reference = volume.data[window]
+        for end, reference in ends.items():
             row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
             row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))
             row[f"correlation_to_{end}"] = float(metrics.correlation(density, reference))
+        if frame.index > 0:
+            before = trajectory.densities[frame.index - 1][window]
+            row["relative_rms_to_previous"] = float(metrics.relative_rms(density, before))
+            row["voxel_difference_to_previous"] = float(metrics.voxel_difference(density, before))
         return row
 
-    rows = side_by_side(row_of, trajectory.frames)
-    return to_csv(list(rows[0]), [list(row.values()) for row in rows])
+    return side_by_side(row_of, trajectory.frames)
 
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
@@ -259,13 +266,12 @@ def convergence_table(trajectory: Trajectory) -> str:
     return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
-def tables(trajectory: Trajectory, prepared: Prepared) -> dict[str, str]:
-    """File name and text of every table and script of a run."""
-    levels = levels_along(trajectory, prepared)
+def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """File name and text of every table and script of a run; ``rows``: ``frame_rows``."""
     names = [frame_name(frame.index) for frame in trajectory.frames]
     found = {
-        METRICS: metrics_table(trajectory, prepared.volumes[0], prepared.volumes[-1], levels),
-        chimerax.SERIES: chimerax.series_script(names, levels),
+        METRICS: to_csv(list(rows[-1]), [[row.get(name) for name in rows[-1]] for row in rows]),
+        chimerax.SERIES: chimerax.series_script(names, [row["level"] for row in rows]),
     }
     if any(len(frame.history) for frame in trajectory.frames):
         found[CONVERGENCE] = convergence_table(trajectory)

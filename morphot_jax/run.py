@@ -10,19 +10,23 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import jax
+import numpy as np
 
-from morphot_jax import checkpoint, devices, fetch, figures, files, memory, report
+from morphot_jax import checkpoint, devices, fetch, figures, files, memory, report, viewer
 from morphot_jax.checkpoint import Checkpoint
 from morphot_jax.choices import Align, Match
 from morphot_jax.errors import InputError
 from morphot_jax.estimate import estimate
 from morphot_jax.inputs import load
+from morphot_jax.levels import levels_along
 from morphot_jax.plan import plan_for
 from morphot_jax.prepare import Level, Prepared, prepare_maps
 from morphot_jax.progress import Progress
 from morphot_jax.report import Input, Run
+from morphot_jax.scene import scene_of
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
 from morphot_jax.trajectory import Report, Trajectory, morph
@@ -102,13 +106,15 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
             with timed(seconds, "write"), terminal.busy("writing"):
                 kept.begin()
                 kept.wait()
-                _write_tables(request, trajectory, prepared)
-    content = report.compose(run, trajectory, memory.peak())
-    content |= {"estimate": asdict(expected), "fingerprint": key}
+                content = report.compose(run, trajectory, None)
+                content |= {"estimate": asdict(expected), "fingerprint": key}
+                _write_pictures(request, trajectory, prepared, content)
+    content["peak_memory_bytes"] = memory.peak()
     files.write_text(request.output / report.REPORT, report.to_json(content))
     kept.end()
     terminal.summary(trajectory, seconds)
-    terminal.say(f"{len(trajectory.frames)} frames, {report.REPORT} and pictures are in {request.output}")
+    output = request.output
+    terminal.say(f"{len(times)} frames and {report.REPORT} are in {output}; {output / viewer.VIEWER} shows them")
     return trajectory
 
 
@@ -234,13 +240,22 @@ def _interruptible(kept: Checkpoint, terminal: Terminal, watch: Report) -> Itera
             signal.signal(signal.SIGINT, before)
 
 
-def _write_tables(request: Request, trajectory: Trajectory, prepared: Prepared) -> None:
-    """Write tables and pictures."""
+def _write_pictures(request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any]) -> None:
+    """Write what people look at: tables, pictures, the viewer."""
     files.make_folder(request.output / FIGURES)
-    for name, text in report.tables(trajectory, prepared).items():
+    levels = levels_along(trajectory, prepared)
+    first, last = prepared.volumes[0], prepared.volumes[-1]
+    rows = report.frame_rows(trajectory, first, last, levels)
+    for name, text in report.tables(trajectory, rows).items():
         files.write_text(request.output / name, text)
-    for name, content in figures.all_figures(trajectory).items():
-        files.write_bytes(request.output / FIGURES / name, content)
+    times = np.array([frame.time for frame in trajectory.frames])
+    scene = scene_of(trajectory.densities, times, levels, first)
+    for name, draw in figures.all_figures(trajectory, scene, rows).items():
+        if (figure := draw()) is not None:
+            for file, picture in figures.both(name, figure).items():
+                files.write_bytes(request.output / FIGURES / file, picture)
+    text = viewer.page(scene, viewer.told_of(content, levels, scene))
+    files.write_text(request.output / viewer.VIEWER, text)
 
 
 def _clear(folder: Path) -> None:
@@ -257,7 +272,7 @@ def _earlier_files(folder: Path) -> set[Path]:
     names |= {name for name in report.frames_in(folder) if re.fullmatch(report.FRAME_PATTERN, name)}
     if not names:
         return set()
-    tables = {report.CONVERGENCE, f"{FIGURES}/{figures.CONVERGENCE}"}
+    tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".pdf"))}
     return {folder / name for name in names | {name for name in tables if (folder / name).is_file()}}
 
 

@@ -1,0 +1,112 @@
+"""Runs that show what ``morphot morph`` has left: ``view`` writes its viewer anew, ``movie`` films it."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax import devices, files, film, report, viewer
+from morphot_jax.choices import Colour, View
+from morphot_jax.colouring import lengths_along
+from morphot_jax.errors import InputError
+from morphot_jax.mrc import read_volume
+from morphot_jax.scene import Scene, scene_of
+from morphot_jax.terminal import Terminal
+from morphot_jax.volume import Volume
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run has left: its report, and its frames, which are read when they are asked for."""
+
+    folder: Path
+    content: dict[str, Any]
+    levels: Float[np.ndarray, " t"]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Finished":
+        """InputError where the folder does not hold all of a run."""
+        content = report.earlier(folder)
+        frames, levels = content.get("frames"), _levels(folder / report.METRICS)
+        if not frames or len(levels) != len(frames):
+            raise InputError(
+                f"'{folder}' holds no finished run ({report.REPORT}, {report.METRICS} and the frames that they "
+                "tell of): give the folder that morphot morph has written"
+            )
+        return cls(folder, content, np.array(levels))
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __getitem__(self, index: int, /) -> Float[np.ndarray, "z y x"]:
+        return self.volume(index).data
+
+    def volume(self, index: int) -> Volume:
+        """A frame as a map."""
+        return read_volume(self.folder / str(self.content["frames"][index]["file"]))
+
+    @property
+    def times(self) -> Float[np.ndarray, " t"]:
+        return np.array([float(frame["time"]) for frame in self.content["frames"]])
+
+    def scene(self) -> Scene:
+        """The frames as they are shown."""
+        return scene_of(self, self.times, self.levels, self.volume(0))
+
+
+def run_view(folder: Path, terminal: Terminal, *, colour: Colour = "plain") -> Path:
+    """Write the viewer of a finished run anew; with 'displacement' its surfaces show how far their mass goes."""
+    finished = Finished.read(folder)
+    with terminal.busy("reading"):
+        scene = finished.scene()
+    coloured = None
+    if colour == "displacement":
+        if len(finished.content["inputs"]) != 2:
+            raise InputError("only the way between two maps can be coloured by displacement: leave out --colour")
+        devices.keep_compilations()
+        with terminal.solving() as watch:
+            values, longest = lengths_along(scene, watch)
+        coloured = viewer.Coloured(values, longest)
+    text = viewer.page(scene, viewer.told_of(finished.content, finished.levels, scene), coloured)
+    path = folder / viewer.VIEWER
+    files.write_text(path, text)
+    terminal.say(f"{path}: {len(finished)} frames, {len(text.encode()) / 1e6:.1f} MB")
+    return path
+
+
+def run_movie(
+    folder: Path,
+    output: Path,
+    terminal: Terminal,
+    *,
+    view: View = "tilted",
+    size: int = 600,
+    rate: float = 12.0,
+    overwrite: bool = False,
+) -> Path:
+    """Write a film of a finished run, forth and back, as its name says: .mp4 or .gif."""
+    write = film.writer_for(output)
+    film.check(size, rate)
+    if output.exists() and not overwrite:
+        raise InputError(f"'{output}' exists: name another file, or add --overwrite")
+    finished = Finished.read(folder)
+    with terminal.busy("reading"):
+        scene = finished.scene()
+    with terminal.working("drawing") as watch:
+        pictures = film.pictures(scene, view, size, watch)
+    files.make_folder(output.absolute().parent)
+    write(film.forth_and_back(pictures), output, rate)
+    terminal.say(f"{output}: {len(pictures)} frames, forth and back at {rate:g} a second")
+    return output
+
+
+def _levels(path: Path) -> list[float]:
+    """Those of the frames, by metrics.csv; none where it cannot be read."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [float(row["level"]) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,183 @@
+"""One file that plays a trajectory in a browser, without a network: viewer.html.
+
+The scene and the surfaces are K3D's, whose JavaScript comes inside its Python wheel and goes into the file; the
+page around it is in ``page/``. Frames are kept as densities, so that surfaces can be drawn at any level.
+"""
+
+import html
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax.iterate import Status
+from morphot_jax.scene import FACTORS, Scene
+
+VIEWER = "viewer.html"
+BLUE = 0x6AA0D8  # chimerax.BLUE
+PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # as chimerax.field_script
+FOV = 30.0  # degrees
+FINEST = 0xFFFC  # bits of a half-precision density that are kept: 0.2 % of it
+COMPRESSION = 6
+# Nothing may be loaded from anywhere, whatever a name or a library says.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src 'self' file: data:; worker-src blob:; connect-src data: blob:"
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the page tells beside the picture: a title, names and values, notes, and a row for each frame.
+
+    A row holds t, level, error and status, as text.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
+    rows: Sequence[tuple[str, str, str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """Values on the voxels of a scene, from 0 to ``longest``, that its surfaces can be coloured by."""
+
+    values: Float[np.ndarray, "t z y x"]
+    longest: float
+
+
+@dataclass(frozen=True)
+class Arrows:
+    """Arrows from ``starts`` along ``ways``, Å along x, y, z; coloured by their length, up to ``longest``."""
+
+    starts: Float[np.ndarray, "n 3"]
+    ways: Float[np.ndarray, "n 3"]
+    longest: float
+    colours: list[int] = field(init=False)
+
+    def __post_init__(self):
+        shares = np.clip(np.linalg.norm(self.ways, axis=1) / (self.longest or 1.0), 0.0, 1.0)
+        object.__setattr__(self, "colours", [colour for share in shares for colour in [_colour_at(share)] * 2])
+
+
+def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arrows | None = None) -> str:
+    """The whole file. Text in ``told`` is shown as text, whatever it holds."""
+    import k3d  # noqa: PLC0415 - half a second that other commands need not wait
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of widgets, without a notebook
+        plot = k3d.plot(
+            camera_auto_fit=False, grid_visible=False, menu_visibility=False, background_color=0xFFFFFF
+        )
+        plot.camera_fov, plot.axes_helper, plot.time_interpolation = FOV, 1.0, False
+        plot += k3d.marching_cubes(
+            scene.densities[0].astype(np.float32),
+            level=1.0,
+            color=BLUE,
+            color_map=np.array([[at, *_rgb(colour)] for at, colour in PALETTE.items()], np.float32),
+            flat_shading=False,
+            model_matrix=_placing(scene),
+            custom_data=_content(scene, told, coloured),
+        )
+        if arrows is not None and len(arrows.starts):
+            starts, ways = arrows.starts.astype(np.float32), arrows.ways.astype(np.float32)
+            plot += k3d.vectors(starts, ways, colors=arrows.colours, head_size=2.0, line_width=0.02)
+        text = plot.get_snapshot(compression_level=COMPRESSION, additional_js_code=_part("viewer.js"))
+    return _furnished(text, told.title)
+
+
+def told_of(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: Scene) -> Told:
+    """What there is to tell of a run: ``content`` is its report."""
+    settings = content["settings"]
+    resolved = settings.get("resolved") or {}
+    x, y, z = content["inputs"][0]["voxel_size"]
+    facts = [(f"map {number}", str(item["path"])) for number, item in enumerate(content["inputs"], start=1)]
+    facts += [("method", str(settings["method"])), ("voxel", f"{x:.4g} x {y:.4g} x {z:.4g} Å")]
+    if resolved:
+        widths = dict.fromkeys(f"{value:.4g}" for value in resolved["sigma_voxels_zyx"])
+        facts += [("sigma", f"{' x '.join(widths)} voxels"), ("kernel", f"{resolved['kernel']}")]
+        facts += [("precision", str(content["precision"]))]
+    facts += [("device", str(content["device"])), ("morphot_jax", str(content["version"]))]
+    notes = [str(note) for note in content["warnings"]]
+    if scene.coarsened > 1:
+        notes.append(
+            f"shown here coarser than the files are: each voxel is the mean of {scene.coarsened}^3 of theirs"
+        )
+    rows = [
+        (f"{frame['time']:.3g}", f"{level:.3g}", _short(frame["marginal_error"]), str(frame["status"]))
+        for frame, level in zip(content["frames"], levels, strict=True)
+    ]
+    names = [str(item["path"]).replace("\\", "/").rsplit("/", 1)[-1] for item in content["inputs"]]
+    return Told(" → ".join(names), facts, notes, rows)
+
+
+def _short(error: float | None) -> str:
+    return "-" if error is None else f"{error:.0e}"
+
+
+def _content(scene: Scene, told: Told, coloured: Coloured | None) -> dict[str, Any]:
+    """What ``viewer.js`` draws from; densities as the bits of half-precision numbers."""
+    densities = np.where(scene.densities > 0.5 * scene.contours.min(), scene.densities, 0.0)
+    halves = np.minimum(densities, np.finfo(np.float16).max).astype(np.float16).view(np.uint16)
+    found = {
+        "title": told.title,
+        "facts": [list(fact) for fact in told.facts],
+        "notes": list(told.notes),
+        "rows": [list(row) for row in told.rows],
+        "good": [status.word for status in (Status.CONVERGED, Status.FIXED_ITERATIONS)],
+        "times": scene.times.tolist(),
+        "levels": scene.levels.tolist(),
+        "contours": scene.contours.tolist(),
+        "factors": FACTORS.tolist(),
+        "densities": halves & np.uint16(FINEST),
+        "centre": scene.centre.tolist(),
+        "radius": scene.radius,
+        "palette": list(PALETTE.values()),
+        "lengths": None,
+    }
+    if coloured is not None:
+        share = np.clip(coloured.values / (coloured.longest or 1.0), 0.0, 1.0)
+        found |= {"lengths": np.round(255.0 * share).astype(np.uint8), "longest": coloured.longest}
+    return found
+
+
+def _placing(scene: Scene) -> Float[np.ndarray, "4 4"]:
+    """K3D's cube from -1/2 to 1/2, the first and the last voxel at its sides, to where they are in Å."""
+    z, y, x = scene.densities.shape[1:]
+    matrix = np.diag([*(np.array([x - 1, y - 1, z - 1]) * scene.voxel_size), 1.0])
+    matrix[:3, 3] = scene.centre
+    return matrix.astype(np.float32)
+
+
+def _furnished(text: str, title: str) -> str:
+    """K3D's page with ours around its picture."""
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    )
+    head += f"<title>{html.escape(title)}</title>"
+    text = re.sub(r"<title>.*?</title>", lambda _: head, text, count=1, flags=re.DOTALL)
+    text = text.replace("</head>", f"<style>{_part('viewer.css')}</style></head>", 1)
+    return text.replace("<body>", f"<body>{_part('viewer.html')}", 1)
+
+
+def _part(name: str) -> str:
+    return (files("morphot_jax") / "page" / name).read_text(encoding="utf-8")
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[place : place + 2], 16) / 255.0 for place in (1, 3, 5))
+    return red, green, blue
+
+
+def _colour_at(share: float) -> int:
+    """Of the palette, as K3D packs it."""
+    columns = np.array([_rgb(colour) for colour in PALETTE.values()]).T
+    red, green, blue = (round(255.0 * float(np.interp(share, list(PALETTE), column))) for column in columns)
+    return red << 16 | green << 8 | blue
