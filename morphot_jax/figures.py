@@ -1,7 +1,7 @@
 """Pictures of a trajectory, for people who would rather look than read."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,6 @@ CONVERGENCE, ORDER, DISPLACEMENT = "convergence", "order", "displacement"
 COLUMNS = 7
 PANEL = 150  # pixels of a surface in the contact sheet
 INK, MARK = "#1d3b57", "#D55E00"
-VECTOR = {"pdf.fonttype": 42}  # letters stay letters
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
 VISIBLE = 0.02  # of a frame's maximum
 SMALLEST_BOX = 12  # voxels: a crop never gets tighter
@@ -210,19 +209,21 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return stream.getvalue()
 
 
-def pdf(figure: Figure) -> bytes:
-    """The figure as PDF, for print: lines, letters and pixels as such, the same bytes each time."""
-    for image in [image for panel in figure.axes for image in panel.images]:
-        image.set_interpolation("none")  # else they would be drawn anew, in more pixels
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG, for print and for editing: letters stay letters; the same bytes each time."""
     stream = io.BytesIO()
-    with rc_context(VECTOR):
-        figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "morphot"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
 
 
 def both(name: str, figure: Figure) -> dict[str, bytes]:
     """File name and content of a picture, for the screen and for print."""
-    return {f"{name}.png": png(figure), f"{name}.pdf": pdf(figure)}
+    screen = png(figure)
+    figure.set_layout_engine("none")  # everything has its place now
+    for image in [image for panel in figure.axes for image in panel.images]:
+        image.set_interpolation("none")  # pixels as they are
+    return {f"{name}.png": screen, f"{name}.svg": svg(figure)}
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -246,7 +247,7 @@ def _bare(panel: Axes) -> None:
         spine.set_color("#c8c8c8")
 
 
-def _entitle(row: Sequence[Axes], trajectory: Trajectory, shown: Sequence[int]) -> None:
+def _entitle(row: Iterable[Axes], trajectory: Trajectory, shown: Sequence[int]) -> None:
     for panel, index in zip(row, shown, strict=True):
         panel.set_title(f"t = {trajectory.frames[index].time:.3g}", color=INK, fontsize=10)
 

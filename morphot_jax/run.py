@@ -272,7 +272,7 @@ def _earlier_files(folder: Path) -> set[Path]:
     names |= {name for name in report.frames_in(folder) if re.fullmatch(report.FRAME_PATTERN, name)}
     if not names:
         return set()
-    tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".pdf"))}
+    tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".svg"))}
     return {folder / name for name in names | {name for name in tables if (folder / name).is_file()}}
 
 

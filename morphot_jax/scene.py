@@ -9,7 +9,7 @@ V_0 and V_1 being what the first and the last frame enclose at f times theirs: s
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ MOST_VOXELS = 8_000_000  # in all frames together
 MARGIN = 2  # voxels around what is seen
 
 
+@runtime_checkable
 class Frames(Protocol):
     """Densities of frames by their index, axes z y x, in memory or read when they are asked for."""
 

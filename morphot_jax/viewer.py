@@ -22,6 +22,8 @@ VIEWER = "viewer.html"
 BLUE = 0x6AA0D8  # chimerax.BLUE
 PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # as chimerax.field_script
 FOV = 30.0  # degrees
+HEAD, SHAFT = 10.0, 0.4  # of arrows, in K3D's units
+SEEN_THROUGH = 0.6  # opacity of a surface with arrows
 FINEST = 0xFFFC  # bits of a half-precision density that are kept: 0.2 % of it
 COMPRESSION = 6
 # Nothing may be loaded from anywhere, whatever a name or a library says.
@@ -76,18 +78,24 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
             camera_auto_fit=False, grid_visible=False, menu_visibility=False, background_color=0xFFFFFF
         )
         plot.camera_fov, plot.axes_helper, plot.time_interpolation = FOV, 1.0, False
-        plot += k3d.marching_cubes(
-            scene.densities[0].astype(np.float32),
-            level=1.0,
-            color=BLUE,
-            color_map=np.array([[at, *_rgb(colour)] for at, colour in PALETTE.items()], np.float32),
-            flat_shading=False,
-            model_matrix=_placing(scene),
-            custom_data=_content(scene, told, coloured),
-        )
+        items = [
+            k3d.marching_cubes(
+                scene.densities[0].astype(np.float32),
+                level=1.0,
+                color=BLUE,
+                color_map=np.array([[at, *_rgb(colour)] for at, colour in PALETTE.items()], np.float32),
+                flat_shading=False,
+                opacity=1.0 if arrows is None else SEEN_THROUGH,
+                model_matrix=_placing(scene),
+                custom_data=_content(scene, told, coloured),
+            )
+        ]
         if arrows is not None and len(arrows.starts):
             starts, ways = arrows.starts.astype(np.float32), arrows.ways.astype(np.float32)
-            plot += k3d.vectors(starts, ways, colors=arrows.colours, head_size=2.0, line_width=0.02)
+            items.append(k3d.vectors(starts, ways, colors=arrows.colours, head_size=HEAD, line_width=SHAFT))
+        for number, item in enumerate(items, start=1):
+            item.id = number  # in place of an address in memory, so that equal pages are equal files
+            plot += item
         text = plot.get_snapshot(compression_level=COMPRESSION, additional_js_code=_part("viewer.js"))
     return _furnished(text, told.title)
 

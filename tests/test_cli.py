@@ -32,6 +32,7 @@ from morphot_jax.volume import Volume
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SHAPE, VOXEL_SIZE, ORIGIN = (8, 10, 12), (2.0, 2.0, 2.0), (1.0, -2.0, 3.0)
 FRAME_KEYS = {"index", "time", "file", "mass", "marginal_error", "iterations", "status"}
+PICTURES = "frames", "slices", "surfaces", "along", "convergence"
 INPUT_KEYS = {"path", "sha256", "shape", "voxel_size", "origin", "mass"}
 
 
@@ -130,9 +131,9 @@ def test_morph_leaves_every_file_of_the_contract(solved):
         "metrics.csv",
         "convergence.csv",
         "view.cxc",
+        "viewer.html",
         "figures",
-        "figures/frames.png",
-        "figures/convergence.png",
+        *(f"figures/{name}.{kind}" for name in PICTURES for kind in ("png", "svg")),
     }
 
 
@@ -210,8 +211,9 @@ def test_tables_agree_with_the_report(solved):
 
 
 def test_pictures_and_script_can_be_opened(solved):
-    for name in ("frames.png", "convergence.png"):
-        assert imread(solved.out / "figures" / name).ndim == 3
+    for name in PICTURES:
+        assert imread(solved.out / "figures" / f"{name}.png").ndim == 3
+        assert (solved.out / "figures" / f"{name}.svg").read_bytes().startswith(b"<?xml")
     assert "open vol_000.mrc vol_001.mrc vol_002.mrc vseries true" in (solved.out / "view.cxc").read_text()
 
 

@@ -8,13 +8,17 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from morphot_jax import figures
+from morphot_jax import figures, report
 from morphot_jax.batches import Clock
 from morphot_jax.iterate import Status
+from morphot_jax.levels import level_of_mass
+from morphot_jax.metrics import relative_rms, voxel_difference
+from morphot_jax.scene import scene_of
 from morphot_jax.settings import Settings
 from morphot_jax.trajectory import Frame, Trajectory
 from morphot_jax.volume import Volume
 
+NAMES = "frames", "slices", "surfaces", "along", "convergence"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -40,6 +44,26 @@ def made(*densities, voxel_size=(2.0, 2.0, 2.0), histories=None, **values):
 def moving(frames, shape=(16, 16, 16), **options):
     centres = np.linspace(5, 10, frames)
     return made(*(blob(shape, (c, 7, 8)) for c in centres), **options)
+
+
+def scene(trajectory):
+    levels = np.array([level_of_mass(density) for density in trajectory.densities])
+    times = np.array([frame.time for frame in trajectory.frames])
+    return scene_of(trajectory.densities, times, levels, trajectory.template)
+
+
+def rows_of(trajectory):
+    levels = np.array([level_of_mass(density) for density in trajectory.densities])
+    return report.frame_rows(trajectory, trajectory.volume(0), trajectory.volume(-1), levels)
+
+
+def drawn(trajectory):
+    """Every picture of a run, as files."""
+    figures_of_run = figures.all_figures(trajectory, scene(trajectory), rows_of(trajectory))
+    made = {name: draw() for name, draw in figures_of_run.items()}
+    return {
+        file: data for name, figure in made.items() if figure for file, data in figures.both(name, figure).items()
+    }
 
 
 def panels(trajectory):
@@ -146,17 +170,52 @@ def test_scale_bar_has_a_round_length_that_it_says(voxel):
 @pytest.mark.parametrize("shape", [(16, 16, 16), (5, 12, 20)])
 def test_pictures_are_png_of_any_trajectory(frames, shape):
     made = moving(frames, shape=shape, histories=[[1.0, 0.1, 0.01]] * frames)
-    pictures = figures.all_figures(made)
-    assert set(pictures) == {"frames.png", "convergence.png"}
-    for content in pictures.values():
+    pictures = drawn(made)
+    assert set(pictures) == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
+    for name, content in pictures.items():
+        if name.endswith(".svg"):
+            assert content.startswith(b"<?xml")
+            continue
         assert content.startswith(PNG_START)
         picture = imread(io.BytesIO(content), format="png")
         assert np.ptp(picture[..., :3]) > 0.5
 
 
 def test_equal_trajectories_give_equal_bytes():
-    first, second = (figures.all_figures(moving(3, histories=[[1.0, 0.1]] * 3)) for _ in range(2))
+    first, second = (drawn(moving(3, histories=[[1.0, 0.1]] * 3)) for _ in range(2))
     assert first == second
+
+
+def test_slices_are_those_through_the_middle():
+    density = np.zeros((9, 9, 9), np.float32)
+    density[2:7, 2:7, 2:7] = np.arange(125).reshape(5, 5, 5) + 1.0
+    figure = figures.slices_figure(made(density, density))
+    pictures = [panel.images[0].get_array() for panel in np.array(figure.axes).reshape(3, 2)[:, 0]]
+    for picture, axis in zip(pictures, range(3), strict=True):
+        middle = density.take(4, axis=axis)
+        np.testing.assert_allclose(picture, (middle / middle.max()) ** figures.GAMMA, rtol=1e-6)
+
+
+def test_courses_along_t_show_mass_volume_and_change():
+    trajectory = moving(4)
+    rows = rows_of(trajectory)
+    mass, volume, change = figures.along_figure(rows).axes
+    np.testing.assert_allclose(mass.get_lines()[0].get_xydata(), [(f.time, f.mass) for f in trajectory.frames])
+    np.testing.assert_allclose(volume.get_lines()[0].get_ydata(), [row["enclosed_volume"] / 1e3 for row in rows])
+    rms, voxels = (line.get_ydata() for line in change.get_lines())
+    densities = trajectory.densities
+    np.testing.assert_allclose(rms, relative_rms(densities[1:], densities[:-1]))
+    np.testing.assert_allclose(voxels, voxel_difference(densities[1:], densities[:-1]))
+
+
+def test_contact_sheet_has_the_surfaces_of_the_frames_from_two_sides():
+    trajectory = moving(9)
+    figure = figures.surfaces_figure(trajectory, scene(trajectory))
+    sheet = np.array(figure.axes).reshape(2, figures.COLUMNS)
+    shown = [trajectory.frames[i].time for i in figures.spread(9, figures.COLUMNS)]
+    assert [panel.get_title() for panel in sheet[0]] == [f"t = {time:.3g}" for time in shown]
+    heights = [np.argwhere(panel.images[0].get_array().min(axis=-1) < 0.9)[:, 0].mean() for panel in sheet[1]]
+    assert np.all(np.diff(heights) < 0)  # it rises along z, and rows count from the top
 
 
 def test_empty_frames_are_drawn():
@@ -166,7 +225,7 @@ def test_empty_frames_are_drawn():
 
 def test_convergence_is_drawn_only_where_something_was_solved():
     assert figures.convergence_figure(moving(3)) is None
-    assert set(figures.all_figures(moving(3))) == {"frames.png"}
+    assert "convergence.png" not in drawn(moving(3))
 
 
 def test_convergence_has_a_line_for_each_solved_frame_and_the_tolerance():

@@ -22,13 +22,17 @@ NUMERICAL = {
     "field",
     "grids",
     "iterate",
+    "colouring",
     "kernels",
+    "levels",
     "metrics",
     "order",
     "placing",
     "plan",
     "pose",
     "prepare",
+    "render",
+    "scene",
     "settings",
     "spectrum",
     "trajectory",
@@ -47,6 +51,10 @@ OUTSIDE_WORLD = {
     "options",
     "commands",
     "tools",
+    "look",
+    "viewer",
+    "film",
+    "showing",
     "chimerax",
     "atoms",
     "samples",
@@ -108,9 +116,12 @@ def test_kernels_and_volume_stand_on_their_own(module):
         ("mrcfile", ["mrc"]),
         ("gemmi", ["atoms"]),
         ("matplotlib", ["figures"]),
-        ("typer", ["cli", "commands", "options", "tools"]),
+        ("typer", ["cli", "commands", "look", "options", "tools"]),
         ("pooch", ["fetch"]),
         ("optax", ["align"]),
+        ("k3d", ["viewer"]),
+        ("imageio_ffmpeg", ["film"]),
+        ("PIL", ["film"]),
     ],
 )
 def test_a_package_of_the_outside_is_used_in_one_place(package, users):
@@ -132,9 +143,10 @@ def test_the_command_line_imports_nothing_heavy_before_a_command_runs():
         "errors",
         "options",
         "commands",
+        "look",
         "tools",
     }
-    for module in ("cli", "commands", "tools", "options", "choices", "errors"):
+    for module in ("cli", "commands", "look", "tools", "options", "choices", "errors"):
         assert imports(module, top_level_only=True) <= light
 
 

@@ -17,7 +17,6 @@ from morphot_jax.iterate import Status
 from morphot_jax.levels import level_of_mass
 from morphot_jax.metrics import compare_maps
 from morphot_jax.plan import Plan
-from morphot_jax.prepare import Prepared
 from morphot_jax.report import Input, Run
 from morphot_jax.settings import Settings
 from morphot_jax.trajectory import Frame, Trajectory
@@ -210,11 +209,15 @@ def test_kernel_that_is_not_round_in_space_is_said():
 # Tables
 
 
+def metrics_table(trajectory, first, last, levels):
+    return report.tables(trajectory, report.frame_rows(trajectory, first, last, levels))[report.METRICS]
+
+
 def test_metrics_table_is_read_back():
     trajectory = made([solved(0, 0.0), solved(1, 1 / 3, Status.MAX_ITERATIONS)])
     first, last = trajectory.volume(0), trajectory.volume(1)
     levels = np.array([level_of_mass(d) for d in trajectory.densities])
-    table = rows(report.metrics_table(trajectory, first, last, levels))
+    table = rows(metrics_table(trajectory, first, last, levels))
     assert [row["frame"] for row in table] == ["0", "1"]
     assert [float(row["time"]) for row in table] == [0.0, 1 / 3]  # to the last digit
     assert [float(row["mass"]) for row in table] == [1.0, 2.0]
@@ -229,6 +232,10 @@ def test_metrics_table_is_read_back():
         assert float(row[f"correlation_to_{end}"]) == pytest.approx(1.0)
         assert float(row[f"relative_rms_to_{other}"]) > 0.1
         assert float(row[f"correlation_to_{other}"]) < 0.99
+    first, second = table
+    assert first["relative_rms_to_previous"] == first["voxel_difference_to_previous"] == ""
+    for measure in ("relative_rms", "voxel_difference"):
+        assert second[f"{measure}_to_previous"] == second[f"{measure}_to_first"]  # the frame before is the first
 
 
 def test_metrics_table_sees_mass_that_only_the_ends_have():
@@ -239,7 +246,7 @@ def test_metrics_table_sees_mass_that_only_the_ends_have():
     template = Volume(frame, (2.0, 2.0, 2.0))
     trajectory = Trajectory(frame[None], (Frame(0, 0.5, 2.0),), template, Settings(), None, (), Clock())
     ends = template.with_data(first), template.with_data(last)
-    (row,) = rows(report.metrics_table(trajectory, *ends, np.ones(1)))
+    (row,) = rows(metrics_table(trajectory, *ends, np.ones(1)))
     for name, end in (("first", first), ("last", last)):
         expected = compare_maps(frame, end)
         for measure in ("relative_rms", "voxel_difference", "correlation"):
@@ -248,7 +255,7 @@ def test_metrics_table_sees_mass_that_only_the_ends_have():
 
 def test_metrics_table_leaves_out_what_is_not_known():
     trajectory = made([Frame(0, 0.0, 1.0)], plan=None)
-    (row,) = rows(report.metrics_table(trajectory, trajectory.volume(0), trajectory.volume(0), np.ones(1)))
+    (row,) = rows(metrics_table(trajectory, trajectory.volume(0), trajectory.volume(0), np.ones(1)))
     assert (row["marginal_error"], row["iterations"]) == ("", "0")
 
 
@@ -263,8 +270,10 @@ def test_convergence_table_has_a_line_for_every_iteration():
 
 
 def test_tables_hold_convergence_only_where_something_was_solved():
-    volumes = Volume(density(0), (2.0, 2.0, 2.0)), Volume(density(1), (2.0, 2.0, 2.0))
-    ends = Prepared(volumes, (volumes[0].mass, volumes[1].mass), ())
-    assert sorted(report.tables(made([Frame(0, 0.0, 1.0)], plan=None), ends)) == ["metrics.csv", "view.cxc"]
-    tables = report.tables(made([solved(0, 0.0)]), ends)
-    assert sorted(tables) == ["convergence.csv", "metrics.csv", "view.cxc"]
+    ends = Volume(density(0), (2.0, 2.0, 2.0)), Volume(density(1), (2.0, 2.0, 2.0))
+
+    def names(trajectory):
+        return sorted(report.tables(trajectory, report.frame_rows(trajectory, *ends, np.ones(1))))
+
+    assert names(made([Frame(0, 0.0, 1.0)], plan=None)) == ["metrics.csv", "view.cxc"]
+    assert names(made([solved(0, 0.0)])) == ["convergence.csv", "metrics.csv", "view.cxc"]

@@ -18,6 +18,7 @@ from morphot_jax.settings import Settings
 from morphot_jax.terminal import Terminal
 from morphot_jax.volume import Volume
 
+PICTURES = "frames", "slices", "surfaces", "along"
 SHAPE = (8, 10, 12)
 LINEAR = Settings(method="linear", frames=2)
 
@@ -161,7 +162,8 @@ def test_overwriting_removes_frames_of_a_longer_run_and_nothing_else(maps, tmp_p
         (tmp_path / name).write_bytes(held)
     run(maps, tmp_path, Settings(method="linear", frames=2), overwrite=True)
     after = content(tmp_path)
-    ours = {"vol_000.mrc", "vol_001.mrc", "report.json", "metrics.csv", "view.cxc", "figures/frames.png"}
+    ours = {"vol_000.mrc", "vol_001.mrc", "report.json", "metrics.csv", "view.cxc", "viewer.html"}
+    ours |= {f"figures/{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
     assert set(after) == ours | set(strangers)
     assert {name: after[name] for name in strangers} == strangers
     assert len(reported(tmp_path)["frames"]) == 2
@@ -181,7 +183,7 @@ def test_overwriting_leaves_no_table_or_picture_of_another_run(maps, tmp_path):
     assert (tmp_path / "convergence.csv").exists()
     run(maps, tmp_path, overwrite=True)
     assert not (tmp_path / "convergence.csv").exists()
-    assert not (tmp_path / "figures" / "convergence.png").exists()
+    assert not list((tmp_path / "figures").glob("convergence.*"))
 
 
 @pytest.mark.parametrize(

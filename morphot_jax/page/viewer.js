@@ -69,9 +69,9 @@ async function draw() {
 
 function tell(index) {
   byId("time").value = index;
-  byId("now").textContent = `t = ${told.times[index].toFixed(3)}  (${index + 1}/${count})`;
+  byId("now").textContent = `t = ${told.times[index].toFixed(3)} (${index + 1}/${count})`;
   const level = told.levels[index] * contour(index, state.factor);
-  byId("level-now").textContent = `${level.toPrecision(3)}  (${state.factor.toFixed(2)} ×)`;
+  byId("level-now").textContent = `${level.toPrecision(3)} (${state.factor.toFixed(2)} ×)`;
   document.querySelectorAll("#frames tr").forEach((row, place) => row.classList.toggle("now", place === index));
   byId("legend").hidden = lengths === null || state.colour !== "displacement";
   document.body.dataset.frame = index;
@@ -80,7 +80,7 @@ function tell(index) {
 
 function triangles() {
   const geometry = world.ObjectsById[surface.id].geometry;
-  return (geometry.index || geometry.attributes.position).count / (geometry.index ? 3 : 3);
+  return (geometry.index || geometry.attributes.position).count / 3;
 }
 
 function go(index) {
@@ -217,6 +217,7 @@ const KEYS = {
   r: reset,
 };
 
+window.morphot = { scene: K3DInstance, state }; // for a console
 furnish();
 listen();
 K3DInstance.resizeHelper();
