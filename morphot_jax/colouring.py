@@ -17,17 +17,19 @@ BLUR = 1.5  # voxels: places between those that mass comes from take the mean of
 
 
 def lengths_along(
-    scene: Scene, report: Callable[[Progress], None] = lambda progress: None
+    scene: Scene, sigma: float = 0.0, report: Callable[[Progress], None] = lambda progress: None
 ) -> tuple[Float[np.ndarray, "t z y x"], float]:
     """The mean length (Å) of the ways of the mass at each voxel of each frame, and that of the longest 1 % of it.
 
     The way D of each bit of mass from the first frame of the scene to the last is taken at their resolution
-    (``displacement_field``); at share s of the time it is at x + s D(x).
+    (``displacement_field``, by a kernel of ``sigma`` Å, or of a voxel where that is more); at share s of the time
+    it is at x + s D(x).
     """
     first, last = (
         Volume(scene.densities[i] * np.float32(scene.levels[i]), scene.voxel_size, scene.origin) for i in (0, -1)
     )
-    field = displacement_field([first, last], Settings(method="displacement"), report=report)
+    settings = Settings(method="displacement", sigma_angstrom=max(sigma, *scene.voxel_size))
+    field = displacement_field([first, last], settings, report=report)
     moving = np.isfinite(field[0]) & (first.data > 0)
     starts = np.argwhere(moving).T.astype(np.float64)
     ways = field[:, moving] / np.array(scene.voxel_size[::-1])[:, None]
@@ -35,7 +37,14 @@ def lengths_along(
     span = scene.times[-1] - scene.times[0]
     shares = np.clip((scene.times - scene.times[0]) / span, 0.0, 1.0) if span else np.zeros_like(scene.times)
     frames = [_means(starts + share * ways, mass, lengths, first.shape) for share in shares]
-    return np.stack(frames), float(np.quantile(lengths, 0.99))
+    return np.stack(frames), longest(lengths, mass)
+
+
+def longest(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray, " n"], share: float = 0.01) -> float:
+    """The length that all but so much of the mass keeps below."""
+    order = np.argsort(lengths)
+    below = np.cumsum(mass[order])
+    return float(lengths[order[min(int(np.searchsorted(below, (1.0 - share) * below[-1])), len(order) - 1)]])
 
 
 def _means(

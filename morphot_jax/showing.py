@@ -17,6 +17,8 @@ from morphot_jax.scene import Scene, scene_of
 from morphot_jax.terminal import Terminal
 from morphot_jax.volume import Volume
 
+TOLD = {"inputs", "settings", "warnings", "device", "precision", "version"}  # that the viewer tells of
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -24,33 +26,36 @@ class Finished:
 
     folder: Path
     content: dict[str, Any]
+    names: list[str]
+    times: Float[np.ndarray, " t"]
     levels: Float[np.ndarray, " t"]
 
     @classmethod
     def read(cls, folder: Path) -> "Finished":
         """InputError where the folder does not hold all of a run."""
-        content = report.earlier(folder)
-        frames, levels = content.get("frames"), _levels(folder / report.METRICS)
-        if not frames or len(levels) != len(frames):
+        content, levels = report.earlier(folder), _levels(folder / report.METRICS)
+        try:
+            frames = content["frames"]
+            names, times = [str(frame["file"]) for frame in frames], [float(frame["time"]) for frame in frames]
+            whole = bool(names) and len(levels) == len(names) and set(content) >= TOLD
+        except (KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
             raise InputError(
                 f"'{folder}' holds no finished run ({report.REPORT}, {report.METRICS} and the frames that they "
                 "tell of): give the folder that morphot morph has written"
             )
-        return cls(folder, content, np.array(levels))
+        return cls(folder, content, names, np.array(times), np.array(levels))
 
     def __len__(self) -> int:
-        return len(self.levels)
+        return len(self.names)
 
     def __getitem__(self, index: int, /) -> Float[np.ndarray, "z y x"]:
         return self.volume(index).data
 
     def volume(self, index: int) -> Volume:
         """A frame as a map."""
-        return read_volume(self.folder / str(self.content["frames"][index]["file"]))
-
-    @property
-    def times(self) -> Float[np.ndarray, " t"]:
-        return np.array([float(frame["time"]) for frame in self.content["frames"]])
+        return read_volume(self.folder / self.names[index])
 
     def scene(self) -> Scene:
         """The frames as they are shown."""
@@ -68,7 +73,7 @@ def run_view(folder: Path, terminal: Terminal, *, colour: Colour = "plain") -> P
             raise InputError("only the way between two maps can be coloured by displacement: leave out --colour")
         devices.keep_compilations()
         with terminal.solving() as watch:
-            values, longest = lengths_along(scene, watch)
+            values, longest = lengths_along(scene, _sigma(finished), watch)
         coloured = viewer.Coloured(values, longest)
     text = viewer.page(scene, viewer.told_of(finished.content, finished.levels, scene), coloured)
     path = folder / viewer.VIEWER
@@ -101,6 +106,15 @@ def run_movie(
     write(film.forth_and_back(pictures), output, rate)
     terminal.say(f"{output}: {len(pictures)} frames, forth and back at {rate:g} a second")
     return output
+
+
+def _sigma(finished: Finished) -> float:
+    """The width of the kernel that a run was solved with, in Å; 0 where nothing was solved."""
+    try:
+        widths = finished.content["settings"]["resolved"]["sigma_voxels_zyx"]
+        return max(float(w) * edge for w, edge in zip(widths, finished.volume(0).voxel_size[::-1], strict=True))
+    except (KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def _levels(path: Path) -> list[float]:
