@@ -19,7 +19,7 @@ BLUR = 1.5  # voxels: places between those that mass comes from take the mean of
 def lengths_along(
     scene: Scene, sigma: float = 0.0, report: Callable[[Progress], None] = lambda progress: None
 ) -> tuple[Float[np.ndarray, "t z y x"], float]:
-    """The mean length (Å) of the ways of the mass at each voxel of each frame, and that of the longest 1 % of it.
+    """The mean length (Å) of the ways of the mass at each voxel of each frame, and what 99 % of surfaces keep to.
 
     The way D of each bit of mass from the first frame of the scene to the last is taken at their resolution
     (``displacement_field``, by a kernel of ``sigma`` Å, or of a voxel where that is more); at share s of the time
@@ -36,15 +36,8 @@ def lengths_along(
     mass, lengths = first.data[moving].astype(np.float64), magnitude(field)[moving]
     span = scene.times[-1] - scene.times[0]
     shares = np.clip((scene.times - scene.times[0]) / span, 0.0, 1.0) if span else np.zeros_like(scene.times)
-    frames = [_means(starts + share * ways, mass, lengths, first.shape) for share in shares]
-    return np.stack(frames), longest(lengths, mass)
-
-
-def longest(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray, " n"], share: float = 0.01) -> float:
-    """The length that all but so much of the mass keeps below."""
-    order = np.argsort(lengths)
-    below = np.cumsum(mass[order])
-    return float(lengths[order[min(int(np.searchsorted(below, (1.0 - share) * below[-1])), len(order) - 1)]])
+    values = np.stack([_means(starts + share * ways, mass, lengths, first.shape) for share in shares])
+    return values, float(np.quantile(values[scene.densities >= 1.0], 0.99))
 
 
 def _means(

@@ -64,9 +64,9 @@ def test_mass_that_goes_everywhere_equally_far_has_one_colour(finished):
     scene = scene_of(frames, np.array([0.0, 0.5, 1.0]), levels, Volume(frames[0], VOXEL))
     values, longest = lengths_along(scene)
     assert values.shape == scene.densities.shape
-    assert longest == pytest.approx(8.0, rel=0.1)
+    assert longest == pytest.approx(8.0, rel=0.15)
     for density, value in zip(scene.densities, values, strict=True):
-        np.testing.assert_allclose(value[density >= 1.0], 8.0, rtol=0.1)
+        np.testing.assert_allclose(value[density >= 1.0], 8.0, rtol=0.15)
 
 
 def test_films_have_every_frame_forth_and_back(out, tmp_path):
