@@ -121,7 +121,7 @@ def main(
     gamma_is: study.GammaIs = "sd",
     shard: study.ShardOption = "1/1",
     docs: Annotated[Path | None, typer.Option(help="Write the table into this page, in Markdown.")] = None,
-    row_limit: Annotated[float, typer.Option(help="Seconds that one row may take.")] = 3600.0,
+    row_limit: Annotated[float, typer.Option(help="Seconds that one row may take.")] = 600.0,
     row: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Give the same jobs to every program."""
@@ -142,7 +142,7 @@ def main(
     ]
     sweep = Sweep(output, [settings_of(job) for job in jobs], COLUMNS)
     runner = Runner(COMMAND, row_limit, together=quick)
-    compute: Callable[[list[Point]], Iterator[Outcome]] = partial(measured, runner=runner)
+    compute: Callable[[list[Point]], Iterator[Outcome]] = partial(answers, runner=runner)
     if study.run(sweep, compute, shard, at_once=len(jobs) if quick else 1):
         with study.looks():
             study.save(peers_figure(sweep.rows()), output / "peers.png")
@@ -325,7 +325,14 @@ def peers_figure(rows: Sequence[Row]) -> Figure:
                 label = f" {row['seconds']:.3g} s" + ("" if reached else f", error {row['marginal_error']:.0e}")
                 panel.text(row["seconds"], place, label, va="center", fontsize=7)
             else:
-                panel.text(0.02, place, "cannot", va="center", fontsize=7, transform=panel.get_yaxis_transform())
+                panel.text(
+                    0.02,
+                    place,
+                    some[0]["status"].split(":")[0] if some else "",
+                    va="center",
+                    fontsize=7,
+                    transform=panel.get_yaxis_transform(),
+                )
         panel.set_yticks(range(len(programs)), programs)
         panel.invert_yaxis()
         panel.set_xscale("log")
