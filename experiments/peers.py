@@ -152,7 +152,7 @@ def main(
 
 
 def answers(points: list[Point], runner: Runner) -> Iterator[Outcome]:
-    """What the programs make of their jobs. That another program fails is an answer; that this one does is none."""
+    """What programs make of their jobs. That another program fails is an answer; that this one does is none."""
     for point, outcome in zip(points, measured(points, runner), strict=True):
         if outcome.failed and point["program"] != "morphot_jax":
             yield Outcome([{"maps": study.name_of(point["maps"]), "status": outcome.failed}])
