@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import affine_transform, map_coordinates
+from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from morphot_jax.scene import Scene
@@ -23,7 +23,7 @@ COLOUR = np.array([0.416, 0.627, 0.847])  # of the surface in ChimeraX too: chim
 LIGHT = np.array([-0.35, 0.5, 0.79])
 AMBIENT, GLOSS = 0.38, 0.18
 FOG = 0.35  # how much of the white background the farthest point takes on
-STEP = 0.7  # voxels along a line of sight
+STEP = 0.5  # voxels along a line of sight, near a surface
 FINER = 2  # lines of sight across a pixel
 RIM = 4.0  # voxels in depth between neighbours that make an outline
 
@@ -47,36 +47,63 @@ def surface_picture(scene: Scene, index: int, camera: Camera) -> Picture:
     """The surface of a frame, red, green, blue from 0 to 1 on white; the first row is the highest."""
     density, voxel = scene.densities[index], np.array(scene.voxel_size)
     fine = camera.pixels * FINER
-    pitch, step = camera.width / fine, STEP * float(voxel.min())
-    depths = int(np.ceil(camera.width / step)) + 1
-    # Camera coordinates of sample (depth, row, column), then the voxel there, axes z y x.
-    to_eye = np.array([[0.0, 0.0, pitch], [0.0, -pitch, 0.0], [-step, 0.0, 0.0]])
-    corner = np.array([-(fine - 1) / 2 * pitch, (fine - 1) / 2 * pitch, camera.width / 2.0])
-    to_map = (camera.view.T / voxel[:, None])[::-1]
-    origin = ((camera.centre - np.array(scene.origin)) / voxel)[::-1]
-    matrix, offset = to_map @ to_eye, to_map @ corner + origin
-    samples = affine_transform(density, matrix, offset, (depths, fine, fine), order=1, prefilter=False)
-    depth = _first_hits(samples)
-    rows, columns = np.nonzero(np.isfinite(depth))
-    points = matrix @ np.stack([depth[rows, columns], rows, columns]) + offset[:, None]
+    along = (np.arange(fine) - (fine - 1) / 2) * camera.width / fine
+    across, up = np.meshgrid(along, -along)
+    half = camera.width / 2.0
+    eyes = np.stack([across.ravel(), up.ravel(), np.full(fine**2, half)])
+    # Coordinates of the eye's frame to voxels of the map, axes z y x.
+    turned = (camera.view.T / voxel[:, None])[::-1]
+    middle = ((camera.centre - np.array(scene.origin)) / voxel)[::-1]
+    starts, forward = turned @ eyes + middle[:, None], turned @ np.array([0.0, 0.0, -1.0])
+    depth = _first_hits(density, voxel, starts, forward, camera.width)
+    seen = np.flatnonzero(np.isfinite(depth))
+    points = starts[:, seen] + depth[seen] * forward[:, None]
     shade = _lit(_normals(density, voxel, points) @ camera.view.T)
-    fog = FOG * np.clip(depth[rows, columns] / depths, 0.0, 1.0)
-    picture = np.ones((fine, fine, 3))
-    picture[rows, columns] = shade * (1.0 - fog[:, None]) + fog[:, None]
-    picture *= np.where(_outline(depth, RIM / STEP), 0.35, 1.0)[..., None]
+    fog = FOG * depth[seen, None] / camera.width
+    picture = np.ones((fine**2, 3))
+    picture[seen] = shade * (1.0 - fog) + fog
+    rim = _outline(depth.reshape(fine, fine), RIM * float(voxel.min()))
+    picture = picture.reshape(fine, fine, 3) * np.where(rim, 0.35, 1.0)[..., None]
     return picture.reshape(camera.pixels, FINER, camera.pixels, FINER, 3).mean(axis=(1, 3))
 
 
-def _first_hits(samples: Float[np.ndarray, "depth up across"]) -> Float[np.ndarray, "up across"]:
-    """Where each line of sight first reaches a density of 1, between samples on a straight line; else infinite."""
-    inside = samples >= 1.0
-    first = inside.argmax(axis=0)
-    here = np.take_along_axis(samples, first[None], axis=0)[0]
-    before = np.take_along_axis(samples, np.maximum(first - 1, 0)[None], axis=0)[0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(here > before, (1.0 - before) / (here - before), 1.0)
-    depth = first - 1.0 + np.clip(share, 0.0, 1.0)
-    return np.where(inside.any(axis=0), np.maximum(depth, 0.0), np.inf)
+def _first_hits(
+    density: Float[np.ndarray, "z y x"],
+    voxel: Float[np.ndarray, "3"],
+    starts: Float[np.ndarray, "3 n"],
+    forward: Float[np.ndarray, "3"],
+    farthest: float,
+) -> Float[np.ndarray, " n"]:
+    """How far (Å) from its start (a point in voxels) each line of sight first reaches a density of 1; or infinite.
+
+    Where the next dense voxel is far, the line leaps as far as it surely is empty (sphere tracing, Hart 1996).
+    """
+    clearance = distance_transform_edt(density < 1.0, sampling=voxel[::-1])
+    slack, step = 1.75 * float(np.linalg.norm(voxel)), STEP * float(voxel.min())
+    top = np.array(density.shape)[:, None] - 1
+    depth = np.full(starts.shape[1], np.inf)
+    going, at = np.arange(starts.shape[1]), np.zeros(starts.shape[1])
+    while len(going):
+        points = starts[:, going] + at * forward[:, None]
+        near = np.clip(np.rint(points).astype(int), 0, top)
+        # The way to what is dense is no shorter than by way of the nearest voxel of the box, which is convex.
+        away = np.linalg.norm((points - near) * voxel[::-1, None], axis=0)
+        leap = np.hypot(clearance[*near], away) - slack
+        close = np.flatnonzero(leap < step)
+        dense = close[map_coordinates(density, points[:, close], order=1) >= 1.0]
+        depth[going[dense]] = at[dense]
+        at = at + np.maximum(leap, step)
+        at[dense] = np.inf
+        left = at <= farthest
+        going, at = going[left], at[left]
+    hit = np.flatnonzero(np.isfinite(depth))
+    here, before = (
+        map_coordinates(density, starts[:, hit] + (depth[hit] - back) * forward[:, None], order=1)
+        for back in (0.0, step)
+    )
+    share = np.clip((1.0 - before) / np.maximum(here - before, 1e-12), 0.0, 1.0)
+    depth[hit] -= step * (1.0 - share)
+    return depth
 
 
 def _normals(

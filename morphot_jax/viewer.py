@@ -77,11 +77,12 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
         plot = k3d.plot(
             camera_auto_fit=False, grid_visible=False, menu_visibility=False, background_color=0xFFFFFF
         )
+        plot.colorbar_object_id = 0  # none: the page has its own
         plot.camera_fov, plot.axes_helper, plot.time_interpolation = FOV, 1.0, False
         items = [
             k3d.marching_cubes(
-                scene.densities[0].astype(np.float32),
-                level=1.0,
+                -scene.densities[0].astype(np.float32),  # K3D's surfaces face where values are high
+                level=-1.0,
                 color=BLUE,
                 color_map=np.array([[at, *_rgb(colour)] for at, colour in PALETTE.items()], np.float32),
                 flat_shading=False,

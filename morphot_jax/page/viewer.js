@@ -21,10 +21,11 @@ const densities = told.densities.data;
 const lengths = told.lengths ? told.lengths.data : null;
 const fields = new Map();
 
+// Negative, so that the surfaces face outwards.
 function fieldOf(index) {
   if (!fields.has(index)) {
     const bits = densities.subarray(index * voxels, (index + 1) * voxels);
-    fields.set(index, Float32Array.from(bits, (value) => halves[value]));
+    fields.set(index, Float32Array.from(bits, (value) => -halves[value]));
   }
   return fields.get(index);
 }
@@ -51,7 +52,7 @@ async function draw() {
       state.again = false;
       const index = state.frame;
       surface.scalar_field = { data: fieldOf(index), shape };
-      surface.level = contour(index, state.factor);
+      surface.level = -contour(index, state.factor);
       const coloured = lengths !== null && state.colour === "displacement";
       surface.attribute = coloured
         ? { data: Float32Array.from(lengths.subarray(index * voxels, (index + 1) * voxels)), shape }
