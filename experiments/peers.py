@@ -337,7 +337,7 @@ def peers_figure(rows: Sequence[Row]) -> Figure:
                 why = some[0]["status"].split(":")[0] if some else ""
                 panel.text(0.02, place, why, va="center", fontsize=7, transform=panel.get_yaxis_transform())
         panel.set_yticks(range(len(programs)), programs)
-        panel.invert_yaxis()
+        panel.set_ylim(len(programs) - 0.5, -0.5)
         panel.set_xscale("log")
         panel.margins(x=0.6)
         panel.set_xlabel("seconds")
