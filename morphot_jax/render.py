@@ -54,8 +54,9 @@ def surface_picture(scene: Scene, index: int, camera: Camera) -> Picture:
     # Coordinates of the eye's frame to voxels of the map, axes z y x.
     turned = (camera.view.T / voxel[:, None])[::-1]
     middle = ((camera.centre - np.array(scene.origin)) / voxel)[::-1]
-    starts, forward = turned @ eyes + middle[:, None], turned @ np.array([0.0, 0.0, -1.0])
-    depth = _first_hits(density, voxel, starts, forward, camera.width)
+    starts = (turned @ eyes + middle[:, None]).astype(np.float32)
+    forward = (-turned[:, 2]).astype(np.float32)
+    depth = _first_hits(density, voxel, starts, forward)
     seen = np.flatnonzero(np.isfinite(depth))
     points = starts[:, seen] + depth[seen] * forward[:, None]
     shade = _lit(_normals(density, voxel, points) @ camera.view.T)
@@ -72,29 +73,26 @@ def _first_hits(
     voxel: Float[np.ndarray, "3"],
     starts: Float[np.ndarray, "3 n"],
     forward: Float[np.ndarray, "3"],
-    farthest: float,
 ) -> Float[np.ndarray, " n"]:
     """How far (Å) from its start (a point in voxels) each line of sight first reaches a density of 1; or infinite.
 
     Where the next dense voxel is far, the line leaps as far as it surely is empty (sphere tracing, Hart 1996).
     """
-    clearance = distance_transform_edt(density < 1.0, sampling=voxel[::-1])
     slack, step = 1.75 * float(np.linalg.norm(voxel)), STEP * float(voxel.min())
-    top = np.array(density.shape)[:, None] - 1
-    depth = np.full(starts.shape[1], np.inf)
-    going, at = np.arange(starts.shape[1]), np.zeros(starts.shape[1])
+    clearance = (distance_transform_edt(density < 1.0, sampling=voxel[::-1]) - slack).astype(np.float32).ravel()
+    strides = np.array([density.shape[1] * density.shape[2], density.shape[2], 1], np.int32)
+    enter, leave = _within(starts, forward, density.shape)
+    going = np.flatnonzero(enter < leave)
+    at, depth = enter[going], np.full(starts.shape[1], np.inf)
     while len(going):
         points = starts[:, going] + at * forward[:, None]
-        near = np.clip(np.rint(points).astype(int), 0, top)
-        # The way to what is dense is no shorter than by way of the nearest voxel of the box, which is convex.
-        away = np.linalg.norm((points - near) * voxel[::-1, None], axis=0)
-        leap = np.hypot(clearance[*near], away) - slack
+        leap = clearance[strides @ np.rint(points).astype(np.int32)]
         close = np.flatnonzero(leap < step)
         dense = close[map_coordinates(density, points[:, close], order=1) >= 1.0]
         depth[going[dense]] = at[dense]
         at = at + np.maximum(leap, step)
         at[dense] = np.inf
-        left = at <= farthest
+        left = at < leave[going]
         going, at = going[left], at[left]
     hit = np.flatnonzero(np.isfinite(depth))
     here, before = (
@@ -104,6 +102,20 @@ def _first_hits(
     share = np.clip((1.0 - before) / np.maximum(here - before, 1e-12), 0.0, 1.0)
     depth[hit] -= step * (1.0 - share)
     return depth
+
+
+def _within(
+    starts: Float[np.ndarray, "3 n"], forward: Float[np.ndarray, "3"], shape: tuple[int, ...]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Where lines enter a box of voxels, and where they leave it; the other way round if they miss it."""
+    enter, leave = np.zeros(starts.shape[1], np.float32), np.full(starts.shape[1], np.inf, np.float32)
+    for start, way, n in zip(starts, forward, shape, strict=True):
+        if abs(way) < 1e-9:  # voxels in an Å: it stays at one place of this axis
+            leave[(start < 0) | (start > n - 1)] = -np.inf
+            continue
+        first, second = -start / way, (n - 1 - start) / way
+        enter, leave = np.maximum(enter, np.minimum(first, second)), np.minimum(leave, np.maximum(first, second))
+    return enter, leave
 
 
 def _normals(
