@@ -17,6 +17,7 @@ from morphot_jax import memory
 from morphot_jax.plan import Plan, lane_bytes
 from morphot_jax.prepare import Prepared
 from morphot_jax.pyramid import FROM as PYRAMID_FROM
+from morphot_jax.scene import MOST_VOXELS
 from morphot_jax.settings import SINGLE_PLAN, Settings, frame_times, keyframes_between, with_method
 from morphot_jax.threads import AT_ONCE
 
@@ -32,7 +33,9 @@ SHARE = 0.6  # of the rate of a matrix product that convolutions reach
 STARTING = 3.0  # seconds to compile, or to read what was compiled
 READING = 0.5  # seconds for what nothing is solved for
 TABLE_FIELDS = 6  # in double precision, for each frame that is compared with the maps at one time
-PER_VOXEL = 35e-9  # seconds to write a voxel of a frame, with its tables and pictures
+PER_VOXEL = 35e-9  # seconds to write a voxel of a frame, with its tables
+PICTURES = 3.0  # seconds for figures and viewer, whose size is bounded
+SCENE_FIELDS = 5  # in single precision, for each voxel that is shown
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
     frames, voxels = len(frame_times(settings)), prepared.volumes[0].data.size
     kind = _kind(settings)
     held = (memory.held() or 0) + 4 * frames * voxels
-    tables = AT_ONCE * TABLE_FIELDS * 8 * voxels  # after the solve, whose fields are free by then
+    # After the solve, whose fields are free by then.
+    tables = AT_ONCE * TABLE_FIELDS * 8 * voxels + SCENE_FIELDS * 4 * min(frames * voxels, MOST_VOXELS)
     if plan is None:
         bytes_held = held + max(COMPILED[kind] * MIB, tables)
-        return Estimate(bytes_held, READING + PER_VOXEL * frames * voxels if on_cpu else None)
+        return Estimate(bytes_held, READING + PICTURES + PER_VOXEL * frames * voxels if on_cpu else None)
     field = math.prod(plan.extent) * plan.dtype.itemsize
     lanes = (
         0 if kind in SINGLE_PLAN else plan.batch * lane_bytes(plan.extent, 2, plan.dtype, debias=settings.debias)
@@ -60,7 +64,7 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
     if not on_cpu:
         return Estimate(bytes_held, None)
     solving = _convolutions(kind, plan, settings, frames, len(prepared.volumes)) * _convolution(plan)
-    return Estimate(bytes_held, STARTING + PER_VOXEL * frames * voxels + solving)
+    return Estimate(bytes_held, STARTING + PICTURES + PER_VOXEL * frames * voxels + solving)
 
 
 def _kind(settings: Settings) -> str:
