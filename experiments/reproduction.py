@@ -129,8 +129,8 @@ alone.
 Every program that reaches the error finds the same answer, to a few millionths. At 64^3 and 128^3 the only other
 one that does is OTT-JAX, 21 to 25 times slower in kernel mode; its log mode took three minutes at 64^3 and more
 than ten at 128^3. POT's solvers for general maps take a cost matrix, which fits for 12^3 and, for flat pictures,
-64^2. GeomLoss was at an error of 7e-4 after two minutes at 64^3 and stops with an assertion of its own at 128^3. On
-12^3 this package is *not* the fastest: a call takes its few milliseconds whatever the work, and OTT-JAX's takes
+64^2. GeomLoss was at an error of 7e-4 after two minutes at 64^3 and stops with an assertion of its own at 128^3.
+On 12^3 this package is *not* the fastest: a call takes its few milliseconds whatever the work, and OTT-JAX's takes
 half as many. All tables are in [peers.md](peers.md).
 """,
     ),
