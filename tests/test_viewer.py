@@ -276,6 +276,22 @@ def test_arrows_are_shown_and_hidden(opened):
     assert differs(shown, viewer.picture())
 
 
+def test_browser_without_webgl_is_told_so(tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome on this machine")
+    path = tmp_path / "viewer.html"
+    path.write_text(page(frames_scene(), told()), encoding="utf-8")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-3d-apis"])
+        shown = opened.new_page()
+        shown.goto(path.as_uri())
+        shown.wait_for_selector('body[data-failed="yes"]', state="attached", timeout=PATIENCE)
+        assert "WebGL" in shown.locator("#wait").inner_text()
+        assert "a.mrc" in shown.title()
+        opened.close()
+
+
 def test_page_is_one_file_that_may_load_nothing():
     text = page(frames_scene(), told())
     assert "default-src 'none'" in POLICY
