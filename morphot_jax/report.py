@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import __version__, chimerax, metrics
-from morphot_jax.align import Alignment
+from morphot_jax.align import Alignment, Report
 from morphot_jax.field import Domain
 from morphot_jax.grids import voxel_volume
 from morphot_jax.iterate import Status
@@ -207,7 +207,13 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
     return f"{text}: {status.advice}"
 
 
-def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]) -> str:
+def metrics_table(
+    trajectory: Trajectory,
+    first: Volume,
+    last: Volume,
+    levels: Float[np.ndarray, " t"],
+    report: Report = lambda done, total: None,
+) -> str:
     """One line for each frame: its report, its level, what that encloses (Å^3), how far it is from the ends."""
     # Outside of every frame and of both ends there is nothing to compare.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
@@ -232,7 +238,7 @@ def metrics_table(trajectory: Trajectory, first: Volume, last: Volume, levels: F
             row[f"correlation_to_{end}"] = float(metrics.correlation(density, reference))
         return row
 
-    rows = side_by_side(row_of, trajectory.frames)
+    rows = side_by_side(row_of, trajectory.frames, report)
     return to_csv(list(rows[0]), [list(row.values()) for row in rows])
 
 
@@ -259,12 +265,14 @@ def convergence_table(trajectory: Trajectory) -> str:
     return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
-def tables(trajectory: Trajectory, prepared: Prepared) -> dict[str, str]:
-    """File name and text of every table and script of a run."""
-    levels = levels_along(trajectory, prepared)
+def tables(
+    trajectory: Trajectory, prepared: Prepared, report: Report = lambda done, total: None
+) -> dict[str, str]:
+    """File name and text of every table and script of a run; ``report``: told of the frames that are measured."""
+    first, last, levels = prepared.volumes[0], prepared.volumes[-1], levels_along(trajectory, prepared)
     names = [frame_name(frame.index) for frame in trajectory.frames]
     found = {
-        METRICS: metrics_table(trajectory, prepared.volumes[0], prepared.volumes[-1], levels),
+        METRICS: metrics_table(trajectory, first, last, levels, report),
         chimerax.SERIES: chimerax.series_script(names, levels),
     }
     if any(len(frame.history) for frame in trajectory.frames):

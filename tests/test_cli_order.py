@@ -65,7 +65,10 @@ def test_report_and_picture_are_there(ordered):
     assert {frame["status"] for frame in report["frames"]} == {"converged"}
     assert {frame["file"] for frame in report["frames"]} == {None}
     assert imread(out / figures.ORDER).shape[0] > 50
-    assert {path.name for path in out.iterdir()} == {"order.csv", "distances.csv", "order.png", "report.json"}
+    expected = {"order.csv", "distances.csv", "order.png", "report.json", "run.log"}
+    assert {path.name for path in out.iterdir()} == expected
+    logged = (out / "run.log").read_text(encoding="utf-8")
+    assert [words for words in ("morphot order", "rank", "middle.mrc") if words not in logged] == []
 
 
 @pytest.mark.parametrize(
