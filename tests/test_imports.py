@@ -47,6 +47,9 @@ OUTSIDE_WORLD = {
     "options",
     "commands",
     "tools",
+    "completion",
+    "examples",
+    "journal",
     "chimerax",
     "atoms",
     "samples",
@@ -109,6 +112,7 @@ def test_kernels_and_volume_stand_on_their_own(module):
         ("gemmi", ["atoms"]),
         ("matplotlib", ["figures"]),
         ("typer", ["cli", "commands", "options", "tools"]),
+        ("rich", ["terminal"]),
         ("pooch", ["fetch"]),
         ("optax", ["align"]),
     ],
@@ -133,8 +137,10 @@ def test_the_command_line_imports_nothing_heavy_before_a_command_runs():
         "options",
         "commands",
         "tools",
+        "completion",
+        "examples",
     }
-    for module in ("cli", "commands", "tools", "options", "choices", "errors"):
+    for module in ("cli", "commands", "tools", "options", "completion", "examples", "choices", "errors"):
         assert imports(module, top_level_only=True) <= light
 
 
