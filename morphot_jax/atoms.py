@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.errors import InputError
+from morphot_jax.files import instead_of
 from morphot_jax.volume import MAX_AXIS, Volume
 
 CUTOFF = 4.0  # an atom's Gaussian ends here, in standard deviations along each axis
@@ -85,7 +86,7 @@ def _first_model(path: Path):
     if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
         raise InputError(f"{path}: not named as a structure file; give one of {' '.join(SUFFIXES)} (or .gz)")
     if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
+        raise InputError(f"{path}: no such file{instead_of(path)}")
     try:
         _check_compression(path)
         structure = gemmi.read_structure(str(path))

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from morphot_jax.errors import InputError
+from morphot_jax.errors import InputError, did_you_mean
 
 Method = Literal["barycenter", "bridge", "displacement", "mixed", "linear"]
 MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "mixed", "linear"]
@@ -19,6 +19,9 @@ View = Literal["z", "y", "x", "tilted"]
 Colour = Literal["plain", "displacement"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
+SAMPLE = "sample:"  # what the names of maps that come along begin with
+SAMPLE_NAMES = ("mmcpn-open", "mmcpn-closed", "adk-open", "adk-closed")
+
 PREPARING: dict[str, tuple[str, ...]] = {"align": get_args(Align), "match": get_args(Match)}
 SETTINGS: dict[str, tuple[str, ...]] = {
     "method": get_args(MethodChoice),
@@ -30,7 +33,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def check_word(name: str, value: str, known: tuple[str, ...]) -> None:
+def check_word(name: str, value: object, known: tuple[str, ...]) -> None:
     """Raise InputError, quoting it, for a word that is not to be chosen here."""
     if value not in known:
-        raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}")
+        meant = did_you_mean(str(value), known)
+        raise InputError(f"{name} '{value}' is not known: choose one of {', '.join(known)}{meant}")

@@ -5,7 +5,10 @@ from typing import Annotated
 import typer
 
 from morphot_jax.choices import Criterion, KernelChoice, Mass, Precision, Rate
+from morphot_jax.completion import complete_map, complete_words
 from morphot_jax.options import (
+    SOLVE,
+    TRAJECTORY,
     AlignOption,
     Apix,
     Box,
@@ -38,30 +41,56 @@ def morph(
     method: MethodOption = "auto",
     frames: Frames = 25,
     times: Annotated[
-        str | None, typer.Option(help="Explicit t in [0, 1], as in 0,0.25,1; 0 is the first map.")
+        str | None,
+        typer.Option(help="Explicit t in [0, 1], as in 0,0.25,1; 0 is the first map.", rich_help_panel=TRAJECTORY),
     ] = None,
-    rate: Annotated[Rate, typer.Option(help="Speed along the trajectory.")] = "linear",
-    keyframes: Annotated[int, typer.Option(help="Barycenters for each pair of maps, for --method mixed.")] = 5,
+    rate: Annotated[Rate, typer.Option(help="Speed along the trajectory.", rich_help_panel=TRAJECTORY)] = "linear",
+    keyframes: Annotated[
+        int,
+        typer.Option(help="Barycenters for each pair of maps, for --method mixed.", rich_help_panel=TRAJECTORY),
+    ] = 5,
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,
-    kernel: Annotated[KernelChoice, typer.Option(help="How to convolve.")] = "auto",
+    kernel: Annotated[KernelChoice, typer.Option(help="How to convolve.", rich_help_panel=SOLVE)] = "auto",
     tolerance: Annotated[
-        float, typer.Option(help="A frame is converged when the criterion is at most this.")
+        float,
+        typer.Option(help="A frame is converged when the criterion is at most this.", rich_help_panel=SOLVE),
     ] = 1e-6,
-    criterion: Annotated[Criterion, typer.Option(help="What the tolerance is compared with.")] = "marginal_error",
-    max_iterations: Annotated[int, typer.Option(help="The most iterations a frame may take.")] = 500,
-    iterations: Annotated[int | None, typer.Option(help="Make exactly so many iterations.")] = None,
+    criterion: Annotated[
+        Criterion, typer.Option(help="What the tolerance is compared with.", rich_help_panel=SOLVE)
+    ] = "marginal_error",
+    max_iterations: Annotated[
+        int, typer.Option(help="The most iterations a frame may take.", rich_help_panel=SOLVE)
+    ] = 500,
+    iterations: Annotated[
+        int | None, typer.Option(help="Make exactly so many iterations.", rich_help_panel=SOLVE)
+    ] = None,
     relaxation: Annotated[
-        str, typer.Option(help="Over-relaxation: auto, or a number below 2; 1 is the plain iteration.")
+        str,
+        typer.Option(
+            help="Over-relaxation: auto, or a number below 2; 1 is the plain iteration.",
+            rich_help_panel=SOLVE,
+            autocompletion=complete_words("auto"),
+        ),
     ] = "auto",
     debias: Annotated[
         bool,
-        typer.Option("--debias", help="Take the kernel's blur out of barycenters; the ends are the maps."),
+        typer.Option(
+            "--debias",
+            help="Take the kernel's blur out of barycenters; the ends are the maps.",
+            rich_help_panel=SOLVE,
+        ),
     ] = False,
     mass: Annotated[
-        Mass, typer.Option(help="interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.")
+        Mass,
+        typer.Option(
+            help="interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.",
+            rich_help_panel=TRAJECTORY,
+        ),
     ] = "interpolated",
-    precision: Annotated[Precision, typer.Option(help="Of the solve; frames are single precision.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the solve; frames are single precision.", rich_help_panel=SOLVE)
+    ] = "auto",
     level: LevelOption = "auto",
     dust: DustOption = "auto",
     lowpass: LowPass = None,
@@ -71,7 +100,14 @@ def morph(
     box: Box = None,
     grid: Grid = None,
     apix: Apix = None,
-    batch: Annotated[str, typer.Option(help="Frames solved at once: auto or a number.")] = "auto",
+    batch: Annotated[
+        str,
+        typer.Option(
+            help="Frames solved at once: auto or a number.",
+            rich_help_panel=SOLVE,
+            autocompletion=complete_words("auto"),
+        ),
+    ] = "auto",
     device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
@@ -137,9 +173,15 @@ def demo(
 
 def order(
     maps: Maps,
-    between: Annotated[tuple[str, str], typer.Option(help="The two maps that the others lie between.")],
+    between: Annotated[
+        tuple[str, str],
+        typer.Option(help="The two maps that the others lie between.", autocompletion=complete_map),
+    ],
     output: Output,
-    frames: Annotated[int, typer.Option(help="How many frames to compare with, evenly spaced in time.")] = 101,
+    frames: Annotated[
+        int,
+        typer.Option(help="How many frames to compare with, evenly spaced in time.", rich_help_panel=TRAJECTORY),
+    ] = 101,
     method: MethodOption = "auto",
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,
@@ -172,16 +214,22 @@ def order(
         **preparing(locals()),
         overwrite=overwrite,
     )
-    ordering = run_order(request, settings, Terminal(quiet=quiet, verbose=verbose))
+    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+        ordering = run_order(request, settings, terminal)
     return 0 if ordering.trajectory.complete else 1
 
 
 def field(
-    first: Annotated[str, typer.Argument(metavar="MAP", help="The map whose mass moves.")],
-    last: Annotated[str, typer.Argument(metavar="TO", help="The map that it becomes.")],
+    first: Annotated[
+        str, typer.Argument(metavar="MAP", help="The map whose mass moves.", autocompletion=complete_map)
+    ],
+    last: Annotated[
+        str, typer.Argument(metavar="TO", help="The map that it becomes.", autocompletion=complete_map)
+    ],
     output: Output,
     domain: Annotated[
-        list[str] | None, typer.Option(help="Mask of a part of the first map; once for each part.")
+        list[str] | None,
+        typer.Option(help="Mask of a part of the first map; once for each part.", autocompletion=complete_map),
     ] = None,
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,
@@ -207,12 +255,14 @@ def field(
     settings = Settings(method="displacement", sigma=sigma, sigma_angstrom=sigma_angstrom)
     preparation = preparing(locals())
     request = Request([first, last], output, command_line(), device, **preparation, overwrite=overwrite)
-    run_field(request, settings, Terminal(quiet=quiet), domain or [])
+    with Terminal(quiet=quiet) as terminal:
+        run_field(request, settings, terminal, domain or [])
 
 
 def _run(request, settings, quiet: bool, verbose: bool) -> int:
     from morphot_jax.run import run_morph
     from morphot_jax.terminal import Terminal
 
-    trajectory = run_morph(request, settings, Terminal(quiet=quiet, verbose=verbose))
+    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+        trajectory = run_morph(request, settings, terminal)
     return 0 if trajectory is None or trajectory.complete else 1

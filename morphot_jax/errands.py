@@ -19,7 +19,17 @@ from morphot_jax.levels import level_of_mass
 from morphot_jax.mrc import write_volume
 from morphot_jax.order import Ordering, order_maps
 from morphot_jax.prepare import Prepared, mask_on
-from morphot_jax.run import PREPARING, Request, device_of, prepared_maps, read_maps, said_of, timed, with_memory
+from morphot_jax.run import (
+    PREPARING,
+    Request,
+    device_of,
+    keep_log,
+    prepared_maps,
+    read_maps,
+    said_of,
+    timed,
+    with_memory,
+)
 from morphot_jax.settings import Settings, check_settings
 from morphot_jax.terminal import Terminal
 from morphot_jax.trajectory import displacement_field
@@ -44,9 +54,10 @@ def run_order(request: Request, settings: Settings, terminal: Terminal) -> Order
             ordering = order_maps(prepared, settings=settings, report=watch)
         trajectory = ordering.trajectory
         run = said_of(request, inputs, device, trajectory, prepared, terminal, seconds)
-        with timed(seconds, "write"), terminal.busy("writing"):
+        with timed(seconds, "write"), terminal.working("writing"):
             names = request.maps[2:]
             files.make_folder(request.output)
+            keep_log(request, terminal, device)
             for name, text in report.order_tables(ordering, names).items():
                 files.write_text(request.output / name, text)
             picture = figures.order_figure(ordering, [Path(name).name for name in names])
@@ -68,8 +79,11 @@ def run_prepare(request: Request, terminal: Terminal) -> Prepared:
     inputs, prepared = prepared_maps(request, terminal, seconds)
     names = [f"{index:03d}_{_stem(item.name)}.mrc" for index, item in enumerate(inputs)]
     files.make_folder(request.output)
-    for name, volume in zip(names, prepared.volumes, strict=True):
-        write_volume(volume, request.output / name, overwrite=request.overwrite)
+    keep_log(request, terminal)
+    with terminal.working("writing") as watch:
+        for done, (name, volume) in enumerate(zip(names, prepared.volumes, strict=True)):
+            watch(done, len(names))
+            write_volume(volume, request.output / name, overwrite=request.overwrite)
     content = report.compose_prepared(request.command, inputs, prepared, names, _options(request))
     files.write_text(request.output / report.PREPARED, report.to_json(content))
     terminal.say(f"{len(names)} maps and {report.PREPARED} are in {request.output}")
@@ -87,8 +101,10 @@ def run_align(
     with jax.default_device(device), terminal.working("aligning") as watch:
         found = align_maps(volume, fixed, motion=motion, mirror=mirror, report=watch)
     files.make_folder(request.output)
-    moved = resample_onto(volume, fixed, found.pose)
-    write_volume(moved, request.output / ALIGNED_MAP, overwrite=request.overwrite)
+    keep_log(request, terminal, device)
+    with terminal.working("writing"):
+        moved = resample_onto(volume, fixed, found.pose)
+        write_volume(moved, request.output / ALIGNED_MAP, overwrite=request.overwrite)
     content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
     files.write_text(request.output / report.ALIGNED, report.to_json(content))
     moving_file, fixed_file = map(file_of, request.maps)
@@ -113,6 +129,7 @@ def run_field(request: Request, settings: Settings, terminal: Terminal, masks: S
         field = displacement_field(prepared, settings, report=watch)
     domains = [domain_of(field, first, "all"), *(domain_of(field, first, name, mask) for name, mask in parts)]
     files.make_folder(request.output)
+    keep_log(request, terminal, device)
     maps = field_maps(field, first)
     for name, volume in {"first": first, **maps}.items():
         write_volume(volume, request.output / f"{name}.mrc", overwrite=request.overwrite)

@@ -4,15 +4,19 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from morphot_jax.errors import InputError
+from morphot_jax.errors import InputError, nearest
 
 UNFINISHED = r"\.[0-9a-f]{16}\.part"  # names of files that are being written
+MOST_NAMES = 10_000  # of a folder that are compared with one that is not there
+
+Report = Callable[[int, int], None]  # told of the work done, and of all: 0 where that is not known
 
 
 @contextmanager
@@ -68,6 +72,17 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror}; check that it is still there") from None
+
+
+def instead_of(path: Path) -> str:
+    """The end of a message about a file that is not there: the nearest name in its folder, else what to do."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, MOST_NAMES) if entry.is_file()]
+    except OSError:
+        names = []
+    near = nearest(path.name, names)
+    return "; check the name" if near is None else f"; did you mean '{path.with_name(near)}'?"
 
 
 def check_output_folder(folder: Path, *, overwrite: bool) -> None:

@@ -19,16 +19,16 @@ Still = UInt8[np.ndarray, "up across 3"]
 SIZES = (100, 2000)  # pixels a side
 
 
-def check(size: int, rate: float) -> None:
+def check(size: int, rate: int) -> None:
     """Raise InputError, quoting it, for a size or a rate that no film can have."""
     least, most = SIZES
     if not least <= size <= most:
         raise InputError(f"size is {size}: give {least} to {most} pixels")
-    if not 0.1 <= rate <= 60:
-        raise InputError(f"rate is {rate:g}: give 0.1 to 60 frames a second")
+    if not 1 <= rate <= 60:
+        raise InputError(f"rate is {rate}: give 1 to 60 frames a second")
 
 
-def writer_for(output: Path) -> Callable[[Sequence[Still], Path, float], None]:
+def writer_for(output: Path) -> Callable[[Sequence[Still], Path, int], None]:
     """What writes films of this name's kind; InputError where nothing does."""
     kind = output.suffix.lower()
     if kind == ".gif":
@@ -65,7 +65,7 @@ def forth_and_back(stills: Sequence[Still]) -> list[Still]:
     return [*stills, *stills[-2:0:-1]]
 
 
-def _write_gif(stills: Sequence[Still], output: Path, rate: float) -> None:
+def _write_gif(stills: Sequence[Still], output: Path, rate: int) -> None:
     from PIL import Image  # noqa: PLC0415 - matplotlib's
 
     images = [Image.fromarray(still).quantize(64) for still in stills]
@@ -82,7 +82,7 @@ def _write_gif(stills: Sequence[Still], output: Path, rate: float) -> None:
     files.write_bytes(output, stream.getvalue())
 
 
-def _write_mp4(stills: Sequence[Still], output: Path, rate: float) -> None:
+def _write_mp4(stills: Sequence[Still], output: Path, rate: int) -> None:
     import imageio_ffmpeg  # noqa: PLC0415 - an extra
 
     across, up = stills[0].shape[1], stills[0].shape[0]

@@ -1,5 +1,7 @@
 """Maps by the names that users give them: files, samples that come along, and entries of data banks."""
 
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,21 @@ import numpy as np
 
 from morphot_jax import fetch, files
 from morphot_jax.atoms import choose_box, read_atoms, simulate_density
+from morphot_jax.choices import SAMPLE, SAMPLE_NAMES
+from morphot_jax.errors import InputError, nearest
+from morphot_jax.files import Report
 from morphot_jax.mrc import read_header, read_volume
 from morphot_jax.report import Input
 from morphot_jax.samples import sample_volume
 
-SAMPLE = "sample:"
 RESOLUTION = 8.0  # Å, of the density that is made of atoms
 
 
-def load(name: str, voxel_size: float | None = None) -> Input:
+def load(name: str, voxel_size: float | None = None, report: Report = lambda done, total: None) -> Input:
     """Read a map by its path, as ``sample:NAME``, ``emdb:ENTRY`` or ``pdb:ENTRY``.
 
     ``voxel_size`` (Å) replaces the header's. Of a PDB entry the density of its atoms is made, at ``RESOLUTION`` Å.
+    ``report``: told of the bytes of voxels that have been read, and of all.
     """
     if name.startswith(SAMPLE):
         return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
@@ -30,9 +35,10 @@ def load(name: str, voxel_size: float | None = None) -> Input:
             box = choose_box(atoms, resolution=RESOLUTION)
             volume = simulate_density(atoms, **box._asdict(), resolution=RESOLUTION)
         else:
-            volume = read_volume(path, voxel_size=voxel_size)
+            volume = read_volume(path, voxel_size=voxel_size, report=report)
         return Input(name, files.sha256(path), volume)
-    volume = read_volume(name, voxel_size=voxel_size)
+    _check_there(name)
+    volume = read_volume(name, voxel_size=voxel_size, report=report)
     return Input(name, files.sha256(Path(name)), volume)
 
 
@@ -41,17 +47,30 @@ def file_of(name: str) -> str | None:
     return None if name.startswith(SAMPLE) or fetch.is_entry(name) else str(Path(name).resolve())
 
 
-def describe_map(name: str) -> dict[str, Any]:
-    """What ``morphot info`` prints: the header in words, and what the voxels hold."""
+def _check_there(path: str) -> None:
+    """Raise InputError for a file that is not there, where the name of a sample or an entry was meant."""
+    if os.path.exists(path):
+        return
+    near = nearest(path, [SAMPLE + name for name in SAMPLE_NAMES])
+    with suppress(InputError):
+        entry = fetch.Entry.parse(path)
+        near = f"{entry.bank}:{entry.id}"
+    if near is not None:
+        raise InputError(f"cannot read '{path}': there is no such file; did you mean '{near}'?")
+
+
+def describe_map(name: str, report: Report = lambda done, total: None) -> dict[str, Any]:
+    """What ``morphot info`` prints: the header in words, and what the voxels hold; ``report`` as of ``load``."""
     path = name
     if fetch.is_entry(name) and fetch.Entry.parse(name).bank == "emdb":
         path = str(fetch.fetch(name))
     if path.startswith(SAMPLE) or fetch.is_entry(path):
         volume, entry = load(name).volume, {"path": name}
     else:
+        _check_there(path)
         header = read_header(path)
         # A file without a voxel size can still be looked at: 1 Å stands in for it and is not shown.
-        volume = read_volume(path, voxel_size=None if header.voxel_size else 1.0)
+        volume = read_volume(path, voxel_size=None if header.voxel_size else 1.0, report=report)
         entry = {
             "path": name,
             "sha256": files.sha256(Path(path)),

@@ -32,7 +32,7 @@ def movie(
         View, typer.Option("--view", help="From where: along an axis, or from above one.")
     ] = "tilted",
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 600,
-    rate: Annotated[float, typer.Option(help="Frames a second.")] = 12.0,
+    rate: Annotated[int, typer.Option(help="Frames a second.")] = 12,
     overwrite: Annotated[bool, typer.Option(help="Replace the film if it exists.")] = False,
     quiet: Quiet = False,
 ) -> None:

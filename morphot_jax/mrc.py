@@ -34,7 +34,7 @@ from mrcfile.utils import (
 
 from morphot_jax import __version__, memory
 from morphot_jax.errors import InputError
-from morphot_jax.files import complete_file
+from morphot_jax.files import Report, complete_file, instead_of
 from morphot_jax.volume import Volume
 
 HEADER_BYTES = HEADER_DTYPE.itemsize
@@ -59,6 +59,7 @@ MOST_UNPACKED = 200  # times its own size; masked maps are packed to a twentieth
 COPY_AGAIN = "copy or download it again"
 
 ByteOrder = Literal["little", "big"]
+VoxelSize = tuple[float, float, float] | float
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,14 @@ class MapHeader:
 
 
 def read_volume(
-    path: str | os.PathLike[str], *, voxel_size: tuple[float, float, float] | float | None = None
+    path: str | os.PathLike[str], *, voxel_size: VoxelSize | None = None, report: Report = lambda done, total: None
 ) -> Volume:
     """Read a density map: MRC2014 or CCP4, any axis order, either byte order, modes 0, 1, 2, 6 and 12.
 
     Compression by gzip or bzip2 is told by the content, not by the name. ``voxel_size`` (Å; one number, or
     along x, y, z) replaces the header's. The data become C-contiguous native float32 ``z y x``; ``origin`` is
     the header's ORIGIN if non-zero, else nstart * voxel_size, along the cell axes.
+    ``report``: told of the bytes of voxels that have been read, and of all.
 
     Conventions where files disagree with each other:
 
@@ -134,7 +136,7 @@ def read_volume(
             header = replace(header, voxel_size=_checked_voxel_size(voxel_size))
         if header.voxel_size is None:
             raise InputError("its header gives no voxel size; give it with --apix (Python: voxel_size=), in Å")
-        data = _to_zyx(_read_voxels(stream, path, header), header)
+        data = _to_zyx(_read_voxels(stream, path, header, report), header)
         _require_finite(data)
         return Volume(data, header.voxel_size, header.origin, header.nstart, header.cell_angles)
 
@@ -199,7 +201,7 @@ def _open(path: Path) -> Iterator[tuple[BufferedIOBase, str | None]]:
     if path.is_dir():
         raise InputError("it is a folder; name a map file in it")
     if not path.exists():
-        raise InputError("there is no such file; check the name")
+        raise InputError(f"there is no such file{instead_of(path)}")
     if not path.is_file():  # a pipe would block, a device never ends
         raise InputError("it is not a regular file; copy the map to a file first")
     with open(path, "rb") as file:
@@ -294,7 +296,7 @@ def _voxel_size(record: np.void, counts: tuple[int, int, int]) -> tuple[float, f
     return x, y, z
 
 
-def _checked_voxel_size(voxel_size: tuple[float, float, float] | float) -> tuple[float, float, float]:
+def _checked_voxel_size(voxel_size: VoxelSize) -> tuple[float, float, float]:
     x, y, z = voxel_size if isinstance(voxel_size, tuple) else (voxel_size,) * 3
     if not all(math.isfinite(size) and size > 0 for size in (x, y, z)):
         raise InputError(f"the voxel size {voxel_size} is not positive and finite; give it in Å, as in 1.06")
@@ -313,7 +315,7 @@ def _labels(record: np.void) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader) -> bytearray:
+def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader, report: Report) -> bytearray:
     start = HEADER_BYTES + header.extended_header_bytes
     _check_size(path, header, start + header.data_bytes)
     # the size of a compressed file says nothing of its content, so that is read piece by piece
@@ -323,6 +325,7 @@ def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader) -> bytea
         stream.seek(start)
         while piece := stream.read(min(CHUNK_BYTES, header.data_bytes - len(block))):
             block += piece
+            report(len(block), header.data_bytes)
         stream.read(1)  # past the last voxel, where gzip compares its checksum
         held = len(block)
     if held < header.data_bytes:

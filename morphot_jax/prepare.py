@@ -111,7 +111,9 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
         if align == "none":
             moved, said = onto_first(volume, first, levels[index], label)
         else:
-            moved, said = aligned_to_first(volume, first, align, label, _part(report, index - 1, len(volumes) - 1))
+            moved, said = aligned_to_first(
+                volume, first, align, label, part_of(report, index - 1, len(volumes) - 1)
+            )
         actions += said
         if match == "spectrum":
             moved = moved.with_data(clean.with_spectrum_of(moved.data, first.data, first.voxel_size))
@@ -138,7 +140,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions), given)
 
 
-def _part(report: Report, index: int, parts: int) -> Report:
+def part_of(report: Report, index: int, parts: int) -> Report:
     """Progress of one part of the work as progress of all."""
     return lambda done, total: report(index * total + done, parts * total)
 

@@ -79,7 +79,8 @@ def _first_hits(
     Where the next dense voxel is far, the line leaps as far as it surely is empty (sphere tracing, Hart 1996).
     """
     slack, step = 1.75 * float(np.linalg.norm(voxel)), STEP * float(voxel.min())
-    clearance = (distance_transform_edt(density < 1.0, sampling=voxel[::-1]) - slack).astype(np.float32).ravel()
+    empty = np.asarray(distance_transform_edt(density < 1.0, sampling=voxel[::-1]))
+    clearance = (empty - slack).astype(np.float32).ravel()
     strides = np.array([density.shape[1] * density.shape[2], density.shape[2], 1], np.int32)
     enter, leave = _within(starts, forward, density.shape)
     going = np.flatnonzero(enter < leave)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import __version__, chimerax, metrics
-from morphot_jax.align import Alignment
+from morphot_jax.align import Alignment, Report
 from morphot_jax.field import Domain
 from morphot_jax.grids import voxel_volume
 from morphot_jax.iterate import Status
@@ -208,10 +208,14 @@ def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> st
 
 
 def frame_rows(
-    trajectory: Trajectory, first: Volume, last: Volume, levels: Float[np.ndarray, " t"]
+    trajectory: Trajectory,
+    first: Volume,
+    last: Volume,
+    levels: Float[np.ndarray, " t"],
+    report: Report = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """What metrics.csv tells of each frame: its report, its level, what that encloses (Å^3), how far it is from
-    the ends and from the frame before.
+    the ends and from the frame before; ``report``: told of the frames that are measured.
     """
     # Outside of every frame and of both ends there is nothing to compare.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
@@ -240,7 +244,7 @@ def frame_rows(
             row["voxel_difference_to_previous"] = float(metrics.voxel_difference(density, before))
         return row
 
-    return side_by_side(row_of, trajectory.frames)
+    return side_by_side(row_of, trajectory.frames, report)
 
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Runs of ``morphot morph``: names of maps in, a folder of results out; and what all runs begin and end with."""
 
+import platform
 import re
 import signal
 import threading
@@ -14,24 +15,27 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from morphot_jax import checkpoint, devices, fetch, figures, files, memory, report, viewer
+from morphot_jax import __version__, checkpoint, devices, fetch, figures, files, memory, report, viewer
 from morphot_jax.checkpoint import Checkpoint
 from morphot_jax.choices import Align, Match
 from morphot_jax.errors import InputError
 from morphot_jax.estimate import estimate
 from morphot_jax.inputs import load
+from morphot_jax.journal import LOG
 from morphot_jax.levels import levels_along
 from morphot_jax.plan import plan_for
-from morphot_jax.prepare import Level, Prepared, prepare_maps
+from morphot_jax.prepare import Level, Prepared, part_of, prepare_maps
 from morphot_jax.progress import Progress
 from morphot_jax.report import Input, Run
 from morphot_jax.scene import scene_of
 from morphot_jax.settings import Settings, check_settings, frame_times
 from morphot_jax.terminal import Terminal
-from morphot_jax.trajectory import Report, Trajectory, morph
+from morphot_jax.trajectory import Frame, Keep, Report, Trajectory, morph
 
 FIGURES = "figures"
+PICTURES = 6  # figures and the viewer: what is drawn beside a line of the tables for each frame
 PREPARING = ("align", "box", "grid", "level", "dust", "lowpass", "mask", "match")
 
 
@@ -96,19 +100,19 @@ def run_morph(request: Request, settings: Settings, terminal: Terminal) -> Traje
                 terminal.say(f"{len(known)} of {len(times)} frames were finished before")
             with (
                 jax.default_device(device),
-                terminal.solving() as watch,
+                terminal.solving(expected.seconds) as watch,
                 _interruptible(kept, terminal, watch) as watch_and_heed,
             ):
-                trajectory = morph(
-                    prepared, settings, plan=plan, report=watch_and_heed, keep=kept.keep, known=known
-                )
+                keep = _keeping(kept, request, terminal, device)
+                trajectory = morph(prepared, settings, plan=plan, report=watch_and_heed, keep=keep, known=known)
             run = said_of(request, inputs, device, trajectory, prepared, terminal, seconds)
-            with timed(seconds, "write"), terminal.busy("writing"):
+            with timed(seconds, "write"), terminal.working("writing") as watch:
                 kept.begin()
+                keep_log(request, terminal, device)
                 kept.wait()
                 content = report.compose(run, trajectory, None)
                 content |= {"estimate": asdict(expected), "fingerprint": key}
-                _write_pictures(request, trajectory, prepared, content)
+                _write_pictures(request, trajectory, prepared, content, watch)
     content["peak_memory_bytes"] = memory.peak()
     files.write_text(request.output / report.REPORT, report.to_json(content))
     kept.end()
@@ -130,8 +134,11 @@ def read_maps(request: Request, terminal: Terminal, seconds: dict[str, float]) -
     for name in request.maps:
         if fetch.is_entry(name):
             download(name, terminal)
-    with timed(seconds, "read"), terminal.busy("reading"):
-        inputs = [load(name, request.voxel_size) for name in request.maps]
+    with timed(seconds, "read"), terminal.working("reading") as watch:
+        inputs, count = [], len(request.maps)
+        for index, name in enumerate(request.maps):
+            inputs.append(load(name, request.voxel_size, part_of(watch, index, count)))
+            watch(index + 1, count)
     for item in inputs:
         terminal.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
     return inputs
@@ -172,6 +179,13 @@ def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
     return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
 
 
+def keep_log(request: Request, terminal: Terminal, device: devices.DeviceHandle | None = None) -> None:
+    """Keep what is said from now on in the folder of the run, which is there: the command and versions first."""
+    versions = f"morphot_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}"
+    where = "" if device is None else f", on {devices.describe(device)}"
+    terminal.keep_log(request.output / LOG, (request.command, versions + where), append=request.resume)
+
+
 def _check_folder(request: Request, frames: int) -> None:
     """Raise InputError, before the solve, for a folder that the results of a morph cannot go to."""
     folder = request.output
@@ -203,6 +217,17 @@ def _is_finished(request: Request, key: str) -> bool:
             "to go on, or name another folder, or add --overwrite"
         )
     return begun is None and finished == key and all(path.is_file() for path in _earlier_files(request.output))
+
+
+def _keeping(kept: Checkpoint, request: Request, terminal: Terminal, device: devices.DeviceHandle) -> Keep:
+    """What keeps each frame, and, with the first of them, begins to keep what the run says."""
+
+    def keep(frame: Frame, density: Float[np.ndarray, "z y x"]) -> None:
+        kept.begin()
+        keep_log(request, terminal, device)
+        kept.keep(frame, density)
+
+    return keep
 
 
 @contextmanager
@@ -240,20 +265,25 @@ def _interruptible(kept: Checkpoint, terminal: Terminal, watch: Report) -> Itera
             signal.signal(signal.SIGINT, before)
 
 
-def _write_pictures(request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any]) -> None:
-    """Write what people look at: tables, pictures, the viewer."""
+def _write_pictures(
+    request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any], watch: files.Report
+) -> None:
+    """Write what people look at: tables, pictures, the viewer. ``content``: of the report."""
     files.make_folder(request.output / FIGURES)
     levels = levels_along(trajectory, prepared)
     first, last = prepared.volumes[0], prepared.volumes[-1]
-    rows = report.frame_rows(trajectory, first, last, levels)
+    work = len(levels) + PICTURES
+    rows = report.frame_rows(trajectory, first, last, levels, lambda done, total: watch(done, work))
     for name, text in report.tables(trajectory, rows).items():
         files.write_text(request.output / name, text)
     times = np.array([frame.time for frame in trajectory.frames])
     scene = scene_of(trajectory.densities, times, levels, first)
-    for name, draw in figures.all_figures(trajectory, scene, rows).items():
+    for done, (name, draw) in enumerate(figures.all_figures(trajectory, scene, rows).items(), start=len(levels)):
+        watch(done, work)
         if (figure := draw()) is not None:
             for file, picture in figures.both(name, figure).items():
                 files.write_bytes(request.output / FIGURES / file, picture)
+    watch(work - 1, work)
     text = viewer.page(scene, viewer.told_of(content, levels, scene))
     files.write_text(request.output / viewer.VIEWER, text)
 
@@ -272,7 +302,7 @@ def _earlier_files(folder: Path) -> set[Path]:
     names |= {name for name in report.frames_in(folder) if re.fullmatch(report.FRAME_PATTERN, name)}
     if not names:
         return set()
-    tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".svg"))}
+    tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".svg")), LOG}
     return {folder / name for name in names | {name for name in tables if (folder / name).is_file()}}
 
 

@@ -3,14 +3,14 @@
 The tables in ``data/`` hold one CA a residue; the dihedral complex of Mm-cpn is built from one subunit.
 """
 
-from difflib import get_close_matches
 from importlib.resources import files
 
 import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.atoms import WIDTH_PER_RESOLUTION, Atoms, simulate_density
-from morphot_jax.errors import InputError
+from morphot_jax.choices import SAMPLE_NAMES
+from morphot_jax.errors import InputError, did_you_mean
 from morphot_jax.volume import Volume
 
 GRID = 64
@@ -19,8 +19,6 @@ GRID = 64
 VOXEL_SIZES = {"mmcpn": 3.99, "adk": 1.5}
 WIDTHS = {"mmcpn": 4.0, "adk": 10 * WIDTH_PER_RESOLUTION}
 COLUMNS = {"open": (3, 4, 5), "closed": (6, 7, 8)}
-
-SAMPLE_NAMES = ("mmcpn-open", "mmcpn-closed", "adk-open", "adk-closed")
 
 
 def dihedral_operators(fold: int) -> Float[np.ndarray, "operators 3 3"]:
@@ -79,8 +77,7 @@ def sample_volume(name: str) -> Volume:
 
 def _split(name: str) -> tuple[str, str]:
     if name not in SAMPLE_NAMES:
-        near = get_close_matches(name, SAMPLE_NAMES, n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"no sample named '{name}'; {meant}The samples are {', '.join(SAMPLE_NAMES)}")
+        meant = did_you_mean(name, SAMPLE_NAMES)
+        raise InputError(f"no sample is named '{name}': there are {', '.join(SAMPLE_NAMES)}{meant}")
     protein, state = name.split("-")
     return protein, state

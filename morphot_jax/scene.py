@@ -7,6 +7,7 @@ A frame has one level (``levels``); at f times its level its surface is the one 
 V_0 and V_1 being what the first and the last frame enclose at f times theirs: surfaces do not flicker at any f.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -22,6 +23,8 @@ from morphot_jax.window import Window, bounding_box
 FACTORS = np.geomspace(0.25, 4.0, 17)  # of a level; the middle one is 1
 MOST_VOXELS = 8_000_000  # in all frames together
 MARGIN = 2  # voxels around what is seen
+
+Report = Callable[[int, int], None]
 
 
 @runtime_checkable
@@ -71,11 +74,17 @@ def scene_of(
     template: Volume,
     *,
     most: int = MOST_VOXELS,
+    report: Report = lambda done, total: None,
 ) -> Scene:
-    """The frames around all of their surfaces; where that is more than ``most`` voxels, means of cubes of them."""
+    """The frames around all of their surfaces; where that is more than ``most`` voxels, means of cubes of them.
+
+    ``report``: told of the frames that were looked at, each twice.
+    """
+    count = len(levels)
     targets = volumes_along(frames, times, levels)
     seen = np.zeros(template.shape, bool)
     for index, volumes in enumerate(targets):
+        report(index, 2 * count)
         frame = frames[index]
         seen |= frame >= level_of_volume(frame, round(float(volumes[0])))
     window = bounding_box(seen)
@@ -89,7 +98,7 @@ def scene_of(
         level = contours[len(FACTORS) // 2] or 1.0
         return density / np.float32(level), np.maximum.accumulate(contours) / level
 
-    found = side_by_side(shown, range(len(targets)))
+    found = side_by_side(shown, range(count), lambda done, total: report(count + done, 2 * count))
     voxel, corner = np.array(template.voxel_size), start[::-1] + (edge - 1) / 2
     return Scene(
         densities=np.stack([density for density, _ in found]),

@@ -35,17 +35,16 @@ class Finished:
         """InputError where the folder does not hold all of a run."""
         content, levels = report.earlier(folder), _levels(folder / report.METRICS)
         try:
-            frames = content["frames"]
-            names, times = [str(frame["file"]) for frame in frames], [float(frame["time"]) for frame in frames]
-            whole = bool(names) and len(levels) == len(names) and set(content) >= TOLD
+            frames = [(str(frame["file"]), float(frame["time"])) for frame in content["frames"]]
         except (KeyError, TypeError, ValueError):
-            whole = False
-        if not whole:
+            frames = []
+        if not frames or len(levels) != len(frames) or not set(content) >= TOLD:
             raise InputError(
                 f"'{folder}' holds no finished run ({report.REPORT}, {report.METRICS} and the frames that they "
                 "tell of): give the folder that morphot morph has written"
             )
-        return cls(folder, content, names, np.array(times), np.array(levels))
+        names, times = zip(*frames, strict=True)
+        return cls(folder, content, list(names), np.array(times), np.array(levels))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,16 +56,16 @@ class Finished:
         """A frame as a map."""
         return read_volume(self.folder / self.names[index])
 
-    def scene(self) -> Scene:
+    def scene(self, terminal: Terminal) -> Scene:
         """The frames as they are shown."""
-        return scene_of(self, self.times, self.levels, self.volume(0))
+        with terminal.working("reading") as watch:
+            return scene_of(self, self.times, self.levels, self.volume(0), report=watch)
 
 
 def run_view(folder: Path, terminal: Terminal, *, colour: Colour = "plain") -> Path:
     """Write the viewer of a finished run anew; with 'displacement' its surfaces show how far their mass goes."""
     finished = Finished.read(folder)
-    with terminal.busy("reading"):
-        scene = finished.scene()
+    scene = finished.scene(terminal)
     coloured = None
     if colour == "displacement":
         if len(finished.content["inputs"]) != 2:
@@ -89,7 +88,7 @@ def run_movie(
     *,
     view: View = "tilted",
     size: int = 600,
-    rate: float = 12.0,
+    rate: int = 12,
     overwrite: bool = False,
 ) -> Path:
     """Write a film of a finished run, forth and back, as its name says: .mp4 or .gif."""
@@ -98,13 +97,12 @@ def run_movie(
     if output.exists() and not overwrite:
         raise InputError(f"'{output}' exists: name another file, or add --overwrite")
     finished = Finished.read(folder)
-    with terminal.busy("reading"):
-        scene = finished.scene()
+    scene = finished.scene(terminal)
     with terminal.working("drawing") as watch:
         pictures = film.pictures(scene, view, size, watch)
     files.make_folder(output.absolute().parent)
     write(film.forth_and_back(pictures), output, rate)
-    terminal.say(f"{output}: {len(pictures)} frames, forth and back at {rate:g} a second")
+    terminal.say(f"{output}: {len(pictures)} frames, forth and back at {rate} a second")
     return output
 
 

@@ -11,7 +11,18 @@ Result = TypeVar("Result")
 AT_ONCE = min(4, os.cpu_count() or 1)  # more would hold too many copies of large maps
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """What the work makes of each item, in order. Contexts of JAX, such as x64, do not reach into the threads."""
+def side_by_side(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Result]:
+    """What the work makes of each item, in order. Contexts of JAX, such as x64, do not reach into the threads.
+
+    ``report``: told how many are done, and of how many.
+    """
+    items, results = list(items), []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(work, items))
+        for result in pool.map(work, items):
+            results.append(result)
+            report(len(results), len(items))
+    return results

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from morphot_jax.choices import Motion
+from morphot_jax.completion import complete_map
 from morphot_jax.errors import InputError
 from morphot_jax.options import (
     AlignOption,
@@ -54,12 +55,15 @@ def prepare(
         **preparing(locals()),
         overwrite=overwrite,
     )
-    run_prepare(request, Terminal(quiet=quiet))
+    with Terminal(quiet=quiet) as terminal:
+        run_prepare(request, terminal)
 
 
 def align(
-    moving: Annotated[str, typer.Argument(metavar="MAP", help="The map to move.")],
-    fixed: Annotated[str, typer.Argument(metavar="ONTO", help="The map that it is laid onto.")],
+    moving: Annotated[str, typer.Argument(metavar="MAP", help="The map to move.", autocompletion=complete_map)],
+    fixed: Annotated[
+        str, typer.Argument(metavar="ONTO", help="The map that it is laid onto.", autocompletion=complete_map)
+    ],
     output: Output,
     motion: Annotated[Motion, typer.Option(help="A rotation and a shift, or a shift alone.")] = "rigid",
     mirror: Annotated[bool, typer.Option("--mirror", help="Try the other hand too, and use the better.")] = False,
@@ -74,12 +78,13 @@ def align(
     from morphot_jax.terminal import Terminal
 
     request = Request([moving, fixed], output, command_line(), device, voxel_size=apix, overwrite=overwrite)
-    run_align(request, Terminal(quiet=quiet), motion=motion, mirror=mirror)
+    with Terminal(quiet=quiet) as terminal:
+        run_align(request, terminal, motion=motion, mirror=mirror)
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="The map in question.")],
-    second: Annotated[str, typer.Argument(help="The map that it is compared with.")],
+    first: Annotated[str, typer.Argument(help="The map in question.", autocompletion=complete_map)],
+    second: Annotated[str, typer.Argument(help="The map that it is compared with.", autocompletion=complete_map)],
     threshold: Annotated[float, typer.Option(help="Contour, as a fraction of each map's own maximum.")] = 0.01,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -90,8 +95,11 @@ def compare(
     from morphot_jax.grids import same_grid
     from morphot_jax.inputs import load
     from morphot_jax.metrics import compare_maps
+    from morphot_jax.prepare import part_of
+    from morphot_jax.terminal import Terminal
 
-    a, b = load(first).volume, load(second).volume
+    with Terminal().working("reading") as watch:
+        a, b = (load(name, report=part_of(watch, index, 2)).volume for index, name in enumerate((first, second)))
     if not same_grid(a, b):
         raise InputError(
             f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
@@ -113,7 +121,10 @@ def simulate(
     ] = 8.0,
     grid: Annotated[int | None, typer.Option(help="Voxels along each axis. [as many as the model needs]")] = None,
     apix: Annotated[float | None, typer.Option(help="Voxel size in Å. [resolution / 3]")] = None,
-    like: Annotated[str | None, typer.Option(help="Map whose grid to use, in place of --grid and --apix.")] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Map whose grid to use, in place of --grid and --apix.", autocompletion=complete_map),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the map if it exists.")] = False,
 ) -> None:
     """Make a density map from an atomic model, a Gaussian for each atom."""
@@ -157,8 +168,13 @@ def info(
     import json
 
     from morphot_jax.inputs import describe_map
+    from morphot_jax.prepare import part_of
+    from morphot_jax.terminal import Terminal
 
-    for entry in (described := [describe_map(name) for name in maps]):
+    with Terminal().working("reading") as watch:
+        parts = (part_of(watch, index, len(maps)) for index in range(len(maps)))
+        described = [describe_map(name, part) for name, part in zip(maps, parts, strict=True)]
+    for entry in described:
         if not as_json:
             print("\n".join(f"{key:18s}{value}" for key, value in entry.items()), end="\n\n")
     if as_json:

@@ -71,15 +71,16 @@ class Arrows:
 def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arrows | None = None) -> str:
     """The whole file. Text in ``told`` is shown as text, whatever it holds."""
     import k3d  # noqa: PLC0415 - half a second that other commands need not wait
+    from k3d.factory.plot import plot as new_plot  # noqa: PLC0415
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of widgets, without a notebook
-        plot = k3d.plot(
+        plot = new_plot(
             camera_auto_fit=False, grid_visible=False, menu_visibility=False, background_color=0xFFFFFF
         )
         plot.colorbar_object_id = 0  # none: the page has its own
         plot.camera_fov, plot.axes_helper, plot.time_interpolation = FOV, 1.0, False
-        items = [
+        items: list[Any] = [
             k3d.marching_cubes(
                 -scene.densities[0].astype(np.float32),  # K3D's surfaces face where values are high
                 level=-1.0,

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import signal
 import subprocess
 import time
@@ -290,5 +291,8 @@ def test_interrupted_by_hand_leaves_what_is_finished(tmp_path):
     assert "add --resume to go on" in said
     assert "interrupted" in said
     assert "Traceback" not in said
+    logged = (output / "run.log").read_text(encoding="utf-8")
+    assert "add --resume to go on" in logged
+    assert re.search(r"ERROR +interrupted$", logged)
     assert_nothing_half(output)
     assert frames_of(output)

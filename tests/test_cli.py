@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 from conftest import REPORT_KEYS
 from matplotlib.image import imread
+from typer.main import get_command
 
 import morphot_jax
 from morphot_jax import cli
+from morphot_jax.examples import EXAMPLES
 from morphot_jax.metrics import compare_maps
 from morphot_jax.mrc import read_volume, write_volume
 from morphot_jax.samples import sample_atoms
@@ -132,6 +134,7 @@ def test_morph_leaves_every_file_of_the_contract(solved):
         "convergence.csv",
         "view.cxc",
         "viewer.html",
+        "run.log",
         "figures",
         *(f"figures/{name}.{kind}" for name in PICTURES for kind in ("png", "svg")),
     }
@@ -563,6 +566,57 @@ def test_interrupt_gives_130_and_leaves_no_folder(maps, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+# What was most likely meant
+
+MEANT = {
+    # arguments, and what the line asks for
+    "option": ("morph {a} {b} -o {out} --framse 3", "did you mean '--frames'?"),
+    "option with one dash": ("morph {a} {b} -o {out} -sigma 1", "did you mean '--sigma'?"),
+    "option with its value": ("order {a} {b} -o {out} --betwen={a}", "did you mean '--between'?"),
+    "option of the program": ("--halp", "did you mean '--help'?"),
+    "command": ("morf {a} {b} -o {out}", "Did you mean 'morph'?"),
+    "method": ("morph {a} {b} -o {out} --method brige", "did you mean 'bridge'?"),
+    "method in capitals": ("morph {a} {b} -o {out} --method Bridge", "did you mean 'bridge'?"),
+    "device": ("align {a} {b} -o {out} --device gpus", "did you mean 'gpu'?"),
+    "level": ("morph {a} {b} -o {out} --level nome", "did you mean 'none'?"),
+    "batch": ("morph {a} {b} -o {out} --batch atuo", "did you mean 'auto'?"),
+    "sample": ("morph sample:adk-opne {b} -o {out}", "did you mean 'adk-open'?"),
+    "sample without its prefix": ("morph adk-open {b} -o {out}", "did you mean 'sample:adk-open'?"),
+    "prefix of a sample": ("info sampel:adk-open", "did you mean 'sample:adk-open'?"),
+    "sample of atoms": ("simulate sample:akd-open -o {out}", "did you mean 'adk-open'?"),
+    "entry without its prefix": ("compare EMD-5138 {b}", "did you mean 'emdb:5138'?"),
+    "map": ("morph {folder}/clsoed.mrc {b} -o {out}", "did you mean '{folder}/closed.mrc'?"),
+    "mask": ("morph {a} {b} -o {out} --mask {folder}/open.mcr", "did you mean '{folder}/open.mrc'?"),
+    "model": ("simulate {folder}/modle.pdb -o {out}", "did you mean '{folder}/model.pdb'?"),
+}
+
+
+@pytest.mark.parametrize("name", list(MEANT))
+def test_errors_ask_for_what_was_most_likely_meant(maps, tmp_path, name):
+    folder = tmp_path / "given"
+    folder.mkdir()
+    for file in ("closed.mrc", "open.mrc", "model.pdb"):
+        (folder / file).touch()
+    (folder / "clsoed.mrc.d").mkdir()  # a folder is no map
+    places = {**maps, "folder": folder, "out": tmp_path / "out.mrc"}
+    arguments, question = (text.format(**places) for text in MEANT[name])
+    assert_refused(morphot(*arguments.split()), [question])
+    assert not places["out"].exists()
+
+
+def test_nothing_is_asked_where_nothing_is_near(maps, tmp_path):
+    for arguments in (["--method", "warp"], ["--zzz"], ["--level", "high"]):
+        done = morphot("morph", maps["a"], maps["b"], "-o", tmp_path / "out", *arguments)
+        assert_refused(done, [arguments[-1]])
+        assert "did you mean" not in done.err.lower()
+    assert_refused(morphot("info", tmp_path / "none.mrc"), ["check the name"])
+
+
+def test_usage_errors_name_the_help_of_their_command(maps):
+    assert morphot("morph", maps["a"], "--speed").err.endswith("See 'morphot morph --help'\n")
+    assert morphot("morf").err.endswith("Did you mean 'morph'? See 'morphot --help'\n")
+
+
 # demo, simulate, info, compare
 
 
@@ -696,6 +750,61 @@ def test_no_command_shows_the_help():
     assert done.code in (0, 2)
     assert max(map(len, (done.out + done.err).splitlines())) < 120  # set in lines, not run together
     assert all(f"\n  {command}" in done.out + done.err for command in OPTIONS)
+
+
+COMMANDS = get_command(cli.app).commands
+
+
+def parsed(typed):
+    """What the command makes of a line: its name, and the values of its arguments and options."""
+    program, name, *words = shlex.split(typed)
+    assert program == "morphot"
+    with COMMANDS[name].make_context(name, words) as context:
+        return name, context.params
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_ends_with_examples_that_can_be_pasted(command):
+    lines = morphot(command, "--help").out.splitlines()
+    examples = lines[lines.index("Examples:") + 1 :]
+    typed = [line.strip() for line in examples if not line.strip().startswith("#")]
+    assert typed == [typed for _, typed in EXAMPLES[command]]
+    assert len(examples) == 2 * len(typed) > 0
+    for line in typed:
+        assert parsed(line)[0] == command
+
+
+def test_first_steps_are_shown_where_no_command_is_given_and_are_commands():
+    typed = [line.strip() for line in morphot().out.splitlines() if line.strip().startswith("morphot ")]
+    assert len(typed) == 2
+    assert [parsed(line)[0] for line in typed] == ["demo", "morph"]
+
+
+def test_examples_of_morph_do_what_they_say(maps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, given in (("closed.mrc", "b"), ("open.mrc", "c"), ("a.map.gz", "b"), ("b.map.gz", "c")):
+        write_volume(read_volume(maps[given]), name)
+    for _, typed in EXAMPLES["morph"]:
+        done = morphot(*shlex.split(typed)[1:], *([] if "--dry-run" in typed else ["--dry-run"]))
+        assert done.code == 0, done.err
+        assert "nothing was solved or written" in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"closed.mrc", "open.mrc", "a.map.gz", "b.map.gz"}
+
+
+def test_commands_of_the_readme_are_commands():
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    typed = [line for line in readme.splitlines() if line.startswith("morphot ")]
+    assert [parsed(line)[0] for line in typed] == ["morph"] * 2
+
+
+def test_options_stand_in_groups():
+    said = morphot("morph", "--help").out
+    places = [said.index(f"\n{name}:\n") for name in ("Arguments", "Options", "Trajectory", "Solve", "Examples")]
+    assert places == sorted(places)
+    assert (
+        places[1] < said.index("--output") < places[2] < said.index("--rate") < places[3] < said.index("--kernel")
+    )
+    assert said.index("\nPreparing the maps:\n") < said.index("--lowpass") < places[4]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["morph", "--help"]])

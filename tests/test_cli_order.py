@@ -65,8 +65,10 @@ def test_report_and_picture_are_there(ordered):
     assert {frame["status"] for frame in report["frames"]} == {"converged"}
     assert {frame["file"] for frame in report["frames"]} == {None}
     assert imread(out / f"{figures.ORDER}.png").shape[0] > 50
-    tables = {"order.csv", "distances.csv", "report.json"}
+    tables = {"order.csv", "distances.csv", "report.json", "run.log"}
     assert {path.name for path in out.iterdir()} == tables | {"order.png", "order.svg"}
+    logged = (out / "run.log").read_text(encoding="utf-8")
+    assert [words for words in ("morphot order", "rank", "middle.mrc") if words not in logged] == []
 
 
 @pytest.mark.parametrize(

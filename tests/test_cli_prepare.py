@@ -35,7 +35,8 @@ def test_prepared_maps_are_written_with_what_was_done(maps, tmp_path):
     out = tmp_path / "out"
     done = morphot("prepare", maps["clean"], maps["noisy map"], "-o", out)
     assert done.code == 0, done.err
-    assert {path.name for path in out.iterdir()} == {"000_clean.mrc", "001_noisy_map.mrc", "prepare.json"}
+    expected = {"000_clean.mrc", "001_noisy_map.mrc", "prepare.json", "run.log"}
+    assert {path.name for path in out.iterdir()} == expected
     told = json.loads((out / "prepare.json").read_text(encoding="utf-8"))
     assert [entry["file"] for entry in told["maps"]] == ["000_clean.mrc", "001_noisy_map.mrc"]
     assert any("solvent noise" in said for said in told["warnings"])

@@ -55,6 +55,9 @@ OUTSIDE_WORLD = {
     "viewer",
     "film",
     "showing",
+    "completion",
+    "examples",
+    "journal",
     "chimerax",
     "atoms",
     "samples",
@@ -117,6 +120,7 @@ def test_kernels_and_volume_stand_on_their_own(module):
         ("gemmi", ["atoms"]),
         ("matplotlib", ["figures"]),
         ("typer", ["cli", "commands", "look", "options", "tools"]),
+        ("rich", ["terminal"]),
         ("pooch", ["fetch"]),
         ("optax", ["align"]),
         ("k3d", ["viewer"]),
@@ -145,8 +149,11 @@ def test_the_command_line_imports_nothing_heavy_before_a_command_runs():
         "commands",
         "look",
         "tools",
+        "completion",
+        "examples",
     }
-    for module in ("cli", "commands", "look", "tools", "options", "choices", "errors"):
+    light_modules = ("cli", "commands", "look", "tools", "options", "completion", "examples", "choices", "errors")
+    for module in light_modules:
         assert imports(module, top_level_only=True) <= light
 
 

@@ -68,6 +68,7 @@ def test_a_full_disk_is_one_line_and_leaves_complete_files(maps, tmp_path):
             assert read_volume(frame).shape == (28, 28, 28)
         assert not list((disk / "out").rglob("*.part"))
         assert not (disk / "out" / "report.json").exists()
+        assert "No space left on device" in (disk / "out" / "run.log").read_text().splitlines()[-1]
         shutil.copytree(disk / "out", tmp_path / "out")
     assert run("morph", *maps, "-o", tmp_path / "out", *options, "--resume").returncode == 0
     assert run("morph", *maps, "-o", tmp_path / "whole", *options).returncode == 0
@@ -83,6 +84,14 @@ def test_a_full_disk_is_one_line_for_other_commands(maps, tmp_path, command):
         for path in (disk / "out").rglob("*.mrc"):
             assert mrcfile.validate(path)
         assert not list((disk / "out").rglob("*.part"))
+
+
+def test_a_log_that_the_disk_has_no_room_for_hides_no_other_error(maps, tmp_path):
+    with small_disk(tmp_path / "disk", "4k") as disk:
+        (disk / "filler").write_bytes(b"x" * 4096)
+        done = run("prepare", *maps, "-o", disk / "out")
+        assert_one_line(done, "No space left on device", ".mrc")
+        assert done.stderr.count("run.log") == 1
 
 
 @contextmanager

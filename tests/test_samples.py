@@ -119,7 +119,8 @@ def test_the_tables_are_small_and_say_where_they_come_from():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("mmcpn-opened", "did you mean mmcpn-open"), ("ADK", "The samples are"), ("", "mmcpn-open")]
+    ("name", "hint"),
+    [("mmcpn-opened", "did you mean 'mmcpn-open'"), ("ADK", "there are mmcpn-open"), ("", "mmcpn-open")],
 )
 def test_an_unknown_name_is_refused_with_the_names_that_there_are(name, hint):
     for make in (sample_atoms, sample_volume):

@@ -26,6 +26,15 @@ def test_unknown_words_are_refused_with_the_known_ones(name):
     assert [word for word in choices.SETTINGS[name] if word not in str(caught.value)] == []
 
 
+@pytest.mark.parametrize(
+    ("given", "end"), [("brige", "; did you mean 'bridge'?"), ("Mixed", "; did you mean 'mixed'?"), (3, "linear")]
+)
+def test_the_nearest_word_is_asked_for(given, end):
+    with pytest.raises(InputError) as caught:
+        check_settings(unchecked(method=given))
+    assert str(caught.value).endswith(end)
+
+
 @pytest.mark.parametrize("name", list(choices.SETTINGS))
 def test_every_known_word_is_accepted(name):
     for word in choices.SETTINGS[name]:

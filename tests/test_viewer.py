@@ -20,14 +20,19 @@ HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\u202eg
 
 
 @pytest.fixture(scope="module")
-def browser():
+def driver():
     playwright = pytest.importorskip("playwright.sync_api")
     if BROWSER is None:
         pytest.skip("no Chromium or Chrome on this machine")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield opened
-        opened.close()
+    with playwright.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(driver):
+    opened = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+    yield opened
+    opened.close()
 
 
 def frames_scene(count=4, n=20):
@@ -276,20 +281,16 @@ def test_arrows_are_shown_and_hidden(opened):
     assert differs(shown, viewer.picture())
 
 
-def test_browser_without_webgl_is_told_so(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("no Chromium or Chrome on this machine")
+def test_browser_without_webgl_is_told_so(driver, tmp_path):
     path = tmp_path / "viewer.html"
     path.write_text(page(frames_scene(), told()), encoding="utf-8")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-3d-apis"])
-        shown = opened.new_page()
-        shown.goto(path.as_uri())
-        shown.wait_for_selector('body[data-failed="yes"]', state="attached", timeout=PATIENCE)
-        assert "WebGL" in shown.locator("#wait").inner_text()
-        assert "a.mrc" in shown.title()
-        opened.close()
+    opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-3d-apis"])
+    shown = opened.new_page()
+    shown.goto(path.as_uri())
+    shown.wait_for_selector('body[data-failed="yes"]', state="attached", timeout=PATIENCE)
+    assert "WebGL" in shown.locator("#wait").inner_text()
+    assert "a.mrc" in shown.title()
+    opened.close()
 
 
 def test_page_is_one_file_that_may_load_nothing():

@@ -1,0 +1,77 @@
+"""What the help of each command ends with: commands as people type them, and what each is for."""
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "morph": (
+        ("25 frames between two maps", "morphot morph closed.mrc open.mrc -o out"),
+        ("what that would take; solve and write nothing", "morphot morph closed.mrc open.mrc -o out --dry-run"),
+        (
+            "maps that lie in different places, at 8 Å, down to a contour level of each",
+            "morphot morph a.map.gz b.map.gz -o out --align rigid --lowpass 8 --level 1.2,0.9",
+        ),
+        (
+            "the paper's barycenters, at three times",
+            "morphot morph closed.mrc open.mrc -o out --method barycenter --times 0.25,0.5,0.75",
+        ),
+        ("go on with a run that was interrupted", "morphot morph closed.mrc open.mrc -o out --resume"),
+    ),
+    "demo": (
+        ("25 frames of Mm-cpn closing", "morphot demo -o demo"),
+        ("eleven, as the most likely random walks", "morphot demo -o bridge --method bridge --frames 11"),
+    ),
+    "order": (
+        (
+            "where three maps lie between closed and open",
+            "morphot order a.mrc b.mrc c.mrc --between closed.mrc open.mrc -o out",
+        ),
+    ),
+    "field": (
+        ("where the mass of one map goes to become another", "morphot field closed.mrc open.mrc -o out"),
+        (
+            "and how two parts of it move",
+            "morphot field closed.mrc open.mrc -o out --domain lid.mrc --domain core.mrc",
+        ),
+    ),
+    "view": (
+        ("write the viewer of a run anew", "morphot view out"),
+        ("with surfaces that show how far their mass goes", "morphot view out --colour displacement"),
+    ),
+    "movie": (
+        ("a film for a talk", "morphot movie out -o morph.mp4"),
+        ("one that browsers show everywhere, seen along y", "morphot movie out -o morph.gif --view y --size 400"),
+    ),
+    "prepare": (
+        ("two maps on one grid, without solvent noise", "morphot prepare closed.mrc open.mrc -o out"),
+        (
+            "aligned, at 8 Å, in boxes of 128 voxels",
+            "morphot prepare a.mrc b.mrc -o out --align rigid --lowpass 8 --box 128",
+        ),
+    ),
+    "align": (
+        ("lay one map onto another", "morphot align closed.mrc open.mrc -o out"),
+        ("where the hand of the map is not known", "morphot align closed.mrc open.mrc -o out --mirror"),
+    ),
+    "compare": (
+        ("how far a frame is from a map", "morphot compare out/vol_012.mrc halfway.mrc"),
+        ("with contours at a fifth of the maximum, as JSON", "morphot compare a.mrc b.mrc --threshold 0.2 --json"),
+    ),
+    "simulate": (
+        ("a map at 6 Å from a model", "morphot simulate model.pdb -o model.mrc --resolution 6"),
+        ("on the grid of a map", "morphot simulate model.cif.gz -o model.mrc --like closed.mrc"),
+    ),
+    "fetch": (("a map of the EMDB and a model of the PDB", "morphot fetch EMD-5138 3IYF"),),
+    "info": (("what two files hold", "morphot info closed.mrc open.map.gz"),),
+}
+
+FIRST_STEPS = """\b
+Begin with maps that come along, then with your own:
+  morphot demo -o demo
+  morphot morph closed.mrc open.mrc -o out
+
+\b
+The help of each command has examples: morphot morph --help"""
+
+
+def lines_for(command: str) -> str | None:
+    """The examples of a command as lines of text that can be pasted into a shell; None where it has none."""
+    pairs = EXAMPLES.get(command, ())
+    return "\n".join(["\b", *(line for what, typed in pairs for line in (f"# {what}", typed))]) if pairs else None
