@@ -146,7 +146,7 @@ def test_the_log_is_the_same_whatever_the_terminal_says(maps, tmp_path, flag):
     assert any(re.match(r"method +displacement", text) for text in texts_of(tmp_path, "DEBUG"))
     assert {"reading", "preparing", "writing"} <= set(texts_of(tmp_path, "DEBUG"))
     assert sum(" converged" in text for text in told) == 3
-    assert told[-1] == f"3 frames, report.json and pictures are in {tmp_path}"
+    assert told[-1] == f"3 frames and report.json are in {tmp_path}; {tmp_path / 'viewer.html'} shows them"
 
 
 def test_the_log_has_every_frame_that_the_table_leaves_out(maps, tmp_path):
@@ -160,7 +160,7 @@ def test_the_log_has_every_frame_that_the_table_leaves_out(maps, tmp_path):
     [
         ("field", ("{b}",), "domain  of the mass"),
         ("prepare", ("{b}",), "2 maps and prepare.json are in"),
-        ("demo", ("--frames", 2, "--method", "linear"), "2 frames, report.json"),
+        ("demo", ("--frames", 2, "--method", "linear"), "2 frames and report.json"),
     ],
 )
 def test_other_commands_keep_a_log_too(maps, tmp_path, command, options, said):
