@@ -7,10 +7,10 @@ Densities are resampled as they were given and cut (negative values, level, dust
 a step at the surface, which would ring, and turns noise about zero into a haze of positive density.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +25,10 @@ from morphot_jax.volume import Volume
 
 INVERTED = "it reaches farther below its most common density than above: is its contrast inverted?"
 
+ALIGNING = 10  # how much longer it takes to align a map than to clean it
+
 Level = float | Sequence[float] | Literal["auto", "none"] | None
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
        resolution (``clean.with_spectrum_of``), so that they are equally sharp; 'mass' multiplies each, in the
        end, so that its mass is the first one's.
 
-    ``names`` are quoted in the sentences. ``report``: told of the work done, and of all, while maps are aligned.
+    ``names`` are quoted in the sentences. ``report``: told of the work done, and of all.
     Raises ``InputError`` for maps without positive density, with NaN or infinite voxels, oblique cells or voxel
     sizes that are no lengths, for maps whose boxes do not overlap, for levels that leave nothing and grids that
     cannot be made.
@@ -101,8 +104,12 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
             f"level {level} is in the densities of the maps as given, which match 'spectrum' changes: use one only"
         )
 
-    volumes, actions = _low_passed(volumes, lowpass, labels)
-    dark = [label for volume, label in zip(volumes, labels, strict=True) if clean.inverted(volume.data)]
+    low_passing, looking, laying, cleaning = _shares(
+        report, lowpass is not None, 1, ALIGNING * (align != "none"), 1
+    )
+    volumes, actions = _low_passed(volumes, lowpass, labels, low_passing)
+    labelled = _each(list(zip(volumes, labels, strict=True)), looking)
+    dark = [label for volume, label in labelled if clean.inverted(volume.data)]
     actions += [f"{label}: {INVERTED}" for label in dark]
     first = volumes[0]
     placed = [first]
@@ -112,7 +119,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
             moved, said = onto_first(volume, first, levels[index], label)
         else:
             moved, said = aligned_to_first(
-                volume, first, align, label, part_of(report, index - 1, len(volumes) - 1)
+                volume, first, align, label, part_of(laying, index - 1, len(volumes) - 1)
             )
         actions += said
         if match == "spectrum":
@@ -125,7 +132,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     actions += said
     weight = None if mask is None else mask_on(mask, placed[0])
     prepared, surfaces = [], []
-    for volume, cut, label in zip(placed, levels, labels, strict=True):
+    for volume, cut, label in _each(list(zip(placed, levels, labels, strict=True)), cleaning):
         surface = None if level in (None, "auto") else density_scale * cut
         kept, said = _cleaned(volume, surface, 0.0 if level == "none" else floor, dust, label)
         actions += said
@@ -145,6 +152,23 @@ def part_of(report: Report, index: int, parts: int) -> Report:
     return lambda done, total: report(index * total + done, parts * total)
 
 
+def _shares(report: Report, *shares: int) -> list[Report]:
+    """Progress of pieces of the work, each with its share in it, as progress of all."""
+    whole = sum(shares)
+
+    def told(before: int, share: int) -> Report:
+        return lambda done, total: report(before * total + share * done, whole * total)
+
+    return [told(sum(shares[:index]), share) for index, share in enumerate(shares)]
+
+
+def _each(items: Sequence[Item], report: Report) -> Iterator[Item]:
+    """The items; whenever the next is asked for, the one before is done."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        report(done, len(items))
+
+
 def _cleaned(
     volume: Volume, level: float | None, floor: float, dust: int | None, label: str
 ) -> tuple[Volume, list[str]]:
@@ -162,7 +186,7 @@ def _cleaned(
 
 
 def _low_passed(
-    volumes: Sequence[Volume], resolution: float | None, labels: Sequence[str]
+    volumes: Sequence[Volume], resolution: float | None, labels: Sequence[str], report: Report
 ) -> tuple[Sequence[Volume], list[str]]:
     if resolution is None:
         return volumes, []
@@ -180,7 +204,7 @@ def _low_passed(
                 np.result_type(volume.data, np.float32)
             )
         )
-        for volume in volumes
+        for volume in _each(volumes, report)
     ]
     return filtered, [*said, f"all maps low-passed to {resolution:g} Å"]
 

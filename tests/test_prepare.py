@@ -556,3 +556,13 @@ def test_a_blurred_copy_is_sharpened_to_its_original():
     assert np.linalg.norm(a - b) < 0.3 * np.linalg.norm(a - blurred.data / 7.0)
     with pytest.raises(InputError, match="use one only"):
         prepare_maps([first, blurred], match="spectrum", level=0.01)
+
+
+@pytest.mark.parametrize("options", [{}, {"lowpass": 9.0}, {"grid": 20}, {"lowpass": 9.0, "align": "translation"}])
+def test_progress_only_grows_and_ends_with_the_work(options):
+    told = []
+    maps = [gaussian((24, 24, 24), sd=sd) for sd in (2.0, 3.0, 4.0)]
+    prepare_maps(maps, **options, report=lambda done, total: told.append(done / total))
+    assert len(told) >= 6
+    assert told == sorted(told)
+    assert told[-1] == 1.0
