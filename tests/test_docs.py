@@ -1,7 +1,7 @@
 """What the README and the pages say: every command and block of Python is run, every option and name is there.
 
 Commands run on stand-ins for the maps that they name, each page's in one folder, one after the other, as a reader
-would. Those that something else runs are listed (``ELSEWHERE``, ``STUDIES``) with what does. Notebooks are executed
+would. Those that something else runs are listed (``ELSEWHERE``, ``STUDIES``) with what does. Notebooks run
 where the pages are built.
 """
 
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from test_cli import morphot
 from test_studies import QUICK
@@ -53,7 +54,7 @@ PLACEHOLDERS = {  # words in commands within sentences, and what is put there
 LONG = ("docs/tutorials/", "morphot align ")  # pages and commands that take minutes on a laptop
 SCRIPT, PYTHON = ("", "sh"), "python"  # languages of fences: commands, and Python
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-OTHER_OPTIONS = {"--strict"}  # of other programs, named in sentences
+OTHER_OPTIONS = {"--help", "--strict"}  # of every command, of other programs
 
 
 class Elsewhere(NamedTuple):
@@ -254,8 +255,9 @@ def test_experiments_that_are_named_are_tested(name):
 
 def test_every_option_that_is_named_exists():
     known = set(OTHER_OPTIONS)
-    for command in cli.app.registered_commands:
-        known |= set(OPTION.findall(morphot(command.callback.__name__, "--help").out))
+    command_line = typer.main.get_command(cli.app)
+    for command in (command_line, *command_line.commands.values()):
+        known |= {option for parameter in command.params for option in parameter.opts}
     for path in (ROOT / "experiments").glob("*.py"):
         known |= set(OPTION.findall(path.read_text(encoding="utf-8")))
     unknown = {
