@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from morphot_jax.field import magnitude
+from morphot_jax.field import moving
+from morphot_jax.grids import places_of
 from morphot_jax.progress import Progress
 from morphot_jax.scene import Scene
 from morphot_jax.settings import Settings
@@ -30,18 +31,29 @@ def lengths_along(
     )
     settings = Settings(method="displacement", sigma_angstrom=max(sigma, *scene.voxel_size))
     field = displacement_field([first, last], settings, report=report)
-    moving = np.isfinite(field[0]) & (first.data > 0)
-    starts = np.argwhere(moving).T.astype(np.float64)
-    ways = field[:, moving] / np.array(scene.voxel_size[::-1])[:, None]
-    mass, lengths = first.data[moving].astype(np.float64), magnitude(field)[moving]
     span = scene.times[-1] - scene.times[0]
     shares = np.clip((scene.times - scene.times[0]) / span, 0.0, 1.0) if span else np.zeros_like(scene.times)
-    values = np.stack([_means(starts + share * ways, mass, lengths, first.shape) for share in shares])
+    values = lengths_on(scene, first, field, shares)
     return values, float(np.quantile(values[scene.densities >= 1.0], 0.99))
 
 
+def lengths_on(
+    scene: Scene, first: Volume, field: Float[np.ndarray, "3 z y x"], shares: Float[np.ndarray, " t"]
+) -> Float[np.ndarray, "t cz cy cx"]:
+    """The mean length (Å) of the ways of the mass around each voxel of a scene, at shares of its way.
+
+    ``field``: D on the grid of the first map, Å along z, y, x (``displacement_field``).
+    """
+    indices = np.argwhere(moving(field, first))
+    starts, ways = places_of(first, indices), field[:, *indices.T].T[:, ::-1]
+    mass, lengths = first.data[*indices.T].astype(np.float64), np.linalg.norm(ways, axis=1)
+    corner, voxel = np.array(scene.origin), np.array(scene.voxel_size)
+    places = (((starts + share * ways - corner) / voxel)[:, ::-1] for share in shares)
+    return np.stack([_means(at, mass, lengths, scene.densities.shape[1:]) for at in places])
+
+
 def _means(
-    places: Float[np.ndarray, "3 n"],
+    places: Float[np.ndarray, "n 3"],
     mass: Float[np.ndarray, " n"],
     values: Float[np.ndarray, " n"],
     shape: tuple[int, ...],
@@ -49,7 +61,7 @@ def _means(
     """Means, by mass, of values at places (voxels) around each voxel; zero where there are none."""
     edges = [np.arange(n + 1) - 0.5 for n in shape]
     total, weighted = (
-        gaussian_filter(np.histogramdd(places.T, edges, weights=weights)[0], BLUR)
+        gaussian_filter(np.histogramdd(places, edges, weights=weights)[0], BLUR)
         for weights in (mass, mass * values)
     )
     return np.divide(weighted, total, out=np.zeros_like(total), where=total > 1e-9 * total.max()).astype(
