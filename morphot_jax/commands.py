@@ -181,7 +181,8 @@ def field(
     last: Annotated[str, typer.Argument(metavar="TO", help="The map that it becomes.")],
     output: Output,
     domain: Annotated[
-        list[str] | None, typer.Option(help="Mask of a part of the first map; once for each part.")
+        list[str] | None,
+        typer.Option(help="Mask of a part of the first map that moves as a body; once for each part."),
     ] = None,
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,
