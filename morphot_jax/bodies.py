@@ -1,17 +1,21 @@
 r"""Parts of a map that move as rigid bodies: the motion of each at which transport has nothing left to turn.
 
 Transport takes short cuts: where a body turns, the plan joins what lies near rather than what belongs together, and
-the ways of the mass tell of a smaller turn. So bodies are moved, and what is left to do is transported anew. With
-shares w_i of the density, sum_i w_i <= 1, and poses P_i, the first map with its bodies moved is
+its ways tell of a smaller turn. So bodies are moved, and what is left to do is transported anew. With shares w_i of
+the density, sum_i w_i <= 1, and poses P_i, the first map with its bodies moved is
 
     a_P = (1 - sum_i w_i) a + sum_i P_i # (w_i a) .
 
-From it to the second map the averaged ways are d (``displacement``), and the rigid motion nearest to x -> P_i x +
-d(P_i x), by the mass of the body (Kabsch 1976), is its next pose. At a fixed point the cost of transport from a_P to
-the second map is stationary under every motion of a body, -d being its gradient (the envelope theorem); a body that
-moved rigidly has come to lie where it is in the second map. One round finds the less of a turn the rounder and
-smoother a body is, so poses are mixed (``anderson``), each as a rotation vector times the lever of its body, and
-the shift of its centre: six lengths.
+Let D(a, b) be the averaged ways from a to b (``displacement``). Those from a map to itself are not zero, for plans are
+blurred; so what is left to do is d = D(a_P, b) - D(a_P, a_P), which is zero where a_P is the second map b. The rigid
+motion nearest to x -> P_i x + d(P_i x), by the mass of the body (Kabsch 1976), is its next pose. A fixed point is
+where the debiased distance S(a_P, b) (``sinkhorn_divergence``) is stationary under every motion of a body: d is its
+gradient, downhill, but for the averaging.
+
+One round finds the less of a turn the rounder and smoother a body is. So poses are mixed (``anderson``), each as a
+rotation vector times the lever of its body, and the shift of its centre: six lengths. Bodies that turned far may
+come to rest in a wrong place. Where much is left to do, a body is laid onto what the others do not explain of the
+second map (``align``), and the rounds go on from there if that leaves less.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +29,10 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from morphot_jax import anderson
+from morphot_jax.align import align_maps
 from morphot_jax.errors import InputError
 from morphot_jax.grids import places_of
-from morphot_jax.pose import Pose
+from morphot_jax.pose import IDENTITY, Pose
 from morphot_jax.prepare import mask_on
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box
@@ -39,10 +44,12 @@ NOTHING = 1e-6  # share of a voxel's density that counts as none
 PADDING = 4  # voxels of nothing about the coefficients of a spline
 FOOTPRINT = 0.1  # trilinear weight; of a voxel that is moved, at least 1/8 falls to the voxel nearest to it
 
-ROUNDS = 30  # at most
-STILL = 0.005  # voxels, root mean square over a body: a motion that a round would change by less is found
+ROUNDS = 20  # at most, from one start
+STILL = 0.002  # voxels, root mean square over a body: a motion that a round would change by less is found
 DEPTH = 5  # rounds whose poses are mixed
 WORSE = 1.05  # times the least cost of any round: more than that is not where to end
+ASTRAY = 0.3  # voxels, root mean square over a body: where more is left to do, it is looked for elsewhere
+BETTER = 0.9  # times the cost so far: what less than that is worth going there
 
 Ways = Callable[[Float[np.ndarray, "z y x"]], Float[np.ndarray, "3 z y x"]]
 
@@ -85,8 +92,8 @@ class Round:
     """Poses of the bodies, and what is left between the map with its bodies there and the second map.
 
     - ``number``: of the round, from 1. ``field``: d, Å along z, y, x on the grid of the map.
-    - ``ends``: where the mass of each body goes, P x + d(P x). ``images``: the rigid motions nearest to that;
-      ``changes``: how far they are from the poses, root mean square over a body in Å.
+    - ``ends``: where the mass of each body goes, P x + d(P x). ``images``: the rigid motions nearest to that.
+    - ``changes``: how far these are from the poses, and ``left``: d(P x), each root mean square over a body in Å.
     - ``cost``: mean of |d|^2 over the map's mass, Å^2.
     """
 
@@ -96,6 +103,7 @@ class Round:
     ends: tuple[Float[np.ndarray, "n 3"], ...]
     images: tuple[Pose, ...]
     changes: tuple[float, ...]
+    left: tuple[float, ...]
     cost: float
 
 
@@ -119,25 +127,19 @@ def check_holds(name: str, voxels: int) -> None:
         raise InputError(f"domain '{name}' holds {voxels} voxels with mass: check where its mask lies")
 
 
-def settled(volume: Volume, bodies: Sequence[Body], ways: Ways) -> tuple[Round, Round]:
+def settled(first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways) -> tuple[Round, Round]:
     """Alternate transport and rigid fits until no body moves: the round that is best, and the last.
 
-    ``ways``: the averaged ways from a map on the grid of ``volume`` to the second map, Å along z, y, x, NaN
-    without mass. The rounds end where every body would move by less than ``STILL`` voxels, or after ``ROUNDS``.
+    ``ways``: d, what is left to do from a map on the grid of both to the second map, Å along z, y, x; NaN without
+    mass. Rounds from one start end where every body would move by less than ``STILL`` voxels, or after ``ROUNDS``.
     The last is the best unless an earlier one has a clearly smaller cost.
     """
-    bound = STILL * min(volume.voxel_size)
-    numbers = np.zeros((len(bodies), 6))
-    memory = best = None
-    for number in range(1, ROUNDS + 1):
-        poses = tuple(_pose(body, row) for body, row in zip(bodies, numbers, strict=True))
-        last = _round(number, volume, bodies, poses, ways)
-        best = last if best is None or last.cost < best.cost else best
-        if max(last.changes) < bound:
-            break
-        images = np.stack([_numbers(body, pose) for body, pose in zip(bodies, last.images, strict=True)])
-        numbers, memory = _mixed(memory, bodies, numbers, images, number)
-    return (last if last.cost <= WORSE * best.cost else best), last
+    start = _round(1, first, bodies, (IDENTITY,) * len(bodies), ways)
+    best, last = _rounds(first, bodies, ways, start)
+    found = _searched(first, second, bodies, ways, best, last.number)
+    if found.cost < BETTER * best.cost:
+        best, last = _rounds(first, bodies, ways, found)
+    return best, last
 
 
 def combined(volume: Volume, bodies: Sequence[Body], found: Round) -> Float[np.ndarray, "3 z y x"]:
@@ -159,6 +161,44 @@ def moved(volume: Volume, bodies: Sequence[Body], poses: Sequence[Pose]) -> Floa
     for body, pose in zip(bodies, poses, strict=True):
         _put(density, volume, body, pose)
     return density
+
+
+def _rounds(volume: Volume, bodies: Sequence[Body], ways: Ways, start: Round) -> tuple[Round, Round]:
+    """The best and the last of the rounds that begin with one."""
+    best = last = start
+    memory = None
+    for step in range(ROUNDS - 1):
+        if max(last.changes) < STILL * min(volume.voxel_size):
+            break
+        poses, memory = _mixed(memory, bodies, last, step)
+        last = _round(last.number + 1, volume, bodies, poses, ways)
+        best = min(best, last, key=lambda one: one.cost)
+    return (last if last.cost <= WORSE * best.cost else best), last
+
+
+def _searched(
+    first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways, best: Round, before: int
+) -> Round:
+    """A round with those bodies where they fit best on what the others leave of the second map, if that is better."""
+    whole = second.data * (first.mass / second.mass)
+    number = before
+    for k, body in enumerate(bodies):
+        if best.left[k] < ASTRAY * min(first.voxel_size):
+            continue
+        others = [other for other in bodies if other is not body]
+        own = np.where(body.share > 0, body.share * first.data, 0.0)
+        staying = moved(
+            first, others, [pose for pose, one in zip(best.poses, bodies, strict=True) if one is not body]
+        )
+        free = np.maximum(whole - (staying - own), 0.0)
+        if not free.any():
+            continue
+        pose = align_maps(first.with_data(own), second.with_data(free)).pose
+        poses = (*best.poses[:k], pose, *best.poses[k + 1 :])
+        number += 1
+        tried = _round(number, first, bodies, poses, ways)
+        best = min(best, tried, key=lambda one: one.cost)
+    return best
 
 
 def _check_apart(data: Float[np.ndarray, "z y x"], weights: Mapping[str, Float[np.ndarray, "z y x"]]) -> None:
@@ -219,32 +259,34 @@ def _round(number: int, volume: Volume, bodies: Sequence[Body], poses: tuple[Pos
     field = ways(moved(volume, bodies, poses))
     rest = _rest(volume, bodies) * volume.data
     cost = float((rest * np.nan_to_num((field**2).sum(axis=0))).sum())
-    ends, images, changes = [], [], []
+    ends, images, changes, lefts = [], [], [], []
     for body, pose in zip(bodies, poses, strict=True):
         here = pose.carried(body.points)
         left = _sampled(field, volume, here)
         ends.append(here + left)
         images.append(Pose.fitted(body.points, ends[-1], body.mass))
         changes.append(body.length(images[-1].carried(body.points) - here))
-        cost += body.length(left) ** 2 * float(body.mass.sum())
-    return Round(number, poses, field, tuple(ends), tuple(images), tuple(changes), cost / volume.mass)
+        lefts.append(body.length(left))
+        cost += lefts[-1] ** 2 * float(body.mass.sum())
+    cost /= volume.mass
+    return Round(number, poses, field, tuple(ends), tuple(images), tuple(changes), tuple(lefts), cost)
 
 
 def _mixed(
-    memory: anderson.Memory | None,
-    bodies: Sequence[Body],
-    numbers: Float[np.ndarray, "bodies 6"],
-    images: Float[np.ndarray, "bodies 6"],
-    number: int,
-) -> tuple[Float[np.ndarray, "bodies 6"], anderson.Memory]:
-    """The numbers of the next round; bodies count by their mass."""
+    memory: anderson.Memory | None, bodies: Sequence[Body], last: Round, step: int
+) -> tuple[tuple[Pose, ...], anderson.Memory]:
+    """The poses of the next round; bodies count by their mass."""
     with jax.enable_x64(True):
-        x, image = jnp.asarray(numbers), jnp.asarray(images)
-        mass = jnp.asarray([[body.mass.sum()] for body in bodies])
+        x, image = (
+            jnp.asarray(np.stack([_numbers(body, pose) for body, pose in zip(bodies, poses, strict=True)]))
+            for poses in (last.poses, last.images)
+        )
+        mass = jnp.asarray([[body.mass.sum()] for body in bodies]) * jnp.ones_like(x)
         error = jnp.sqrt(jnp.sum(mass * (image - x) ** 2))
         memory = memory or anderson.start(DEPTH, x)
-        mixed, memory = anderson.mix(memory, x, image, mass * jnp.ones_like(x), error, jnp.int32(number - 1))
-        return np.asarray(mixed), memory
+        mixed, memory = anderson.mix(memory, x, image, mass, error, jnp.int32(step))
+    rows = np.asarray(mixed)
+    return tuple(_pose(body, row) for body, row in zip(bodies, rows, strict=True)), memory
 
 
 def _sampled(

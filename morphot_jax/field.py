@@ -25,6 +25,7 @@ from morphot_jax.window import Window, bounding_box, widened
 
 NO_DOMAINS: Mapping[str, Volume] = MappingProxyType({})
 SPARE_SIGMAS = 2.0  # about the maps, in the box of all solves: bodies may go too far on their way
+MUCH = 1.0  # voxels, root mean square: more than that, left of the way of a body, is said
 SPARE_ROOM = 1.1  # times the voxels that have mass: some more have when bodies lie apart
 
 Report = Callable[[Progress], None]
@@ -99,9 +100,9 @@ def displacement_between(
     assert plan is not None  # displacement is solved
     course = _Course(last, plan, settings, report, most=ROUNDS if bodies else 1)
     if not bodies:
-        field = course.ways_from(first.data)
+        field = course.ways(first.data, last.data)
         return Displacement(field, (domain_of(field, first, "all"),))
-    found, final = settled(first, bodies, course.ways_from)
+    found, final = settled(first, last, bodies, course.left_from)
     field = combined(first, bodies, found)
     parts = [domain_of(field, first, body.name, body.share) for body in bodies]
     parts = [
@@ -116,24 +117,30 @@ class _Course:
 
     def __init__(self, last: Volume, plan: Plan, settings: Settings, report: Report, most: int):
         self.last, self.plan, self.settings, self.report = last, plan, settings, report
-        self.solved, self.most = 0, most
+        self.rounds, self.most = 0, most
         self.window: Window | None = None
         self.room = 0
 
-    def ways_from(self, density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "3 z y x"]:
+    def left_from(self, density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "3 z y x"]:
+        """What is left to do from a map: its ways without those of a plan to itself, which are the plan's blur."""
+        self._make_room(np.stack([density, self.last.data]))
+        left = self.ways(density, self.last.data) - self.ways(density, density)
+        self.rounds += 1
+        return left
+
+    def ways(
+        self, source: Float[np.ndarray, "z y x"], target: Float[np.ndarray, "z y x"]
+    ) -> Float[np.ndarray, "3 z y x"]:
         """The averaged ways, Å along z, y, x; NaN without mass. InputError where the solve does not converge."""
-        last, plan = self.last, self.plan
-        pair = np.stack([density, last.data])
-        if self.most > 1:
-            self._make_room(pair)
         common = {"within": self.window, "room": self.room}
-        transport = solve_pair(pair, plan, self.settings, clock=Clock(), report=self._watch, **common)
+        pair = np.stack([source, target])
+        transport = solve_pair(pair, self.plan, self.settings, clock=Clock(), report=self._watch, **common)
         if (status := Status(int(transport.coupling.status))) is not Status.CONVERGED:
             raise InputError(f"the plan between the maps ended as {status.word}: {status.advice}")
-        self.solved += 1
-        field = np.full((3, *last.shape), np.nan)
-        voxels = ways_between(transport, plan)
-        field[(slice(None), *transport.window)] = voxels * np.array(last.voxel_size[::-1])[:, None, None, None]
+        field = np.full((3, *source.shape), np.nan)
+        voxels = ways_between(transport, self.plan)
+        edges = np.array(self.last.voxel_size[::-1])[:, None, None, None]
+        field[(slice(None), *transport.window)] = voxels * edges
         return field
 
     def _make_room(self, pair: Float[np.ndarray, "2 z y x"]) -> None:
@@ -151,7 +158,7 @@ class _Course:
     def _watch(self, progress: Progress) -> None:
         """Progress of a solve as progress over the rounds; when several will be over nobody knows."""
         left = progress.seconds_left if self.most == 1 else None
-        self.report(replace(progress, done=self.solved, lanes=self.most, seconds_left=left))
+        self.report(replace(progress, done=min(self.rounds, self.most), lanes=self.most, seconds_left=left))
 
 
 def _doubts(first: Volume, bodies: Sequence[Body], found: Round, final: Round) -> tuple[str, ...]:
@@ -168,6 +175,12 @@ def _doubts(first: Volume, bodies: Sequence[Body], found: Round, final: Round) -
         f"square; {bound:.2g} Å count as none): its motion is not certain"
         for body, change in zip(bodies, found.changes, strict=True)
         if change >= bound
+    ]
+    said += [
+        f"domain '{body.name}' does not lie in the second map as it lies in the first: {left:.2f} Å of its way (root "
+        "mean square) are no motion of a body, or another motion than was found"
+        for body, left in zip(bodies, found.left, strict=True)
+        if left > MUCH * min(first.voxel_size)
     ]
     return tuple(said)
 
