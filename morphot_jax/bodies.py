@@ -1,16 +1,19 @@
 r"""Parts of a map that move as rigid bodies: the motion of each at which transport has nothing left to turn.
 
-Transport takes short cuts: where a body turns, the plan joins what lies near rather than what belongs together, and
-its ways tell of a smaller turn. So bodies are moved, and what is left to do is transported anew. With shares w_i of
-the density, sum_i w_i <= 1, and poses P_i, the first map with its bodies moved is
+Transport takes short cuts: where a body turns, the plan joins what lies near rather than what belongs together,
+and its ways tell of a smaller turn. So bodies are moved, and what is left to do is transported anew. With shares
+w_i of the density, sum_i w_i <= 1, and poses P_i, the first map with its bodies moved is
 
     a_P = (1 - sum_i w_i) a + sum_i P_i # (w_i a) .
 
-Let D(a, b) be the averaged ways from a to b (``displacement``). Those from a map to itself are not zero, for plans are
-blurred; so what is left to do is d = D(a_P, b) - D(a_P, a_P), which is zero where a_P is the second map b. The rigid
-motion nearest to x -> P_i x + d(P_i x), by the mass of the body (Kabsch 1976), is its next pose. A fixed point is
-where the debiased distance S(a_P, b) (``sinkhorn_divergence``) is stationary under every motion of a body: d is its
-gradient, downhill, but for the averaging.
+Let D(a, b) be the averaged ways from a to b (``displacement``). Those from a map to itself are not zero, for plans
+are blurred. So what is left to do is
+
+    d = D(a_P, b) - D(a_P, a_P) ,
+
+which is zero where a_P is the second map b. The rigid motion nearest to x -> P_i x + d(P_i x), by the mass of the
+body (Kabsch 1976), is its next pose. But for the averaging, d is the gradient, downhill, of the debiased distance
+S(a_P, b) (``sinkhorn.sinkhorn_divergence``): the rounds end where no motion of a body makes that smaller.
 
 One round finds the less of a turn the rounder and smoother a body is. So poses are mixed (``anderson``), each as a
 rotation vector times the lever of its body, and the shift of its centre: six lengths. Bodies that turned far may
@@ -45,7 +48,8 @@ PADDING = 4  # voxels of nothing about the coefficients of a spline
 FOOTPRINT = 0.1  # trilinear weight; of a voxel that is moved, at least 1/8 falls to the voxel nearest to it
 
 ROUNDS = 20  # at most, from one start
-STILL = 0.002  # voxels, root mean square over a body: a motion that a round would change by less is found
+STILL = 0.0005  # voxels, root mean square over a body: one round may find a fiftieth of what is left of a turn
+SETTLED = 0.01  # voxels: a body that a round would move by more has not come to rest
 DEPTH = 5  # rounds whose poses are mixed
 WORSE = 1.05  # times the least cost of any round: more than that is not where to end
 ASTRAY = 0.3  # voxels, root mean square over a body: where more is left to do, it is looked for elsewhere
@@ -100,7 +104,7 @@ class Round:
     number: int
     poses: tuple[Pose, ...]
     field: Float[np.ndarray, "3 z y x"]
-    ends: tuple[Float[np.ndarray, "n 3"], ...]
+    ends: tuple[Float[np.ndarray, "_ 3"], ...]
     images: tuple[Pose, ...]
     changes: tuple[float, ...]
     left: tuple[float, ...]
@@ -179,7 +183,7 @@ def _rounds(volume: Volume, bodies: Sequence[Body], ways: Ways, start: Round) ->
 def _searched(
     first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways, best: Round, before: int
 ) -> Round:
-    """A round with those bodies where they fit best on what the others leave of the second map, if that is better."""
+    """A round with bodies where they fit best on what the others leave of the second map, where that is better."""
     whole = second.data * (first.mass / second.mass)
     number = before
     for k, body in enumerate(bodies):

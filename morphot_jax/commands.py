@@ -182,7 +182,7 @@ def field(
     output: Output,
     domain: Annotated[
         list[str] | None,
-        typer.Option(help="Mask of a part of the first map that moves as a body; once for each part."),
+        typer.Option(help="Mask of a part of the first map that moves as a body; one for each."),
     ] = None,
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,

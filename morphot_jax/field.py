@@ -1,6 +1,7 @@
 """Where the mass of a map goes to become another, and what that says of its parts.
 
-A field holds, at the voxels of the first map that have mass, how far that mass goes: Å along z, y, x; NaN elsewhere.
+A field holds, at the voxels of the first map that have mass, how far that mass goes: Å along z, y, x; NaN
+elsewhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float
 
-from morphot_jax.bodies import INSIDE, ROUNDS, STILL, Body, Round, bodies_of, check_holds, combined, settled
+from morphot_jax.bodies import INSIDE, ROUNDS, SETTLED, Body, Round, bodies_of, check_holds, combined, settled
 from morphot_jax.errors import InputError
 from morphot_jax.grids import places_of
 from morphot_jax.iterate import Status
@@ -24,6 +25,7 @@ from morphot_jax.volume import Volume
 from morphot_jax.window import Window, bounding_box, widened
 
 NO_DOMAINS: Mapping[str, Volume] = MappingProxyType({})
+ERROR = 1e-3  # of the plans of the rounds: angles come out as with 1e-6 to some hundredths of a degree
 SPARE_SIGMAS = 2.0  # about the maps, in the box of all solves: bodies may go too far on their way
 MUCH = 1.0  # voxels, root mean square: more than that, left of the way of a body, is said
 SPARE_ROOM = 1.1  # times the voxels that have mass: some more have when bodies lie apart
@@ -38,8 +40,8 @@ class Domain:
     - ``share``: of the map's mass. ``mean``: of the displacement over that mass, Å along x, y, z; ``length``: mean
       of its length.
     - ``pose``: the rigid motion nearest to the field, by mass; ``rest``: what it leaves, root mean square in Å.
-    - ``rounds``: of transport and fit until the domains lay still; ``change``: of this one in the last of them, root
-      mean square in Å (``bodies``). None for what is not moved as a body.
+    - ``rounds``: of transport and fit that were made; ``change``: how far one more would move it from where it is,
+      root mean square in Å (``bodies``). None for what is not moved as a body.
     """
 
     name: str
@@ -73,10 +75,15 @@ def displacement_field(
 ) -> Float[np.ndarray, "3 z y x"]:
     """How far the mass of the first of two maps goes on its way to the second: Å along z, y, x; NaN without mass.
 
-    The averaged ways D of ``displacement``, by the plan that the method 'displacement' would use. ``domains``: masks,
-    0 to 1, of parts of the first map that move as bodies, by name; these are moved until transport has nothing left
-    to turn (``bodies``), without which a body that turns seems to turn by less. Raises InputError for anything but
-    two maps, for maps, settings and masks that cannot be used, and where a solve does not converge.
+    The averaged ways D of ``displacement``, by the plan that the method 'displacement' would use.
+
+    ``domains``: masks, 0 to 1, of parts of the first map that move as bodies, by name. Without them a body that
+    turns seems to turn by less, for transport takes short cuts. With them bodies are moved until transport has
+    nothing left to turn (``bodies``): D(x) = P x + d(P x) - x in a body of pose P and d(x) in the rest, where d is
+    what is left to do; by their shares where parts meet.
+
+    Raises InputError for anything but two maps, for maps, settings and masks that cannot be used, and where a
+    solve does not converge.
     """
     return displacement_between(maps, settings, domains=domains, report=report).field
 
@@ -98,24 +105,29 @@ def displacement_between(
     bodies = bodies_of(first, domains)
     plan = plan_for(prepared.volumes, settings)
     assert plan is not None  # displacement is solved
-    course = _Course(last, plan, settings, report, most=ROUNDS if bodies else 1)
     if not bodies:
+        course = _Course(last, plan, settings, report)
         field = course.ways(first.data, last.data)
         return Displacement(field, (domain_of(field, first, "all"),))
+    loose = replace(settings, tolerance=max(settings.tolerance, ERROR))
+    course = _Course(last, plan, loose, report, most=ROUNDS)
     found, final = settled(first, last, bodies, course.left_from)
     field = combined(first, bodies, found)
-    parts = [domain_of(field, first, body.name, body.share) for body in bodies]
     parts = [
-        replace(part, rounds=final.number, change=change)
-        for part, change in zip(parts, found.changes, strict=True)
+        replace(
+            _domain(body.name, body.points, ends - body.points, body.mass, first.mass),
+            rounds=final.number,
+            change=change,
+        )
+        for body, ends, change in zip(bodies, found.ends, found.changes, strict=True)
     ]
     return Displacement(field, (domain_of(field, first, "all"), *parts), _doubts(first, bodies, found, final))
 
 
 class _Course:
-    """Ways from one map after another to the same map; for all of them the same is compiled, as far as that goes."""
+    """Ways from one map after another to the same map, in one compilation as far as that goes."""
 
-    def __init__(self, last: Volume, plan: Plan, settings: Settings, report: Report, most: int):
+    def __init__(self, last: Volume, plan: Plan, settings: Settings, report: Report, most: int = 1):
         self.last, self.plan, self.settings, self.report = last, plan, settings, report
         self.rounds, self.most = 0, most
         self.window: Window | None = None
@@ -163,25 +175,24 @@ class _Course:
 
 def _doubts(first: Volume, bodies: Sequence[Body], found: Round, final: Round) -> tuple[str, ...]:
     """Where the rounds did not end as they should."""
-    bound = STILL * min(first.voxel_size)
+    bound = SETTLED * min(first.voxel_size)
     said = []
     if found is not final:
         said.append(
-            f"domains fit best in round {found.number} of {final.number} (they leave {found.cost**0.5:.2f} Å, root mean "
-            f"square, and {final.cost**0.5:.2f} Å in the last): their motions are those of that round"
+            f"domains fit best in round {found.number} of {final.number} ({found.cost**0.5:.2f} Å left, root mean "
+            f"square; {final.cost**0.5:.2f} Å in the last): their motions are those of that round"
         )
-    said += [
-        f"domain '{body.name}' did not settle: round {found.number} would still move it by {change:.2g} Å (root mean "
-        f"square; {bound:.2g} Å count as none): its motion is not certain"
-        for body, change in zip(bodies, found.changes, strict=True)
-        if change >= bound
-    ]
-    said += [
-        f"domain '{body.name}' does not lie in the second map as it lies in the first: {left:.2f} Å of its way (root "
-        "mean square) are no motion of a body, or another motion than was found"
-        for body, left in zip(bodies, found.left, strict=True)
-        if left > MUCH * min(first.voxel_size)
-    ]
+    for body, change, left in zip(bodies, found.changes, found.left, strict=True):
+        if change >= bound:
+            said.append(
+                f"domain '{body.name}' did not settle: after {final.number} rounds one more would move it by "
+                f"{change:.2g} Å (root mean square; {bound:.2g} Å or less was asked for)"
+            )
+        if left > MUCH * min(first.voxel_size):
+            said.append(
+                f"domain '{body.name}' does not move as one body, or not as was found: its mass ends {left:.2f} Å "
+                "(root mean square) from where the motion takes it"
+            )
     return tuple(said)
 
 
@@ -206,12 +217,23 @@ def domain_of(
     check_holds(name, len(indices))
     points, ways = places_of(volume, indices), field[:, *indices.T].T[:, ::-1]
     mass = volume.data[tuple(indices.T)].astype(np.float64)
+    return _domain(name, points, ways, mass, volume.mass)
+
+
+def _domain(
+    name: str,
+    points: Float[np.ndarray, "n 3"],
+    ways: Float[np.ndarray, "n 3"],
+    mass: Float[np.ndarray, " n"],
+    whole: float,
+) -> Domain:
+    """How so much mass at points moves, of ``whole`` mass in all; Å along x, y, z."""
     pose = Pose.fitted(points, points + ways, mass)
     rest = ((pose.carried(points) - points - ways) ** 2).sum(axis=1)
     x, y, z = np.average(ways, axis=0, weights=mass)
     return Domain(
         name=name,
-        share=float(mass.sum() / volume.mass),
+        share=float(mass.sum() / whole),
         mean=(float(x), float(y), float(z)),
         length=float(np.average(np.linalg.norm(ways, axis=1), weights=mass)),
         pose=pose,

@@ -165,7 +165,7 @@ def compose_field(
 
 
 def domains_table(domains: Sequence[Domain]) -> str:
-    """One line for each domain: how far it goes, the rigid motion nearest to that, how it was found. Å, degrees."""
+    """One line for each domain: how far it goes, the rigid motion nearest to that and how it was found; Å, °."""
     return to_csv(list(DOMAIN_COLUMNS), [_domain_row(domain) for domain in domains])
 
 

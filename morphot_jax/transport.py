@@ -59,7 +59,7 @@ def solve_pair(
 
     The solve sees the smallest box around both maps, which changes nothing: kernels are evaluated where there is
     mass. Its potentials come back on that box and a margin that bridges may stray into. ``within``: a box around
-    both maps to solve on instead, ``room``: for so many voxels with mass, so that several pairs share what is compiled.
+    both maps to solve on instead, with ``room`` for so many voxels of a map: several pairs share one compilation.
     """
     inner = within or bounding_box(pair.sum(axis=0) > 0)
     outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])

@@ -25,7 +25,7 @@ def shifted(x, y, z):
 @pytest.fixture
 def volume():
     """Two balls side by side along x, in voxels of 1, 2 and 3 Å."""
-    data = 40.0 * (blob(SHAPE, (9, 9, 5), 1.3, 1e-4) + 2.0 * blob(SHAPE, (9, 9, 14), 1.3, 1e-4))
+    data = 40.0 * (blob(SHAPE, (9, 9, 5), 1.3, 1e-3) + 2.0 * blob(SHAPE, (9, 9, 14), 1.3, 1e-3))
     return Volume(data.astype(np.float32), (1.0, 2.0, 3.0), (-4.0, 5.0, 6.0))
 
 
@@ -46,7 +46,7 @@ def test_soft_masks_that_meet_share_the_density(volume):
     """Where they sum to more than one each has its part of the sum; where they sum to less, the rest stays."""
     ramp = np.clip((np.arange(20) - 4.0) / 10.0, 0.0, 1.0) * np.ones(SHAPE)
     one, other = bodies_of(
-        volume, {"a": volume.with_data(ramp), "b": volume.with_data(np.minimum(1.0, 1.5 - ramp))}
+        volume, {"a": volume.with_data(ramp), "b": volume.with_data(np.minimum(1.0, 1.2 - ramp))}
     )
     seen = volume.data > 0
     np.testing.assert_allclose((one.share + other.share)[seen], 1.0)
@@ -88,7 +88,7 @@ def test_a_quarter_turn_is_exact():
 @given(seed=st.integers(0, 10_000))
 def test_a_moved_body_keeps_its_mass_and_its_shape_and_is_nowhere_negative(seed):
     """Mean and variances of the moved density are those of the points that are carried."""
-    volume = volume_of(blob((20, 20, 20), (9, 10, 9), (1.4, 2.0, 2.4), 1e-4))
+    volume = volume_of(blob((20, 20, 20), (9, 10, 9), (1.2, 1.6, 2.0), 1e-3))
     whole = bodies_of(volume, {"all": volume.with_data(np.ones(volume.shape))})
     pose = motion(seed, furthest=3.0)
     centre = whole[0].centre
@@ -108,8 +108,8 @@ def test_a_moved_body_keeps_its_mass_and_its_shape_and_is_nowhere_negative(seed)
 def test_what_leaves_the_box_is_lost(volume, left):
     stays = float(volume.data[LEFT == 0].sum())
     assert moved(volume, left, [shifted(1000.0, 0.0, 0.0)]).sum() == pytest.approx(stays, rel=1e-6)
-    half = moved(volume, left, [shifted(-5.5, 0.0, 0.0)]).sum() - stays  # its middle lies on the face
-    assert half == pytest.approx(volume.mass / 6, rel=1e-2)
+    some = moved(volume, left, [shifted(-5.5, 0.0, 0.0)]).sum() - stays
+    assert some == pytest.approx(float(volume.data[:, :, 6:10].sum()), rel=1e-5)  # from voxel 5 to the face
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -138,14 +138,17 @@ def test_rounds_end_at_the_whole_of_a_shift_whatever_share_of_the_rest_one_finds
         field[:, density > 0] = share * left_to_go[::-1, None]
         return field
 
-    found, last = settled(volume, left, ways)
+    found, last = settled(volume, volume, left, ways)
     assert found is last
     assert last.number <= 7
     assert last.changes[0] < STILL
     np.testing.assert_allclose(found.poses[0].shift, whole, atol=2 * STILL / min(share, 1.0))
     field = combined(volume, left, found)
     np.testing.assert_array_equal(np.isnan(field[0]), volume.data == 0)
-    np.testing.assert_allclose(field[:, (volume.data > 0) & (LEFT > 0)].T, np.tile(whole[::-1], (1, 1)), atol=0.3)
+    there = field[:, (volume.data > 0) & (LEFT > 0)]
+    np.testing.assert_allclose(
+        there, np.broadcast_to(whole[::-1, None], there.shape), atol=2 * STILL / min(share, 1.0)
+    )
 
 
 def test_rounds_that_lead_nowhere_end_with_the_best_of_them(volume, left):
@@ -153,11 +156,11 @@ def test_rounds_that_lead_nowhere_end_with_the_best_of_them(volume, left):
     costs = []
 
     def ways(density):
-        field = np.where(density > 0, rng.normal(size=3)[:, None, None, None] * np.ones((3, *SHAPE)), np.nan)
+        field = np.where(density > 0, 0.1 * rng.normal(size=3)[:, None, None, None] * np.ones((3, *SHAPE)), np.nan)
         costs.append(float((field[:, density > 0] ** 2).sum(axis=0).mean()))
         return field
 
-    found, last = settled(volume, left, ways)
+    found, last = settled(volume, volume, left, ways)
     assert last.number == ROUNDS == len(costs)
     assert last.changes[0] > STILL
     assert found.number == np.argmin(costs) + 1 or found.cost < 1.05 * min(costs)

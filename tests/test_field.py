@@ -199,7 +199,12 @@ def test_the_receptor_binding_domain_of_the_spike_goes_as_far_as_its_atoms(share
     part = simulate_density(Atoms(closed[rising], np.ones(rising.sum())), **box._asdict(), width=4.0)
     mask = maps[0].with_data((part.data > 0.5 * maps[0].data).astype(float))
     domain = displacement_between(maps, domains={"rbd": mask}).domains[1]
+    true = Pose.fitted(closed[rising], opened[rising])
     assert domain.length == pytest.approx(ways[rising].mean(), rel=0.15)
+    mean = (opened - closed)[rising].mean(axis=0)
+    np.testing.assert_allclose(domain.mean, mean, atol=0.15 * np.linalg.norm(mean))
+    assert domain.pose.degrees == pytest.approx(true.degrees, rel=0.05)
+    assert np.degrees(np.arccos(domain.pose.axis @ true.axis)) < 3.0
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +212,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("field")
     paths = {}
     mask = np.zeros((20, 20, 20))
-    mask[:, :, :10] = 1.0
+    mask[:, :, :13] = 1.0
     contents = {"a": blob((20, 20, 20), (9, 10, 8), 2.0, 1e-4), "b": blob((20, 20, 20), (11, 10, 11), 2.0, 1e-4)}
     for name, data in (contents | {"mask": mask}).items():
         paths[name] = folder / f"{name}.mrc"
@@ -232,6 +237,11 @@ def test_the_command_writes_maps_arrows_and_domains(run):
     told = json.loads((out / "field.json").read_text(encoding="utf-8"))
     assert told["domains"][0]["mean_x"] == pytest.approx(6.0, rel=0.02)
     assert 0 < float(rows[1]["share_of_mass"]) < 1
+    assert rows[0]["rounds"] == rows[0]["last_change"] == ""
+    assert int(rows[1]["rounds"]) >= 1
+    assert told["domains"][1]["rounds"] == int(rows[1]["rounds"])
+    assert told["domains"][1]["last_change"] == pytest.approx(float(rows[1]["last_change"]))
+    assert float(rows[1]["mean_x"]) == pytest.approx(6.0, rel=0.02)
     lines = (out / "field.bild").read_text(encoding="utf-8").splitlines()
     assert sum(line.startswith(".arrow ") for line in lines) > 20
     assert (out / "displacement.png").stat().st_size > 5000
@@ -246,4 +256,8 @@ def test_a_field_is_between_two_maps(run, tmp_path):
     done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "x", "--domain", "gone.mrc")
     assert done.code == 2
     assert "gone.mrc" in done.err
+    twice = ("--domain", paths["mask"], "--domain", paths["mask"])
+    done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "x", *twice)
+    assert done.code == 2
+    assert "mask.mrc' was given twice" in done.err
     assert not (tmp_path / "x").exists()
