@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from morphot_jax import kernels, metrics
     from morphot_jax.barycenter import solve_barycenter
     from morphot_jax.errors import InputError
+    from morphot_jax.field import displacement_field
     from morphot_jax.mrc import read_volume, write_volume
     from morphot_jax.order import order_maps
     from morphot_jax.prepare import prepare_maps
     from morphot_jax.settings import Settings
     from morphot_jax.sinkhorn import sinkhorn_divergence, solve_sinkhorn
-    from morphot_jax.trajectory import displacement_field, morph
+    from morphot_jax.trajectory import morph
     from morphot_jax.volume import Volume
 
 __version__ = version("morphot_jax")
 
 _HOMES = {
     "InputError": "errors",
-    "displacement_field": "trajectory",
+    "displacement_field": "field",
     "Settings": "settings",
     "Volume": "volume",
     "morph": "trajectory",

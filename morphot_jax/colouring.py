@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from morphot_jax.field import moving
+from morphot_jax.field import displacement_field, moving
 from morphot_jax.grids import places_of
 from morphot_jax.progress import Progress
 from morphot_jax.scene import Scene
 from morphot_jax.settings import Settings
-from morphot_jax.trajectory import displacement_field
 from morphot_jax.volume import Volume
 
 BLUR = 1.5  # voxels: places between those that mass comes from take the mean of what is around them

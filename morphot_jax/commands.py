@@ -229,7 +229,10 @@ def field(
     output: Output,
     domain: Annotated[
         list[str] | None,
-        typer.Option(help="Mask of a part of the first map; once for each part.", autocompletion=complete_map),
+        typer.Option(
+            help="Mask of a part of the first map that moves as a body; one for each.",
+            autocompletion=complete_map,
+        ),
     ] = None,
     sigma: SigmaOption = None,
     sigma_angstrom: SigmaAngstrom = None,

@@ -8,17 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from morphot_jax import chimerax, fetch, figures, files, memory, report
+from morphot_jax import chimerax, fetch, figures, files, memory, report, viewer
 from morphot_jax.align import Alignment, align_maps
 from morphot_jax.choices import Motion
+from morphot_jax.colouring import lengths_on
 from morphot_jax.errors import InputError
-from morphot_jax.field import Domain, arrows, domain_of, field_maps, moving
+from morphot_jax.field import Displacement, arrows, displacement_between, field_maps, moving
 from morphot_jax.grids import resample_onto
 from morphot_jax.inputs import SAMPLE, file_of, load
 from morphot_jax.levels import level_of_mass
 from morphot_jax.mrc import write_volume
 from morphot_jax.order import Ordering, order_maps
-from morphot_jax.prepare import Prepared, mask_on
+from morphot_jax.prepare import Prepared
 from morphot_jax.run import (
     PREPARING,
     Request,
@@ -30,13 +31,13 @@ from morphot_jax.run import (
     timed,
     with_memory,
 )
+from morphot_jax.scene import scene_of
 from morphot_jax.settings import Settings, check_settings
 from morphot_jax.terminal import Terminal
-from morphot_jax.trajectory import displacement_field
 
 ALIGNED_MAP = "aligned.mrc"
 ARROWS = "field.bild"
-MOST_ARROWS = 1500
+MOST_ARROWS, SEEN_ARROWS = 1500, 400  # in the file for ChimeraX, in the viewer
 
 
 def run_order(request: Request, settings: Settings, terminal: Terminal) -> Ordering:
@@ -115,21 +116,40 @@ def run_align(
     return found
 
 
-def run_field(request: Request, settings: Settings, terminal: Terminal, masks: Sequence[str] = ()) -> list[Domain]:
-    """Find how far the mass of the first of two maps goes to become the second, as a whole and in each mask."""
+def run_field(request: Request, settings: Settings, terminal: Terminal, masks: Sequence[str] = ()) -> Displacement:
+    """Find how far the mass of the first of two maps goes to become the second, as a whole and in each mask.
+
+    What lies in a mask is taken for a body that moves as a whole, as far as it does.
+    """
     check_settings(settings)
     if len(request.maps) != 2:
         raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
+    if twice := [name for name in masks if masks.count(name) > 1]:
+        raise InputError(f"domain '{twice[0]}' was given twice: give each part once")
     files.check_output_folder(request.output, overwrite=request.overwrite)
     device = device_of(request)
     inputs, prepared = prepared_maps(request, terminal, {})
-    first = prepared.volumes[0]
-    parts = [(name, mask_on(load(name).volume, first)) for name in masks]
+    parts = {name: load(name).volume for name in masks}
     with jax.default_device(device), terminal.solving() as watch:
-        field = displacement_field(prepared, settings, report=watch)
-    domains = [domain_of(field, first, "all"), *(domain_of(field, first, name, mask) for name, mask in parts)]
+        found = displacement_between(prepared, settings, domains=parts, report=watch)
+    for warning in found.warnings:
+        terminal.warn(warning)
     files.make_folder(request.output)
     keep_log(request, terminal, device)
+    _write_field(request, inputs, prepared, found)
+    content = report.compose_field(request.command, inputs, prepared, settings, found)
+    files.write_text(request.output / report.FIELD, report.to_json(content))
+    terminal.domains(found.domains)
+    files_there = f"{ARROWS}, {report.DOMAINS}, {chimerax.FIELD} and {viewer.VIEWER}"
+    terminal.say(f"maps of the field, {files_there} are in {request.output}")
+    return found
+
+
+def _write_field(
+    request: Request, inputs: Sequence[report.Input], prepared: Prepared, found: Displacement
+) -> None:
+    """The field as maps and arrows, how they are looked at, and how the parts move."""
+    first, field = prepared.volumes[0], found.field
     maps = field_maps(field, first)
     for name, volume in {"first": first, **maps}.items():
         write_volume(volume, request.output / f"{name}.mrc", overwrite=request.overwrite)
@@ -140,17 +160,19 @@ def run_field(request: Request, settings: Settings, terminal: Terminal, masks: S
     texts = {
         ARROWS: chimerax.bild(*arrows(field, first, MOST_ARROWS), longest),
         chimerax.FIELD: chimerax.field_script("first.mrc", ARROWS, "displacement.mrc", level, longest),
-        report.DOMAINS: report.domains_table(domains),
-        report.FIELD: report.to_json(report.compose_field(request.command, inputs, prepared, settings, domains)),
+        report.DOMAINS: report.domains_table(found.domains),
     }
     for name, text in texts.items():
         files.write_text(request.output / name, text)
     picture = figures.displacement_figure(lengths, mass)
     for name, content in figures.both(figures.DISPLACEMENT, picture).items():
         files.write_bytes(request.output / name, content)
-    terminal.domains(domains)
-    terminal.say(f"maps of the field, {ARROWS}, {report.DOMAINS} and {chimerax.FIELD} are in {request.output}")
-    return domains
+    scene = scene_of(first.data[None], np.zeros(1), np.array([level]), first)
+    coloured = viewer.Coloured(lengths_on(scene, first, field, np.zeros(1)), longest)
+    starts, ends = arrows(field, first, SEEN_ARROWS)
+    told = viewer.told_of_field([item.name for item in inputs], found)
+    page = viewer.page(scene, told, coloured, viewer.Arrows(starts, ends - starts, longest))
+    files.write_text(request.output / viewer.VIEWER, page)
 
 
 def _options(request: Request) -> dict[str, Any]:

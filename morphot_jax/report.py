@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from morphot_jax import __version__, chimerax, metrics
 from morphot_jax.align import Alignment, Report
-from morphot_jax.field import Domain
+from morphot_jax.field import Displacement, Domain
 from morphot_jax.grids import voxel_volume
 from morphot_jax.iterate import Status
 from morphot_jax.levels import enclosed
@@ -32,6 +32,7 @@ ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
 DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
+DOMAIN_COLUMNS += ("rounds", "last_change")
 FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 
 
@@ -153,25 +154,25 @@ def compose_alignment(
 
 
 def compose_field(
-    command: str, inputs: Sequence[Input], prepared: Prepared, settings: Settings, domains: Sequence[Domain]
+    command: str, inputs: Sequence[Input], prepared: Prepared, settings: Settings, found: Displacement
 ) -> dict[str, Any]:
     """The content of field.json: what came in, what was asked for, and how each domain moves."""
     return _heading(command, inputs) | {
         "settings": asdict(settings),
-        "warnings": list(prepared.actions),
-        "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in domains],
+        "warnings": [*prepared.actions, *found.warnings],
+        "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in found.domains],
     }
 
 
 def domains_table(domains: Sequence[Domain]) -> str:
-    """One line for each domain: how far it goes, and the rigid motion nearest to that. Å and degrees."""
+    """One line for each domain: how far it goes, the rigid motion nearest to that and how it was found; Å, °."""
     return to_csv(list(DOMAIN_COLUMNS), [_domain_row(domain) for domain in domains])
 
 
 def _domain_row(domain: Domain) -> list[Any]:
     pose = domain.pose
     vectors = (*domain.mean, domain.length, pose.degrees, *pose.axis, *pose.pivot, pose.slide, domain.rest)
-    return [domain.name, domain.share, *(float(value) for value in vectors)]
+    return [domain.name, domain.share, *(float(value) for value in vectors), domain.rounds, domain.change]
 
 
 def to_json(content: dict[str, Any]) -> str:

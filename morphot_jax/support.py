@@ -36,10 +36,11 @@ class Side:
         return jnp.stack(places).astype(self.log_mass.dtype)
 
 
-def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None = None) -> Side:
+def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None = None, room: int = 0) -> Side:
     """A map, or several of one box, on their supports; on all voxels where they are traced.
 
     Several maps share the length of the longest support. ``part``: of the box, outside of which is no mass.
+    ``room``: voxels that there is to be room for, if only to have what is compiled for another map in use again.
     """
     *maps, nz, ny, nx = density.shape
     part = part or whole((nz, ny, nx))
@@ -52,7 +53,7 @@ def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None
     rows = np.asarray(density).reshape(-1, size)
     supports = [np.flatnonzero(row) for row in rows]
     step = -(-size // STEPS)
-    room = -(-max(len(support) for support in supports) // step) * step
+    room = -(-max(room, *(len(support) for support in supports)) // step) * step
     index = np.full((len(rows), room), size, np.int32)
     log_mass = np.full((len(rows), room), -np.inf, rows.dtype)
     for i, (row, support) in enumerate(zip(rows, supports, strict=True)):

@@ -31,7 +31,7 @@ from morphot_jax.plan import Plan, plan_for, solve_window
 from morphot_jax.prepare import Prepared, prepare_maps
 from morphot_jax.progress import Clock, Progress
 from morphot_jax.settings import SINGLE_PLAN, Settings, check_settings, frame_times, keyframes_between, with_method
-from morphot_jax.transport import Transport, frames_between, solve_pair, ways_between
+from morphot_jax.transport import Transport, frames_between, solve_pair
 from morphot_jax.volume import Volume
 from morphot_jax.window import Window
 
@@ -157,34 +157,6 @@ def morph(
     return Trajectory(
         densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, work.clock
     )
-
-
-def displacement_field(
-    maps: Prepared | Sequence[Volume],
-    settings: Settings | None = None,
-    *,
-    report: Report = lambda progress: None,
-) -> Float[np.ndarray, "3 z y x"]:
-    """How far the mass of the first of two maps goes on its way to the second: Å along z, y, x; NaN without mass.
-
-    The averaged ways D of ``displacement``, by the plan that the method 'displacement' would use.
-    """
-    settings = replace(settings or Settings(), method="displacement")
-    check_settings(settings)
-    prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
-    if len(prepared.volumes) != 2:
-        raise InputError(f"{len(prepared.volumes)} maps were given: a displacement goes from one to another")
-    first, last = prepared.volumes
-    plan = plan_for(prepared.volumes, settings)
-    assert plan is not None  # displacement is solved
-    pair = np.stack([first.data, last.data])
-    transport = solve_pair(pair, plan, settings, clock=Clock(), report=report)
-    if (status := Status(int(transport.coupling.status))) is not Status.CONVERGED:
-        raise InputError(f"the plan between the maps ended as {status.word}: {status.advice}")
-    voxels = ways_between(transport, plan)
-    field = np.full((3, *first.shape), np.nan)
-    field[(slice(None), *transport.window)] = voxels * np.array(first.voxel_size[::-1])[:, None, None, None]
-    return field
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:

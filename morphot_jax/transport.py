@@ -52,13 +52,16 @@ def solve_pair(
     *,
     clock: Clock,
     report: Callable[[Progress], None],
+    within: Window | None = None,
+    room: int = 0,
 ) -> Transport:
     """Solve between two maps.
 
     The solve sees the smallest box around both maps, which changes nothing: kernels are evaluated where there is
-    mass. Its potentials come back on that box and a margin that bridges may stray into.
+    mass. Its potentials come back on that box and a margin that bridges may stray into. ``within``: a box around
+    both maps to solve on instead, with ``room`` for so many voxels of a map: several pairs share one compilation.
     """
-    inner = bounding_box(pair.sum(axis=0) > 0)
+    inner = within or bounding_box(pair.sum(axis=0) > 0)
     outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])
     maps = pair[(slice(None), *inner)].astype(plan.dtype)
     with plan.scope():
@@ -66,12 +69,12 @@ def solve_pair(
         watch = Watch(1, 1, plan.iterations, settings, report)
         start = None
         if maps[0].size >= pyramid.FROM and not fixed:
-            start = _coarse_start(maps, plan, clock, watch)
-        problem = _problem(maps, _kernel(maps.shape[1:], plan))
+            start = _coarse_start(maps, plan, clock, watch, room)
+        problem = _problem(maps, _kernel(maps.shape[1:], plan), room)
         tolerance = -1.0 if fixed else settings.tolerance
         loop = run_sinkhorn(problem, plan, clock, watch, tolerance=tolerance, most=plan.iterations, start=start)
         coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed, with_cost=False)
-        sides = tuple(side_of(data[outer].astype(plan.dtype)) for data in pair)
+        sides = tuple(side_of(data[outer].astype(plan.dtype), room=room) for data in pair)
         return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
 
 
@@ -152,19 +155,19 @@ def _ways(transport: Transport, plan: Plan) -> tuple[Ways, Float[Array, "3"]]:
     return ways_of(source, target, coupling.log_u, coupling.log_v, _kernel((z, y, x), plan), sigma), sigma
 
 
-def _coarse_start(maps: Float[np.ndarray, "2 z y x"], plan: Plan, clock: Clock, watch: Watch) -> Start:
+def _coarse_start(maps: Float[np.ndarray, "2 z y x"], plan: Plan, clock: Clock, watch: Watch, room: int) -> Start:
     """Where to start, from a solve on half the grid."""
     coarse = pyramid.halved(maps)
     kernel = pyramid.halved_kernel(_kernel(tuple(2 * n for n in coarse.shape[1:]), plan))
-    problem = _problem(coarse, kernel)
+    problem = _problem(coarse, kernel, room // 4)  # an eighth, and what is cut by the surface
     loop = run_sinkhorn(problem, plan, clock, watch, tolerance=pyramid.ERROR, most=plan.iterations)
     coupling = sinkhorn.finish(loop, problem, pyramid.ERROR, with_cost=False)
     _, z, y, x = maps.shape
     return pyramid.start_on((z, y, x), coupling, kernel)
 
 
-def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel) -> Problem:
-    return Problem(side_of(maps[0]), side_of(maps[1]), kernel)
+def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel, room: int) -> Problem:
+    return Problem(side_of(maps[0], room=room), side_of(maps[1], room=room), kernel)
 
 
 def _kernel(shape: tuple[int, ...], plan: Plan) -> SeparableKernel:

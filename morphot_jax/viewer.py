@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from morphot_jax.field import Displacement
 from morphot_jax.iterate import Status
 from morphot_jax.scene import FACTORS, Scene
 
@@ -123,8 +124,24 @@ def told_of(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: 
         (f"{frame['time']:.3g}", f"{level:.3g}", _short(frame["marginal_error"]), str(frame["status"]))
         for frame, level in zip(content["frames"], levels, strict=True)
     ]
-    names = [str(item["path"]).replace("\\", "/").rsplit("/", 1)[-1] for item in content["inputs"]]
+    names = [_last_part(str(item["path"])) for item in content["inputs"]]
     return Told(" → ".join(names), facts, notes, rows)
+
+
+def told_of_field(names: Sequence[str], found: Displacement) -> Told:
+    """What there is to tell of a displacement: how the whole map and each of its parts move."""
+    facts = [(f"map {number}", name) for number, name in enumerate(names, start=1)]
+    for domain in found.domains:
+        pose = domain.pose
+        moved = f"{domain.length:.2f} Å on average, turns by {pose.degrees:.1f}°, slides {pose.slide:.2f} Å"
+        facts.append((_last_part(domain.name), moved))
+    title = "Displacement: " + " → ".join(map(_last_part, names))
+    return Told(title, facts, list(found.warnings))
+
+
+def _last_part(name: str) -> str:
+    """Of a path, whichever way its slashes lean."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _short(error: float | None) -> str:

@@ -11,13 +11,14 @@ from morphot_jax import kernels
 from morphot_jax.bridge import bridge_frames
 from morphot_jax.displacement import Ways, barycentric_map, displacement_frames, splat, ways_of
 from morphot_jax.errors import InputError
+from morphot_jax.field import displacement_field
 from morphot_jax.iterate import Status
 from morphot_jax.prepare import prepare_maps
 from morphot_jax.progress import Progress
 from morphot_jax.settings import Settings
 from morphot_jax.sinkhorn import solve_sinkhorn
 from morphot_jax.support import side_of
-from morphot_jax.trajectory import displacement_field, morph
+from morphot_jax.trajectory import morph
 from morphot_jax.volume import Volume
 from morphot_jax.window import bounding_box, widened
 

@@ -16,6 +16,7 @@ NUMERICAL = {
     "align",
     "barycenter",
     "batches",
+    "bodies",
     "choices",
     "clean",
     "errors",
