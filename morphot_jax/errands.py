@@ -171,7 +171,7 @@ def _write_field(
     coloured = viewer.Coloured(lengths_on(scene, first, field, np.zeros(1)), longest)
     starts, ends = arrows(field, first, SEEN_ARROWS)
     told = viewer.told_of_field([item.name for item in inputs], found)
-    page = viewer.page(scene, told, coloured, viewer.Arrows(starts, ends - starts, longest))
+    page = viewer.page(scene, told, coloured, viewer.Arrows(starts, ends - starts))
     files.write_text(request.output / viewer.VIEWER, page)
 
 

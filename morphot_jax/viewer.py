@@ -8,7 +8,7 @@ import html
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -20,11 +20,11 @@ from morphot_jax.iterate import Status
 from morphot_jax.scene import FACTORS, Scene
 
 VIEWER = "viewer.html"
-BLUE = 0x6AA0D8  # chimerax.BLUE
+BLUE, INK = 0x6AA0D8, 0x1D3B57  # of surfaces (chimerax.BLUE) and of arrows
 PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # as chimerax.field_script
 FOV = 30.0  # degrees
-HEAD, SHAFT = 10.0, 0.4  # of arrows, in K3D's units
-SEEN_THROUGH = 0.6  # opacity of a surface with arrows
+HEAD, SHAFT = 8.0, 0.3  # of arrows, for a voxel of 1 Å
+SEEN_THROUGH, LAYERS = 0.6, 6  # opacity of a surface with arrows, and how many layers of it are put in order
 FINEST = 0xFFFC  # bits of a half-precision density that are kept: 0.2 % of it
 COMPRESSION = 6
 # Nothing may be loaded from anywhere, whatever a name or a library says.
@@ -57,16 +57,10 @@ class Coloured:
 
 @dataclass(frozen=True)
 class Arrows:
-    """Arrows from ``starts`` along ``ways``, Å along x, y, z; coloured by their length, up to ``longest``."""
+    """Arrows from ``starts`` along ``ways``: Å along x, y, z."""
 
     starts: Float[np.ndarray, "n 3"]
     ways: Float[np.ndarray, "n 3"]
-    longest: float
-    colours: list[int] = field(init=False)
-
-    def __post_init__(self):
-        shares = np.clip(np.linalg.norm(self.ways, axis=1) / (self.longest or 1.0), 0.0, 1.0)
-        object.__setattr__(self, "colours", [colour for share in shares for colour in [_colour_at(share)] * 2])
 
 
 def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arrows | None = None) -> str:
@@ -94,8 +88,9 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
             )
         ]
         if arrows is not None and len(arrows.starts):
+            edge, plot.depth_peels = max(scene.voxel_size), LAYERS
             starts, ways = arrows.starts.astype(np.float32), arrows.ways.astype(np.float32)
-            items.append(k3d.vectors(starts, ways, colors=arrows.colours, head_size=HEAD, line_width=SHAFT))
+            items.append(k3d.vectors(starts, ways, color=INK, head_size=HEAD * edge, line_width=SHAFT * edge))
         for number, item in enumerate(items, start=1):
             item.id = number  # in place of an address in memory, so that equal pages are equal files
             plot += item
@@ -201,10 +196,3 @@ def _part(name: str) -> str:
 def _rgb(colour: str) -> tuple[float, float, float]:
     red, green, blue = (int(colour[place : place + 2], 16) / 255.0 for place in (1, 3, 5))
     return red, green, blue
-
-
-def _colour_at(share: float) -> int:
-    """Of the palette, as K3D packs it."""
-    columns = np.array([_rgb(colour) for colour in PALETTE.values()]).T
-    red, green, blue = (round(255.0 * float(np.interp(share, list(PALETTE), column))) for column in columns)
-    return red << 16 | green << 8 | blue

@@ -273,7 +273,7 @@ def test_surface_is_coloured_by_what_is_given(opened):
 def test_arrows_are_shown_and_hidden(opened):
     scene = frames_scene(1)
     starts = scene.centre + np.array([[-12.0, -12.0, 0.0], [-12.0, -12.0, 8.0]])
-    arrows = Arrows(starts, np.array([[0.0, 25.0, 0.0], [25.0, 0.0, 0.0]]), 25.0)
+    arrows = Arrows(starts, np.array([[0.0, 25.0, 0.0], [25.0, 0.0, 0.0]]))
     viewer = opened(page(scene, Told("arrows", []), None, arrows))
     shown = viewer.picture()
     viewer.page.uncheck("#arrow")
