@@ -95,6 +95,8 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
             item.id = number  # in place of an address in memory, so that equal pages are equal files
             plot += item
         text = plot.get_snapshot(compression_level=COMPRESSION, additional_js_code=_part("viewer.js"))
+        for widget in (*items, plot):
+            widget.close()  # else they would be kept, and their arrays, for a notebook that there is not
     return _furnished(text, told.title)
 
 
