@@ -4,7 +4,7 @@ ChimeraX runs a script in the folder that holds it, so that names of files besid
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +17,7 @@ SHORTEST_ARROW = 0.2  # Å
 BLUE, GREY = "#6aa0d8", "#b0b0b0"
 
 
-def series_script(frames: Sequence[str], levels: Sequence[float]) -> str:
+def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
     """Open the frames as a volume series, each at its own level, and play it back and forth.
 
     How to record a movie of it is said in a comment.

@@ -51,7 +51,6 @@ PLACEHOLDERS = {  # words in commands within sentences, and what is put there
     "A B": "open.mrc closed.mrc",
     "MASK": "mask.mrc",
 }
-LONG = ("docs/tutorials/", "morphot align ")  # pages and commands that take minutes on a laptop
 SCRIPT, PYTHON = ("", "sh"), "python"  # languages of fences: commands, and Python
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OTHER_OPTIONS = {"--help", "--strict"}  # of every command, of other programs
@@ -119,11 +118,6 @@ def who_runs(command: str) -> Elsewhere | None:
     if command in installing():
         return Elsewhere(".ci/run", f"readme_command {1 + installing().index(command)}")
     return ELSEWHERE.get(command)
-
-
-def timed(what: str):
-    """A page or a command as a parameter of a test, marked by how long it takes."""
-    return pytest.param(what, marks=pytest.mark.study if what.startswith(LONG) else pytest.mark.slow)
 
 
 def run(command: str) -> None:
@@ -210,18 +204,18 @@ def test_every_command_is_one_that_is_run(name):
             assert other.says in (ROOT / other.place).read_text(encoding="utf-8"), command
 
 
+@pytest.mark.study  # some minutes in all
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that pooch leaves
-@pytest.mark.parametrize(
-    "name", [timed(name) for name in NAMES if set(map(who_runs, commands(ROOT / name))) >= {None}]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if set(map(who_runs, commands(ROOT / name))) >= {None}])
 def test_commands_of_a_page_run_one_after_the_other(name, here, data_bank):
     for command in commands(ROOT / name):
         if who_runs(command) is None:
             run(command)
 
 
+@pytest.mark.study
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("command", [timed(c) for c in sorted({c for name in NAMES for c in spoken(ROOT / name)})])
+@pytest.mark.parametrize("command", sorted({c for name in NAMES for c in spoken(ROOT / name)}))
 def test_commands_within_sentences_run(command, here, data_bank):
     for word, meant in PLACEHOLDERS.items():
         command = re.sub(rf"(?<!\S){re.escape(word)}(?!\S)", meant, command)
