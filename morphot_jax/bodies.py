@@ -52,7 +52,7 @@ STILL = 0.0005  # voxels, root mean square over a body: one round may find a fif
 SETTLED = 0.01  # voxels: a body that a round would move by more has not come to rest
 DEPTH = 5  # rounds whose poses are mixed
 WORSE = 1.05  # times the least cost of any round: more than that is not where to end
-ASTRAY = 0.3  # voxels, root mean square over a body: where more is left to do, it is looked for elsewhere
+ASTRAY = 0.15  # voxels, root mean square over a body: where more is left to do, it is looked for elsewhere
 BETTER = 0.9  # times the cost so far: what less than that is worth going there
 
 Ways = Callable[[Float[np.ndarray, "z y x"]], Float[np.ndarray, "3 z y x"]]
