@@ -118,6 +118,7 @@ def test_a_map_moved_by_a_pose_is_the_map_of_moved_atoms():
     np.testing.assert_array_equal(same.data, balls(BODY).data)
 
 
+@pytest.mark.study
 def test_the_sample_of_adenylate_kinase_is_found_turned_over():
     volume = sample_volume("adk-open")
     true = Pose(Rotation.from_rotvec([2.0, -1.5, 1.0]).as_matrix(), np.array([6.0, 3.0, -5.0]))

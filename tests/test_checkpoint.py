@@ -261,7 +261,7 @@ def killed_and_resumed(maps, tmp_path, options, kills, seed):
     assert begun_in(broken) is None
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_run_killed_at_random_ends_like_one_that_was_not(maps, tmp_path):
     options = ("--frames", "9", "--method", "barycenter", "--sigma", "0.8")
     killed_and_resumed(maps, tmp_path, options, kills=1, seed=1)

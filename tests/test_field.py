@@ -187,7 +187,7 @@ def test_progress_is_told_over_the_rounds():
     assert max(progress.done for progress in told) < found.domains[1].rounds
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_receptor_binding_domain_of_the_spike_goes_as_far_as_its_atoms(shared_data):
     """6VXX to 6VYB: one of three rises. Within 15 %, where without the mask a third of the way is lost."""
     with np.load(shared_data / "spike_ca.npz") as file:
