@@ -84,6 +84,13 @@ def test_a_limit_on_the_address_space_counts():
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != 400 * MIB
 
 
+def test_the_peak_is_the_process_s_own_and_not_that_of_a_large_one_that_started_it():
+    held = np.ones(40_000_000)  # 320 MB
+    script = "from morphot_jax import memory; print(memory.peak())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < held.nbytes
+
+
 def test_what_is_held_grows_with_arrays_and_the_peak_never_shrinks():
     pytest.importorskip("resource")
     peak, held = memory.peak(), memory.held()
