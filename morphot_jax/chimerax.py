@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import __version__
+from morphot_jax.colours import BLUE, GREY, PALETTE
 from morphot_jax.pose import Pose
 
 SERIES, ALIGNMENT, FIELD = "view.cxc", "align.cxc", "field.cxc"
 SHORTEST_ARROW = 0.2  # Å
-BLUE, GREY = "#6aa0d8", "#b0b0b0"
 
 
 def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
@@ -67,7 +67,7 @@ def field_script(first: str, arrows: str, magnitude: str, level: float, longest:
         f"open {quoted(arrows)}",
         f"volume #1 style surface step 1 level {level:.6g}",
         "volume #2 hide",
-        f"color sample #1 map #2 palette #3b4cc0:#dddddd:#b40426 range 0,{longest:.4g}",
+        f"color sample #1 map #2 palette {':'.join(PALETTE.values())} range 0,{longest:.4g}",
         "transparency #1 40",
         "set bgColor white",
         "view",

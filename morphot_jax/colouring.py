@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from morphot_jax.field import displacement_field, moving
 from morphot_jax.grids import places_of
 from morphot_jax.progress import Progress
-from morphot_jax.scene import Scene
+from morphot_jax.scene import Scene, shares_of
 from morphot_jax.settings import Settings
 from morphot_jax.volume import Volume
 
@@ -30,9 +30,7 @@ def lengths_along(
     )
     settings = Settings(method="displacement", sigma_angstrom=max(sigma, *scene.voxel_size))
     field = displacement_field([first, last], settings, report=report)
-    span = scene.times[-1] - scene.times[0]
-    shares = np.clip((scene.times - scene.times[0]) / span, 0.0, 1.0) if span else np.zeros_like(scene.times)
-    values = lengths_on(scene, first, field, shares)
+    values = lengths_on(scene, first, field, shares_of(scene.times))
     return values, float(np.quantile(values[scene.densities >= 1.0], 0.99))
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
+from morphot_jax.colours import INK, MARK
 from morphot_jax.order import Ordering
 from morphot_jax.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.scene import Scene
@@ -29,7 +30,6 @@ FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT = "convergence", "order", "displacement"
 COLUMNS = 7
 PANEL = 150  # pixels of a surface in the contact sheet
-INK, MARK = "#1d3b57", "#D55E00"
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
 VISIBLE = 0.02  # of a frame's maximum
 SMALLEST_BOX = 12  # voxels: a crop never gets tighter

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.spatial.transform import Rotation
 
+from morphot_jax.colours import BLUE, rgb
 from morphot_jax.scene import Scene
 
 Picture = Float[np.ndarray, "up across 3"]
@@ -19,7 +20,7 @@ Z, Y = np.eye(3), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 X = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 TILTED = Rotation.from_euler("yx", [-25.0, 20.0], degrees=True).as_matrix()
 VIEWS = {"z": Z, "y": Y, "x": X, "tilted": TILTED}
-COLOUR = np.array([0.416, 0.627, 0.847])  # of the surface in ChimeraX too: chimerax.BLUE
+COLOUR = np.array(rgb(BLUE))
 LIGHT = np.array([-0.35, 0.5, 0.79])
 AMBIENT, GLOSS = 0.38, 0.18
 FOG = 0.35  # how much of the white background the farthest point takes on

@@ -121,9 +121,14 @@ def volumes_along(
         whole = max(1, enclosed(frame, level))
         ends.append(np.array([enclosed(frame, f * level) for f in FACTORS]) / whole)
     own = np.array([max(1, enclosed(frames[index], level)) for index, level in enumerate(levels)])
-    span = times[-1] - times[0]
-    share = np.clip((times - times[0]) / span, 0.0, 1.0) if span else np.zeros_like(times)
+    share = shares_of(times)
     return own[:, None] * ((1.0 - share)[:, None] * ends[0] + share[:, None] * ends[1])
+
+
+def shares_of(times: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    """How far each frame is on the way from the first to the last, 0 to 1."""
+    span = times[-1] - times[0]
+    return np.clip((times - times[0]) / span, 0.0, 1.0) if span else np.zeros_like(times)
 
 
 def _cubes(window: Window, edge: int) -> tuple[Int[np.ndarray, "3"], Int[np.ndarray, "3"]]:

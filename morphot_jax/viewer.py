@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from morphot_jax.colours import BLUE, INK, PALETTE, packed, rgb
 from morphot_jax.field import Displacement
 from morphot_jax.iterate import Status
 from morphot_jax.scene import FACTORS, Scene
 
 VIEWER = "viewer.html"
-BLUE, INK = 0x6AA0D8, 0x1D3B57  # of surfaces (chimerax.BLUE) and of arrows
-PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # as chimerax.field_script
 FOV = 30.0  # degrees
 HEAD, SHAFT = 8.0, 0.3  # of arrows, for a voxel of 1 Å
 SEEN_THROUGH, LAYERS = 0.6, 6  # opacity of a surface with arrows, and how many layers of it are put in order
@@ -79,8 +78,8 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
             k3d.marching_cubes(
                 -scene.densities[0].astype(np.float32),  # K3D's surfaces face where values are high
                 level=-1.0,
-                color=BLUE,
-                color_map=np.array([[at, *_rgb(colour)] for at, colour in PALETTE.items()], np.float32),
+                color=packed(BLUE),
+                color_map=np.array([[at, *rgb(colour)] for at, colour in PALETTE.items()], np.float32),
                 flat_shading=False,
                 opacity=1.0 if arrows is None else SEEN_THROUGH,
                 model_matrix=_placing(scene),
@@ -90,7 +89,9 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
         if arrows is not None and len(arrows.starts):
             edge, plot.depth_peels = max(scene.voxel_size), LAYERS
             starts, ways = arrows.starts.astype(np.float32), arrows.ways.astype(np.float32)
-            items.append(k3d.vectors(starts, ways, color=INK, head_size=HEAD * edge, line_width=SHAFT * edge))
+            items.append(
+                k3d.vectors(starts, ways, color=packed(INK), head_size=HEAD * edge, line_width=SHAFT * edge)
+            )
         for number, item in enumerate(items, start=1):
             item.id = number  # in place of an address in memory, so that equal pages are equal files
             plot += item
@@ -193,8 +194,3 @@ def _furnished(text: str, title: str) -> str:
 
 def _part(name: str) -> str:
     return (files("morphot_jax") / "page" / name).read_text(encoding="utf-8")
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[place : place + 2], 16) / 255.0 for place in (1, 3, 5))
-    return red, green, blue

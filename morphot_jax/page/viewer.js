@@ -76,12 +76,6 @@ function tell(index) {
   document.querySelectorAll("#frames tr").forEach((row, place) => row.classList.toggle("now", place === index));
   byId("legend").hidden = lengths === null || state.colour !== "displacement";
   document.body.dataset.frame = index;
-  document.body.dataset.triangles = triangles();
-}
-
-function triangles() {
-  const geometry = world.ObjectsById[surface.id].geometry;
-  return (geometry.index || geometry.attributes.position).count / 3;
 }
 
 function go(index) {
