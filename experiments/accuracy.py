@@ -25,11 +25,12 @@ from experiments import study
 from experiments.cases import CASE_NAMES, QUARTERS, Case, build_case, missing_files
 from experiments.methods import METHODS, TRANSPORT, frames_of
 from experiments.study import GOAL, LOOKS, Claim
-from morphot_jax import Settings, files, metrics, prepare_maps
-from morphot_jax.prepare import unit_mass
-from morphot_jax.samples import GRID
-from morphot_jax.sweep import Outcome, Row, Sweep
-from morphot_jax.tables import columns_to_csv
+from morphot_jax import Settings, metrics, prepare_maps
+from morphot_jax.maps.samples import GRID
+from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.runs.sweep import Outcome, Row, Sweep
+from morphot_jax.system import files
+from morphot_jax.system.tables import columns_to_csv
 
 GIVEN = "original-frame"  # of the cases that have frames of other programs
 QUICK_METHODS = ("linear", "bridge", "displacement")

@@ -23,11 +23,11 @@ from experiments import study
 from experiments.cases import build_case, missing_files
 from experiments.study import COLOURS, GOAL, MARKERS, Claim
 from morphot_jax import Volume, metrics
-from morphot_jax.align import align_maps
-from morphot_jax.grids import places_of, resample_onto
-from morphot_jax.pose import Pose
-from morphot_jax.sweep import Outcome, Row, Sweep, grid
-from morphot_jax.sweep import Settings as Point
+from morphot_jax.maps.pose import Pose
+from morphot_jax.maps.resample import places_of, resample_onto
+from morphot_jax.prepare.align import align_maps
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
 
 
 class Map(NamedTuple):

@@ -26,12 +26,12 @@ from experiments import study
 from experiments.methods import from_plan
 from experiments.study import COLOURS, GOAL, LINES, MARKERS, PAPER, Claim
 from morphot_jax import kernels, solve_barycenter
-from morphot_jax.barycenter import Solution
-from morphot_jax.iterate import Status
-from morphot_jax.plan import spread
-from morphot_jax.relaxation import PLAIN, Relaxation, automatic
-from morphot_jax.sweep import Outcome, Row, Sweep, grid
-from morphot_jax.sweep import Settings as Point
+from morphot_jax.morphing.plan import spread
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
+from morphot_jax.transport.barycenter import Solution
+from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.relaxation import PLAIN, Relaxation, automatic
 
 SIDE, QUICK_SIDE = 60, 24
 GAMMAS, QUICK_GAMMAS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0), (0.7, 1.5)

@@ -8,7 +8,7 @@ from rich.table import Table
 from experiments.bench_rows import PEERS
 from experiments.roofline import CONVOLUTION, FRAME, MATMUL, SOUND, TRIAD
 from experiments.study import GOAL, Claim
-from morphot_jax.sweep import Row
+from morphot_jax.runs.sweep import Row
 
 HEADLINE = "64^3"
 FASTER = (("bridge", 40.0), ("displacement", 25.0), ("barycenter", 2.0))

@@ -22,8 +22,9 @@ from experiments import other_programs
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
 from experiments.methods import DEBIASED_ERROR
 from experiments.study import load, name_of, unit_maps
-from morphot_jax import Settings, kernels, memory, morph, solve_barycenter, solve_sinkhorn
-from morphot_jax.iterate import Status
+from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
+from morphot_jax.system import memory
+from morphot_jax.transport.iterate import Status
 
 TOLERANCE = 1e-6
 PATIENCE = 60.0  # seconds of runs after which there is no other

@@ -27,7 +27,7 @@ from experiments.bench_rows import Solve
 from experiments.bench_tasks import Scope, tasks_of, voxels
 from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
 from experiments.roofline import KERNEL_COLUMNS, ROOFLINE_COLUMNS, Agreement, Convolution, Roofline
-from morphot_jax.sweep import Row, Sweep
+from morphot_jax.runs.sweep import Row, Sweep
 
 COMMAND = ("-m", "experiments.bench_solver", "-o", "", "--row")
 TASKS = (Solve, Convolution, Agreement, Roofline)

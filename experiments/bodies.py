@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import uniform_filter1d
 
-from morphot_jax.atoms import Atoms
-from morphot_jax.pose import Pose
+from morphot_jax.maps.atoms import Atoms
+from morphot_jax.maps.pose import Pose
 
 WINDOW = 31  # residues over which the misfit is averaged: a body is made of long stretches
 ROUNDS = 60

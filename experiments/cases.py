@@ -16,8 +16,15 @@ from scipy.spatial.transform import Rotation
 
 from experiments.study import DATA
 from morphot_jax import Volume, read_volume
-from morphot_jax.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, interpolate_linearly, simulate_density
-from morphot_jax.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
+from morphot_jax.maps.atoms import (
+    WIDTH_PER_RESOLUTION,
+    Atoms,
+    Box,
+    choose_box,
+    interpolate_linearly,
+    simulate_density,
+)
+from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
 
 QUARTERS = (0.25, 0.5, 0.75)
 TENTHS = tuple(k / 10 for k in range(1, 10))

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from experiments import study
 from experiments.study import GOAL, LOOKS, SAMPLE, Claim
-from morphot_jax.report import REPORT
-from morphot_jax.sweep import Outcome, Row, Sweep, grid
-from morphot_jax.sweep import Settings as Point
+from morphot_jax.runs.report import REPORT
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
 
 METHODS = ("linear", "bridge", "displacement", "barycenter", "debiased")
 GRIDS, QUICK_GRIDS = (48, 64, 96, 128, 192), (32,)
@@ -28,7 +28,7 @@ LARGEST = {"debiased": 64, "barycenter": 128}  # of grids: more would take an ho
 BATCHES = (None, 8)  # of barycenters: as it is chosen, and more at once
 WITHIN = 1.3  # of the estimate that the memory stays within
 COLUMNS = ("method", "grid", "batch", "expected_bytes", "peak_bytes", "share", "expected_seconds", "seconds")
-COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli.main import main; sys.exit(main())"]
 
 
 def main(output: study.Output, quick: study.Quick = False, shard: study.ShardOption = "1/1") -> None:

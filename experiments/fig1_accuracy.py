@@ -26,11 +26,11 @@ from experiments.cases import straight
 from experiments.methods import METHODS, frames_of
 from experiments.study import GOAL, LOOKS, PAPER, Claim
 from morphot_jax import Settings
-from morphot_jax.atoms import simulate_density
-from morphot_jax.prepare import Prepared, unit_mass
-from morphot_jax.samples import GRID, WIDTHS, sample_atoms
-from morphot_jax.sweep import Outcome, Row, Sweep
-from morphot_jax.sweep import Settings as Point
+from morphot_jax.maps.atoms import simulate_density
+from morphot_jax.maps.samples import GRID, WIDTHS, sample_atoms
+from morphot_jax.prepare.prepared import Prepared, unit_mass
+from morphot_jax.runs.sweep import Outcome, Row, Sweep
+from morphot_jax.runs.sweep import Settings as Point
 
 FRAMES, QUICK_FRAMES = 21, 5
 QUICK_METHODS = ("linear", "original", "bridge", "displacement")

@@ -35,12 +35,12 @@ from experiments import study
 from experiments.methods import from_plan
 from experiments.study import COLOURS, PAPER, Claim, GammaConvention
 from morphot_jax import kernels, prepare_maps, solve_barycenter
-from morphot_jax.barycenter import Solution
-from morphot_jax.iterate import Status
-from morphot_jax.plan import ORIGINAL_GUARD, spread
-from morphot_jax.relaxation import AUTOMATIC, PLAIN, Relaxation, automatic
-from morphot_jax.sweep import Outcome, Row, Settings, Sweep
-from morphot_jax.volume import Volume
+from morphot_jax.maps.volume import Volume
+from morphot_jax.morphing.plan import ORIGINAL_GUARD, spread
+from morphot_jax.runs.sweep import Outcome, Row, Settings, Sweep
+from morphot_jax.transport.barycenter import Solution
+from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation, automatic
 
 THRESHOLDS = (1e-4, 1e-6, 1e-8)
 NORMS = {"change_l2": "L2", "change_l1": "L1"}

@@ -4,7 +4,7 @@
 
 Two bodies of the spliceosome swing by a known angle from the bead model of 5NRL: six maps at even steps of the
 angle. One hundred frames between the first and the last by every method; each map is compared with each frame,
-and its place is the time of the nearest one (``morphot_jax.order``). Also with white noise (``noisy``), where
+and its place is the time of the nearest one (``morphing.order``). Also with white noise (``noisy``), where
 maps and ends are noisy, and with the maps shuffled (``shuffled``), whose order is to be recovered from their
 places. Where the bead model is not at hand the chaperonin of the samples takes its place. ``--maps``, once for
 each: maps of your own in their true order, at even steps.
@@ -31,12 +31,12 @@ from experiments.cases import build_case, missing_files
 from experiments.methods import METHODS, frames_of
 from experiments.study import GOAL, LOOKS, PAPER, Claim
 from morphot_jax import Settings, prepare_maps
-from morphot_jax.order import distances_between, refined
-from morphot_jax.prepare import Prepared
-from morphot_jax.samples import GRID
-from morphot_jax.sweep import Outcome, Row, Sweep, grid
-from morphot_jax.sweep import Settings as Point
-from morphot_jax.volume import Volume
+from morphot_jax.maps.samples import GRID
+from morphot_jax.maps.volume import Volume
+from morphot_jax.morphing.order import distances_between, refined
+from morphot_jax.prepare.prepared import Prepared
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
 
 MAPS, FRAMES = 6, 100
 FEWEST = 3  # maps of a series

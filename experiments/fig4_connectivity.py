@@ -35,13 +35,13 @@ from experiments.cases import SPIKE_VOXEL, SPIKE_WIDTH, straight
 from experiments.methods import METHODS, frames_of
 from experiments.study import DATA, GOAL, LOOKS, PAPER, Claim
 from morphot_jax import Settings, kernels, prepare_maps, solve_sinkhorn
-from morphot_jax.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, simulate_density
-from morphot_jax.iterate import Status
-from morphot_jax.metrics import fragments
-from morphot_jax.prepare import Prepared, unit_mass
-from morphot_jax.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
-from morphot_jax.sweep import Outcome, Row, Sweep, grid
-from morphot_jax.sweep import Settings as Point
+from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, simulate_density
+from morphot_jax.maps.metrics import fragments
+from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
+from morphot_jax.prepare.prepared import Prepared, unit_mass
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
+from morphot_jax.transport.iterate import Status
 
 FRAMES, QUICK_FRAMES = 25, 5
 QUICK_GRID = 32

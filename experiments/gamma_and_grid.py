@@ -28,9 +28,9 @@ from experiments import study
 from experiments.methods import frames_of
 from experiments.study import COLOURS, GOAL, LINES, MARKERS, PAPER, Claim, GammaConvention
 from morphot_jax import Settings, metrics, prepare_maps
-from morphot_jax.prepare import unit_mass
-from morphot_jax.sweep import Outcome, Row, Sweep
-from morphot_jax.sweep import Settings as Point
+from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.runs.sweep import Outcome, Row, Sweep
+from morphot_jax.runs.sweep import Settings as Point
 
 GRIDS, QUICK_GRIDS = (40, 60, 80, 120), (16, 24, 32)
 # Sigma in voxels of a grid of 60 along the longest axis, of which each grid has its share.

@@ -8,11 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
 from morphot_jax import Settings, morph, solve_sinkhorn
-from morphot_jax.barycenter import start_between
-from morphot_jax.batches import START_ERROR, START_ITERATIONS
-from morphot_jax.kernels import Kernel
-from morphot_jax.prepare import Prepared, unit_mass
-from morphot_jax.relaxation import Relaxation
+from morphot_jax.morphing.batches import START_ERROR, START_ITERATIONS
+from morphot_jax.prepare.prepared import Prepared, unit_mass
+from morphot_jax.transport.barycenter import start_between
+from morphot_jax.transport.kernels import Kernel
+from morphot_jax.transport.relaxation import Relaxation
 
 TRANSPORT = ("barycenter", "debiased", "bridge", "displacement")
 METHODS = ("linear", "original", *TRANSPORT)

@@ -33,12 +33,13 @@ from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
 from experiments.other_programs import Found, Limits
 from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
 from experiments.study import COLOURS, GOAL, Claim
-from morphot_jax import Settings, files, kernels, morph, solve_barycenter, solve_sinkhorn
-from morphot_jax.iterate import Status
-from morphot_jax.plan import spread
-from morphot_jax.relaxation import automatic
-from morphot_jax.sweep import Outcome, Row, Sweep
-from morphot_jax.sweep import Settings as Point
+from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
+from morphot_jax.morphing.plan import spread
+from morphot_jax.runs.sweep import Outcome, Row, Sweep
+from morphot_jax.runs.sweep import Settings as Point
+from morphot_jax.system import files
+from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.relaxation import automatic
 
 PROGRAMS = {  # and the modules that they need
     "morphot_jax": ("morphot_jax",),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from morphot_jax.sweep import Outcome, Settings
+from morphot_jax.runs.sweep import Outcome, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

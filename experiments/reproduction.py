@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 
 from experiments.study import CLAIMS, PAPER, Claim
-from morphot_jax import files
+from morphot_jax.system import files
 
 LARGEST = 300_000  # bytes of a picture
 WIDEST = 1400  # pixels

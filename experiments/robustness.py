@@ -18,8 +18,8 @@ from experiments.cases import build_case, missing_files
 from experiments.methods import DEBIASED_ERROR, TRANSPORT
 from experiments.study import GOAL, Claim
 from morphot_jax import Settings, morph, prepare_maps
-from morphot_jax.prepare import Prepared
-from morphot_jax.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.prepare.prepared import Prepared
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 
 CASES = ("adk-linear", "mmcpn-real", "spike", "spliceosome")
 QUICK_CASES = ("adk-sample",)

@@ -25,9 +25,9 @@ from experiments import other_programs
 from experiments.bench_rows import TOLERANCE, timed
 from experiments.study import load, name_of
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
-from morphot_jax.iterate import Status
-from morphot_jax.plan import gap
-from morphot_jax.prepare import unit_mass
+from morphot_jax.morphing.plan import gap
+from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.transport.iterate import Status
 
 KERNELS = ("dense", "fft", "log", "heat", "truncated")
 KERNEL_COLUMNS = (

@@ -1,6 +1,6 @@
 """What studies have in common: their options, their maps, how they run, what they claim and how they look.
 
-A study is a grid of settings and a function that computes a point of it (``morphot_jax.sweep``), figures drawn
+A study is a grid of settings and a function that computes a point of it (``runs.sweep``), figures drawn
 from the table, and claims: statements of the paper, or goals of this package, that the table bears out or not.
 """
 
@@ -17,11 +17,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from morphot_jax import files, prepare_maps, read_volume
-from morphot_jax.errors import InputError
-from morphot_jax.prepare import Prepared, unit_mass
-from morphot_jax.samples import sample_volume
-from morphot_jax.sweep import Outcome, Settings, Shard, Step, Sweep
+from morphot_jax import prepare_maps, read_volume
+from morphot_jax.maps.samples import sample_volume
+from morphot_jax.prepare.prepared import Prepared, unit_mass
+from morphot_jax.runs.sweep import Outcome, Settings, Shard, Step, Sweep
+from morphot_jax.system import files
+from morphot_jax.system.errors import InputError
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 REAL = tuple(str((DATA / f"mmcpn_{state}_64.mrc").resolve()) for state in ("open", "closed"))

@@ -24,7 +24,7 @@ from experiments import study
 from experiments.bench_rows import Solve, side
 from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
 from experiments.study import LOOKS, PAPER, Claim
-from morphot_jax.sweep import Row, Sweep
+from morphot_jax.runs.sweep import Row, Sweep
 
 GRIDS, QUICK_GRIDS = (60, 120, 240), (16, 24, 32)
 FRAMES, QUICK_FRAMES = 25, 5

@@ -8,35 +8,36 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from morphot_jax import kernels, metrics
-    from morphot_jax.barycenter import solve_barycenter
-    from morphot_jax.errors import InputError
-    from morphot_jax.field import displacement_field
-    from morphot_jax.mrc import read_volume, write_volume
-    from morphot_jax.order import order_maps
-    from morphot_jax.prepare import prepare_maps
-    from morphot_jax.settings import Settings
-    from morphot_jax.sinkhorn import sinkhorn_divergence, solve_sinkhorn
-    from morphot_jax.trajectory import morph
-    from morphot_jax.volume import Volume
+    from morphot_jax.maps import metrics
+    from morphot_jax.maps.mrc import read_volume, write_volume
+    from morphot_jax.maps.volume import Volume
+    from morphot_jax.morphing.field import displacement_field
+    from morphot_jax.morphing.order import order_maps
+    from morphot_jax.morphing.settings import Settings
+    from morphot_jax.morphing.trajectory import morph
+    from morphot_jax.prepare.prepared import prepare_maps
+    from morphot_jax.system.errors import InputError
+    from morphot_jax.transport import kernels
+    from morphot_jax.transport.barycenter import solve_barycenter
+    from morphot_jax.transport.sinkhorn import sinkhorn_divergence, solve_sinkhorn
 
 __version__ = version("morphot_jax")
 
 _HOMES = {
-    "InputError": "errors",
-    "displacement_field": "field",
-    "Settings": "settings",
-    "Volume": "volume",
-    "morph": "trajectory",
-    "order_maps": "order",
-    "prepare_maps": "prepare",
-    "read_volume": "mrc",
-    "solve_barycenter": "barycenter",
-    "sinkhorn_divergence": "sinkhorn",
-    "solve_sinkhorn": "sinkhorn",
-    "write_volume": "mrc",
+    "InputError": "system.errors",
+    "displacement_field": "morphing.field",
+    "Settings": "morphing.settings",
+    "Volume": "maps.volume",
+    "morph": "morphing.trajectory",
+    "order_maps": "morphing.order",
+    "prepare_maps": "prepare.prepared",
+    "read_volume": "maps.mrc",
+    "solve_barycenter": "transport.barycenter",
+    "sinkhorn_divergence": "transport.sinkhorn",
+    "solve_sinkhorn": "transport.sinkhorn",
+    "write_volume": "maps.mrc",
 }
-_MODULES = ("kernels", "metrics")
+_MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
 
 __all__ = [
     "InputError",
@@ -59,7 +60,7 @@ __all__ = [
 
 def __getattr__(name: str):
     if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
+        return import_module(f"{__name__}.{_MODULES[name]}")
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

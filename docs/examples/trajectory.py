@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from morphot_jax import Settings, displacement_field, kernels, metrics, morph, prepare_maps, solve_barycenter
-from morphot_jax.samples import sample_volume
+from morphot_jax.maps.samples import sample_volume
 
 # %% [markdown]
 # ## Maps

@@ -1,0 +1,1 @@
+"""The commands of ``morphot``, one function each."""

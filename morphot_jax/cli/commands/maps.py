@@ -1,0 +1,181 @@
+"""Commands about maps: ``prepare``, ``align``, ``compare``, ``simulate``, ``fetch``, ``info``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from morphot_jax.cli.completion import complete_map
+from morphot_jax.cli.options import (
+    AlignOption,
+    Apix,
+    Box,
+    DeviceOption,
+    DustOption,
+    Grid,
+    LevelOption,
+    LowPass,
+    Maps,
+    MaskOption,
+    MatchOption,
+    Output,
+    Overwrite,
+    Quiet,
+    command_line,
+    preparing,
+)
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import Motion
+
+
+def prepare(
+    maps: Maps,
+    output: Output,
+    level: LevelOption = "auto",
+    dust: DustOption = "auto",
+    lowpass: LowPass = None,
+    mask: MaskOption = None,
+    match: MatchOption = "none",
+    align: AlignOption = "none",
+    box: Box = None,
+    grid: Grid = None,
+    apix: Apix = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring maps onto one grid and clean them, as morph does before it solves; write them and what was done."""
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.runs.morph_run import Request
+    from morphot_jax.runs.other_runs import run_prepare
+
+    request = Request(
+        maps=maps,
+        output=output,
+        command=command_line(),
+        **preparing(locals()),
+        overwrite=overwrite,
+    )
+    with Terminal(quiet=quiet) as terminal:
+        run_prepare(request, terminal)
+
+
+def align(
+    moving: Annotated[str, typer.Argument(metavar="MAP", help="The map to move.", autocompletion=complete_map)],
+    fixed: Annotated[
+        str, typer.Argument(metavar="ONTO", help="The map that it is laid onto.", autocompletion=complete_map)
+    ],
+    output: Output,
+    motion: Annotated[Motion, typer.Option(help="A rotation and a shift, or a shift alone.")] = "rigid",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Try the other hand too, and use the better.")] = False,
+    apix: Apix = None,
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Lay one map onto another where they fit best: the moved map, the motion, and a script that shows them."""
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.runs.morph_run import Request
+    from morphot_jax.runs.other_runs import run_align
+
+    request = Request([moving, fixed], output, command_line(), device, voxel_size=apix, overwrite=overwrite)
+    with Terminal(quiet=quiet) as terminal:
+        run_align(request, terminal, motion=motion, mirror=mirror)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="The map in question.", autocompletion=complete_map)],
+    second: Annotated[str, typer.Argument(help="The map that it is compared with.", autocompletion=complete_map)],
+    threshold: Annotated[float, typer.Option(help="Contour, as a fraction of each map's own maximum.")] = 0.01,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print how different two maps are: RMSD, volume and voxel difference (the paper, Eq 3.1-3.3), correlation."""
+    import json
+    import math
+
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.maps.load import load
+    from morphot_jax.maps.metrics import compare_maps
+    from morphot_jax.maps.resample import same_grid
+    from morphot_jax.prepare.prepared import part_of
+
+    with Terminal().working("reading") as watch:
+        a, b = (load(name, report=part_of(watch, index, 2)).volume for index, name in enumerate((first, second)))
+    if not same_grid(a, b):
+        raise InputError(
+            f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
+            "compare maps on one grid"
+        )
+    measures = compare_maps(a.data, b.data, threshold)
+    if as_json:
+        print(json.dumps({k: v if math.isfinite(v) else None for k, v in measures.items()}, indent=2))
+    else:
+        for name, value in measures.items():
+            print(f"{name:24s}{value:.6g}")
+
+
+def simulate(
+    model: Annotated[str, typer.Argument(help="Atomic model: PDB or mmCIF, also .gz, or sample:NAME.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Map to write, .mrc or .mrc.gz.")],
+    resolution: Annotated[
+        float, typer.Option(help="Å; Gaussians have a standard deviation of 0.225 times this.")
+    ] = 8.0,
+    grid: Annotated[int | None, typer.Option(help="Voxels along each axis. [as many as the model needs]")] = None,
+    apix: Annotated[float | None, typer.Option(help="Voxel size in Å. [resolution / 3]")] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Map whose grid to use, in place of --grid and --apix.", autocompletion=complete_map),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the map if it exists.")] = False,
+) -> None:
+    """Make a density map from an atomic model, a Gaussian for each atom."""
+    from morphot_jax.maps.atoms import Box, choose_box, read_atoms, simulate_density
+    from morphot_jax.maps.load import SAMPLE, load
+    from morphot_jax.maps.mrc import write_volume
+    from morphot_jax.maps.samples import sample_atoms
+
+    atoms = sample_atoms(model.removeprefix(SAMPLE)) if model.startswith(SAMPLE) else read_atoms(model)
+    if like is None:
+        box = choose_box(atoms, resolution=resolution, grid=grid, apix=apix)
+    elif grid or apix:
+        raise InputError(f"--like {like} already gives a grid: leave out --grid and --apix")
+    else:
+        template = load(like).volume
+        box = Box(template.shape, template.voxel_size, template.origin)
+    volume = simulate_density(atoms, **box._asdict(), resolution=resolution)
+    write_volume(volume, output, overwrite=overwrite)
+    x, y, z = volume.voxel_size
+    print(f"{output}: {len(atoms.weights)} atoms on {volume.shape} voxels (z y x) of {x:g} x {y:g} x {z:g} Å")
+
+
+def fetch(
+    entries: Annotated[list[str], typer.Argument(help="EMD-5138 or emdb:5138; 3IYF or pdb:3iyf.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Download again, and trust what comes.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download entries of the EMDB and the PDB, once, and print where their files are."""
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.runs.morph_run import download
+
+    for name in entries:
+        print(download(name, Terminal(quiet=quiet), fresh=fresh))
+
+
+def info(
+    maps: Maps,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Print what map files say about themselves, and what their voxels hold."""
+    import json
+
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.maps.load import describe_map
+    from morphot_jax.prepare.prepared import part_of
+
+    with Terminal().working("reading") as watch:
+        parts = (part_of(watch, index, len(maps)) for index in range(len(maps)))
+        described = [describe_map(name, part) for name, part in zip(maps, parts, strict=True)]
+    for entry in described:
+        if not as_json:
+            print("\n".join(f"{key:18s}{value}" for key, value in entry.items()), end="\n\n")
+    if as_json:
+        print(json.dumps(described, indent=2))

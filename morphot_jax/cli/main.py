@@ -1,0 +1,122 @@
+"""The command ``morphot``: what commands it has, and how it ends."""
+
+import codecs
+import io
+import os
+import re
+import sys
+import unicodedata
+from contextlib import redirect_stdout
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from morphot_jax.cli.commands import look, maps, solve
+from morphot_jax.cli.completion import after_break, joined
+from morphot_jax.cli.examples import FIRST_STEPS, lines_for
+from morphot_jax.cli.options import GroupedCommand
+from morphot_jax.system.errors import BAD_INPUT, INTERRUPTED, InputError, did_you_mean
+
+NAME = "morphot"
+COMPLETING = "_MORPHOT_COMPLETE"  # the variable by which shells ask for completions
+
+app = typer.Typer(
+    help="Morph cryo-EM density maps into one another by entropic optimal transport.",
+    epilog=FIRST_STEPS,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (
+    solve.morph,
+    solve.demo,
+    solve.order,
+    solve.field,
+    look.view,
+    look.movie,
+    maps.prepare,
+    maps.align,
+    maps.compare,
+    maps.simulate,
+    maps.fetch,
+    maps.info,
+):
+    # In the list of commands each has a line: the beginning of what it says of itself.
+    summary = re.split("[:;,(.]", command.__doc__ or "")[0].strip()
+    app.command(cls=GroupedCommand, short_help=summary, epilog=lines_for(command.__name__))(command)
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a frame did not converge, 2 bad input or usage (one line, no traceback)."""
+    _speak_any_encoding()
+    if os.environ.get(COMPLETING) == "complete_bash":
+        _complete_in_bash()
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name=NAME, standalone_mode=False)
+    except InputError as error:
+        code = _fail(str(error))
+    except typer.TyperException as error:
+        code = _fail(_usage(error))
+    if code == INTERRUPTED:  # what typer makes of Ctrl-C
+        print("morphot: interrupted", file=sys.stderr)
+    sys.exit(code or 0)
+
+
+def _speak_any_encoding() -> None:
+    """Let text be written whatever the encoding: letters without their marks where it has no others (Å as A)."""
+
+    def plain(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        letters = unicodedata.normalize("NFKD", error.object[error.start : error.end])
+        return "".join(letter for letter in letters.replace("°", " deg") if letter.isascii()) or "?", error.end
+
+    codecs.register_error("morphot", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="morphot")
+
+
+def _complete_in_bash() -> None:
+    """Answer bash, which splits words such as ``sample:adk-open``; typer does the rest, and ends the process."""
+    typed = os.environ.get("COMP_WORDS", "")
+    separator = "\n" if "\n" in typed else " "
+    words, place = joined(typed.split(separator), int(os.environ.get("COMP_CWORD", "0")))
+    os.environ |= {"COMP_WORDS": separator.join(words), "COMP_CWORD": str(place)}
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            app([], prog_name=NAME)
+    finally:
+        print("\n".join(after_break(words[place], said.getvalue().splitlines())))
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What was wrong with the command, with the value that was received, and what was most likely meant."""
+    context: Any = getattr(error, "ctx", None)
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    if hasattr(error, "possibilities"):  # an option that there is not
+        message = str(error.message) + did_you_mean(*_option_and_known(error, context))
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        received = cause.errors()[0]["input"]
+        if repr(received) not in message:
+            message += f"; received {received!r}"
+        choices = getattr(getattr(getattr(error, "param", None), "type_descriptor", None), "choices", None)
+        message += did_you_mean(str(received), choices or ())
+    command = NAME if context is None else context.command_path
+    return f"{message}{'' if message.endswith('?') else '.'} See '{command} --help'"
+
+
+def _option_and_known(error: Any, context: Any) -> tuple[str, list[str]]:
+    """An option as it was typed, of which ``-sigma`` is one too, and all that the command has."""
+    typed = next((word for word in sys.argv[1:] if word.startswith(error.option_name)), error.option_name)
+    params = [] if context is None else context.command.get_params(context)
+    return typed.split("=")[0], [name for param in params for name in (*param.opts, *param.secondary_opts)]
+
+
+def _fail(message: str) -> int:
+    print(f"morphot: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT

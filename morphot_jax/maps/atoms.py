@@ -1,0 +1,305 @@
+"""Atomic models: read them, turn them into Gaussian density, morph them in a straight line.
+
+Positions are in Å along x, y, z; grids are ``z y x``. The *width* of an atom is the standard deviation of its
+Gaussian.
+"""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from math import ceil, erf
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax.maps.volume import MAX_AXIS, Volume
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.files import instead_of
+
+CUTOFF = 4.0  # an atom's Gaussian ends here, in standard deviations along each axis
+WIDTH_PER_RESOLUTION = 1 / (np.pi * np.sqrt(2))
+OUTSIDE_SHARE = 1e-3  # the largest share of the mass that a box may miss
+PADDING = 3.0  # room around the atoms on a chosen grid, in resolutions
+ATOMS_AT_ONCE = 4096  # bounds the memory of the one-dimensional profiles
+SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """Points that scatter.
+
+    - ``positions``: Å along x, y, z.
+    - ``weights``: scattering mass in electrons: atomic number times occupancy, or a whole residue's electrons
+      where one point stands for the residue.
+    - ``chains``, ``residues``, ``names``: labels of each atom as the file gives them; empty where unknown.
+    """
+
+    positions: Float[np.ndarray, "atoms 3"]
+    weights: Float[np.ndarray, "atoms"]
+    chains: tuple[str, ...] = ()
+    residues: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def mass(self) -> float:
+        """Sum of the weights."""
+        return float(self.weights.sum())
+
+
+class Box(NamedTuple):
+    """Where a grid lies: ``simulate_density(atoms, **box._asdict(), resolution=...)``.
+
+    ``shape``: voxels along z, y, x. ``voxel_size`` and ``origin``: Å along x, y, z.
+    """
+
+    shape: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
+    origin: tuple[float, float, float]
+
+
+def read_atoms(path: str | Path) -> Atoms:
+    """Read the atoms of the first model in a PDB or mmCIF file (.pdb .ent .cif .mmcif, also .gz).
+
+    Waters and hydrogens are left out, and so is what does not scatter (occupancy zero, unknown element). Of
+    an atom with alternate locations the one of highest occupancy is kept, the first among equals; it weighs
+    the atomic number times the occupancy of all its locations together, so that nothing of the atom is lost.
+
+    Raises ``InputError`` for a file that is missing, is not a structure, or holds no such atom.
+    """
+    path = Path(path)
+    found = _scatterers(_first_model(path))
+    if not found:
+        raise InputError(
+            f"{path}: no atoms but waters, hydrogens and atoms of occupancy zero; give a file with a model"
+        )
+    weights = [sum(atom.element.atomic_number * atom.occ for atom in places) for places in found.values()]
+    kept = [max(places, key=lambda atom: atom.occ) for places in found.values()]
+    chains, residues, _, names, _ = zip(*found, strict=True)
+    return Atoms(np.array([atom.pos.tolist() for atom in kept]), np.array(weights), chains, residues, names)
+
+
+def _first_model(path: Path):
+    import gemmi  # noqa: PLC0415 (slow to load, and only needed here)
+
+    if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
+        raise InputError(f"{path}: not named as a structure file; give one of {' '.join(SUFFIXES)} (or .gz)")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file{instead_of(path)}")
+    try:
+        _check_compression(path)
+        structure = gemmi.read_structure(str(path))
+    except (OSError, EOFError, zlib.error, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable as a structure ({reason}); give PDB or mmCIF") from error
+    return structure[0] if len(structure) else ()
+
+
+def _check_compression(path: Path) -> None:
+    # gemmi takes what it gets out of a damaged archive; gzip raises when the end or the checksum is wrong.
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
+
+
+def _scatterers(model) -> dict[tuple, list]:
+    """Collect the records of each atom, one for each of its locations."""
+    found = {}
+    for chain in model:
+        for residue in chain:
+            if residue.is_water():
+                continue
+            for atom in residue:
+                if atom.is_hydrogen() or not atom.element.atomic_number * atom.occ > 0:
+                    continue
+                # Without a location label each record is an atom of its own, whatever its name.
+                number = None if atom.has_altloc() else len(found)
+                key = (chain.name, residue.seqid.num, residue.seqid.icode, atom.name, number)
+                found.setdefault(key, []).append(atom)
+    return found
+
+
+def simulate_density(
+    atoms: Atoms,
+    *,
+    shape: int | tuple[int, int, int],
+    voxel_size: float | tuple[float, float, float],
+    resolution: float | None = None,
+    width: float | None = None,
+    origin: tuple[float, float, float] | None = None,
+) -> Volume:
+    """density[z, y, x] = sum_a weight_a g_a(z) g_a(y) g_a(x), with g_a a Gaussian integrated over each voxel.
+
+    Along each axis g_a is the normal density of standard deviation ``width`` around the atom, cut at 4
+    standard deviations and scaled back to a sum of 1. Voxels beyond the cut are exactly zero; the sum over
+    voxels is the sum of the weights wherever the atoms sit between voxels. Double precision.
+
+    - ``shape``: voxels along z, y, x, or one number for a cube.
+    - ``voxel_size``: Å along x, y, z, or one number.
+    - ``resolution`` in Å stands for width = resolution / (pi sqrt 2) = 0.225 resolution: the Fourier
+      transform of the Gaussian falls to 1/e at 1/resolution. Give it or ``width`` (Å), not both.
+    - ``origin``: Å, position of voxel (0, 0, 0). By default the weighted centre of the atoms falls on the
+      voxel of index n // 2 along each axis.
+
+    Raises ``InputError`` when a size is not positive, or more than 0.1 % of the mass falls outside the box.
+
+    Source: the resolution convention is that of ChimeraX ``molmap``.
+    """
+    sizes = _triple(shape, "shape", int)
+    steps = _triple(voxel_size, "voxel size", float)
+    width = _width(resolution, width)
+    if not (0 < atoms.mass < np.inf and np.isfinite(atoms.positions).all()):
+        raise InputError(
+            f"{len(atoms.weights)} atoms of mass {atoms.mass:g}: give finite positions and a mass above zero"
+        )
+    centre = np.average(atoms.positions, axis=0, weights=atoms.weights)
+    middle = np.array(sizes[::-1]) // 2
+    start = centre - middle * steps if origin is None else np.array(origin, dtype=float)
+    data = np.zeros(sizes)
+    for first in range(0, len(atoms.weights), ATOMS_AT_ONCE):
+        some = slice(first, first + ATOMS_AT_ONCE)
+        x, y, z = (
+            _profiles(atoms.positions[some, axis], sizes[2 - axis], steps[axis], start[axis], width)
+            for axis in range(3)
+        )
+        _add_products(data, z * atoms.weights[some, None], y, x)
+    _refuse_mass_outside(1 - data.sum() / atoms.mass, atoms, sizes, steps, width, origin is not None)
+    return Volume(data, _floats(steps), _floats(start))
+
+
+def _profiles(
+    positions: Float[np.ndarray, "atoms"], count: int, step: float, start: float, width: float
+) -> Float[np.ndarray, "atoms voxels"]:
+    """Integrate each atom's cut Gaussian over each voxel of one axis."""
+    from scipy import special  # noqa: PLC0415 (slow to load)
+
+    edges = start + (np.arange(count + 1) - 0.5) * step
+    # Clipping the edges is the cut: what lies beyond has equal edges, thus exactly nothing.
+    distances = np.clip((edges - positions[:, None]) / width, -CUTOFF, CUTOFF)
+    return np.diff(special.erf(distances / np.sqrt(2)), axis=1) / (2 * erf(CUTOFF / np.sqrt(2)))
+
+
+def _add_products(
+    data: Float[np.ndarray, "z y x"],
+    z_profiles: Float[np.ndarray, "atoms z"],
+    y_profiles: Float[np.ndarray, "atoms y"],
+    x_profiles: Float[np.ndarray, "atoms x"],
+) -> None:
+    # One matrix product a plane, of the few atoms that reach it: no atom's own cube is ever stored.
+    for k, shares in enumerate(z_profiles.T):
+        near = np.flatnonzero(shares)
+        data[k] += (y_profiles[near] * shares[near, None]).T @ x_profiles[near]
+
+
+def _refuse_mass_outside(
+    share: float,
+    atoms: Atoms,
+    sizes: tuple[int, int, int],
+    steps: tuple[float, float, float],
+    width: float,
+    placed: bool,
+) -> None:
+    if share <= OUTSIDE_SHARE:
+        return
+    centre = np.average(atoms.positions, axis=0, weights=atoms.weights)
+    reach = np.abs(atoms.positions - centre).max(axis=0) + CUTOFF * width
+    voxels = max(2 * ceil(r / step) + 1 for r, step in zip(reach, steps, strict=True))
+    coarser = max(r / max((n - 1) / 2, 1) for r, n in zip(reach, sizes[::-1], strict=True))
+    raise InputError(
+        f"{share:.1%} of the mass falls outside the box of {' x '.join(map(str, sizes[::-1]))} voxels of "
+        f"{' x '.join(f'{step:g}' for step in steps)} Å ({OUTSIDE_SHARE:.1%} may): "
+        f"{'leave out the origin and ' if placed else ''}"
+        f"take {voxels} voxels a side, or voxels of {ceil(100 * coarser) / 100:g} Å"
+    )
+
+
+def choose_box(
+    *models: Atoms,
+    resolution: float,
+    grid: int | None = None,
+    apix: float | None = None,
+    padding: float = PADDING,
+) -> Box:
+    """One grid for one or more models: their common bounding box and ``padding`` resolutions on every side.
+
+    - neither ``grid`` nor ``apix``: voxels of resolution / 3, as many along each axis as it takes (even);
+    - ``apix`` (Å): the same with this voxel size;
+    - ``grid``: a cube of that many voxels a side, the voxel size such that the longest axis fits;
+    - both: just that, the middle of the bounding box at index n // 2 (as always); it may be too small, which
+      ``simulate_density`` tells.
+
+    Raises ``InputError`` when there are no atoms or a size is not positive.
+
+    Source: voxel size and padding as in ChimeraX ``molmap``.
+    """
+    _width(resolution, None)
+    points = np.concatenate([model.positions for model in models]) if models else np.empty((0, 3))
+    if not len(points):
+        raise InputError(f"{len(models)} models without an atom: give one or more models with atoms")
+    low, high = points.min(axis=0), points.max(axis=0)
+    lengths = high - low + 2 * padding * resolution
+    if grid is None:
+        step = _triple(resolution / 3 if apix is None else apix, "voxel size", float)[0]
+        counts = 2 * np.ceil(lengths / step / 2)
+    else:
+        counts = np.array(_triple(grid, "grid", float))
+        step = _triple(lengths.max() / grid if apix is None else apix, "voxel size", float)[0]
+    if counts.max() > MAX_AXIS:
+        raise InputError(
+            f"a voxel of {step:g} Å needs {counts.max():g} voxels along an axis: {MAX_AXIS} are the most"
+        )
+    x, y, z = (int(count) for count in counts)
+    return Box((z, y, x), (step, step, step), _floats((low + high) / 2 - counts // 2 * step))
+
+
+def interpolate_linearly(first: Atoms, last: Atoms, t: float) -> Atoms:
+    """x_t = (1 - t) x_0 + t x_1, and the same for the weights: every atom moves in a straight line.
+
+    The models list the same atoms in the same order; ``first`` lends the labels. Straight lines shorten what
+    rotates. Raises ``InputError`` when the models differ in their atoms or ``t`` is not in [0, 1].
+    """
+    if not 0 <= t <= 1:
+        raise InputError(f"t = {t:g} is not a time of the morph; take t from 0 to 1")
+    if len(first.weights) != len(last.weights):
+        raise InputError(
+            f"the models have {len(first.weights)} and {len(last.weights)} atoms; keep those that both have"
+        )
+    labels = [zip(model.residues, model.names, strict=True) for model in (first, last)]
+    # Models without labels match by their order alone.
+    for index, (one, other) in enumerate(zip(*labels, strict=False)):
+        if one != other:
+            raise InputError(
+                f"atom {index} is {one[1]} of residue {one[0]} in the first model but {other[1]} of residue "
+                f"{other[0]} in the last; list the same atoms in the same order"
+            )
+    return Atoms(
+        (1 - t) * first.positions + t * last.positions,
+        (1 - t) * first.weights + t * last.weights,
+        first.chains,
+        first.residues,
+        first.names,
+    )
+
+
+def _width(resolution: float | None, width: float | None) -> float:
+    for name, value, scale in (("resolution", resolution, WIDTH_PER_RESOLUTION), ("width", width, 1.0)):
+        if value is not None and not 0 < value < np.inf:
+            raise InputError(f"{name} {value:g} is not a positive length; give Å above zero")
+        if value is not None and (resolution is None or width is None):
+            return float(value) * scale
+    raise InputError(f"resolution {resolution} and width {width}: give exactly one of the two, in Å")
+
+
+def _triple(given, name: str, kind: type) -> tuple:
+    values = np.broadcast_to(given, 3) if np.shape(given) in ((), (3,)) else np.zeros(3)
+    if not all(0 < value < np.inf and kind(value) == value for value in values):
+        number = "whole number" if kind is int else "number"
+        raise InputError(f"{name} {given} cannot be; give one {number} above zero, or three, one an axis")
+    return tuple(kind(value) for value in values)
+
+
+def _floats(values) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z

@@ -1,0 +1,212 @@
+"""Entries of the EMDB and the PDB by their names: downloaded once, kept, and known by their checksums.
+
+    emdb:5138, EMD-5138      the map of an EMDB entry, .map.gz
+    pdb:3iyf, 3IYF           the model of a PDB entry, .cif.gz
+
+Files lie in the user's cache (or where ``MORPHOT_CACHE`` says), beside ``checksums.json`` with the SHA-256 of each
+as it was first downloaded: a file that has changed since, here or at its source, is refused until a fresh one is
+asked for. ``MORPHOT_EMDB`` and ``MORPHOT_PDB`` replace the addresses that files come from; {id} in them stands for
+the entry.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from morphot_jax.system import files
+from morphot_jax.system.errors import InputError
+
+ADDRESSES = {
+    "emdb": ("MORPHOT_EMDB", "https://ftp.ebi.ac.uk/pub/databases/emdb/structures/EMD-{id}/map/emd_{id}.map.gz"),
+    "pdb": ("MORPHOT_PDB", "https://files.rcsb.org/download/{id}.cif.gz"),
+}
+NAMES = {  # how entries are written, and the file each is kept in
+    "emdb": (re.compile(r"(?:emdb:|emd[-_])(?:emd[-_])?(\d{4,5})", re.IGNORECASE), "emd_{id}.map.gz"),
+    "pdb": (re.compile(r"(?:pdb:)?([0-9][a-z0-9]{3}|pdb_[0-9]{5}[a-z0-9]{3})", re.IGNORECASE), "{id}.cif.gz"),
+}
+CHECKSUMS, LOADING = "checksums.json", ".loading"
+TIMEOUT = 30.0  # seconds without an answer
+RETRIES = 3
+LARGEST = 8 * 2**30  # bytes
+CHUNK = 1 << 16
+
+Report = Callable[[int, int], None]  # bytes that have come, and bytes in all (0: not known)
+
+
+class Entry(NamedTuple):
+    """An entry of a data bank, ``emdb`` or ``pdb``."""
+
+    bank: str
+    id: str
+
+    @classmethod
+    def parse(cls, name: str) -> "Entry":
+        """From one of the spellings above; InputError for anything else."""
+        for bank, (pattern, _) in NAMES.items():
+            if found := pattern.fullmatch(name.strip()):
+                return cls(bank, found[1].lower())
+        raise InputError(
+            f"'{name}' is no entry: give EMD-1234 or emdb:1234, or a PDB code such as 3IYF or pdb:3iyf"
+        )
+
+    @property
+    def file(self) -> str:
+        return NAMES[self.bank][1].format(id=self.id)
+
+    @property
+    def address(self) -> str:
+        variable, address = ADDRESSES[self.bank]
+        return (os.environ.get(variable) or address).replace("{id}", self.id)
+
+
+def is_entry(name: str) -> bool:
+    """Whether a MAP names an entry of a data bank: with its prefix, so that no file name is taken for one."""
+    return name.lower().startswith(tuple(f"{bank}:" for bank in ADDRESSES))
+
+
+def fetch(
+    name: str,
+    *,
+    folder: Path | None = None,
+    fresh: bool = False,
+    retries: int = RETRIES,
+    timeout: float = TIMEOUT,
+    largest: int = LARGEST,
+    report: Report = lambda done, total: None,
+) -> Path:
+    """The file of an entry, from the cache or else from its address.
+
+    - ``folder``: of the cache. ``fresh``: download again, and trust what comes.
+    - ``retries``: after failures that may pass. ``timeout``: seconds without an answer. ``largest``: bytes.
+
+    InputError for names that are no entries, entries that are not there, connections that fail, files that are too
+    large, and content that is not what was first downloaded. Nothing half-loaded is ever kept.
+    """
+    entry = Entry.parse(name)
+    folder = cache_folder() if folder is None else folder
+    files.make_folder(folder)
+    path = folder / entry.file
+    with FileLock(folder / f".{entry.file}.lock"):
+        known = None if fresh else _checksums(folder).get(entry.file)
+        if path.is_file() and not fresh:
+            if known not in (None, found := files.sha256(path)):
+                raise InputError(
+                    f"'{path}' is not what was downloaded for {name} (checksum {found[:12]}, then {known[:12]}): "
+                    "something has changed it; add --fresh to download it again"
+                )
+            return path
+        _download(entry, path, known, retries, timeout, _Meter(largest, report))
+        with FileLock(folder / ".lock"):
+            sums = _checksums(folder) | {entry.file: files.sha256(path)}
+            files.write_text(folder / CHECKSUMS, json.dumps(sums, indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def cache_folder() -> Path:
+    """Where files are kept."""
+    if given := os.environ.get("MORPHOT_CACHE"):
+        return Path(given)
+    return _pooch().os_cache("morphot_jax")
+
+
+class _Refused(Exception):  # noqa: N818 - not an error that pooch should try again
+    """A failure that another try does not mend."""
+
+
+class _Meter:
+    """What pooch tells of a download: passed on, and stopped where it becomes too large."""
+
+    def __init__(self, largest: int, report: Report):
+        self.largest, self.report, self.done, self._total = largest, report, 0, 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    @total.setter
+    def total(self, value: int) -> None:
+        self._total, self.done = value, 0
+        self._check(value)
+
+    def update(self, count: int) -> None:
+        self.done += count
+        self._check(self.done - CHUNK)  # the last chunk may be short
+        self.report(min(self.done, self._total or self.done), self._total)
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        pass
+
+    def _check(self, size: int) -> None:
+        if size > self.largest:
+            raise _Refused(f"is larger than {self.largest / 2**30:.3g} GiB")
+
+
+def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout: float, meter: _Meter) -> None:
+    """Into a folder beside, and from there to its place."""
+    pooch = _pooch()
+    import requests  # noqa: PLC0415 - pooch brings it along
+
+    plain = pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK, timeout=timeout)
+
+    def downloader(url: str, output: str, who: Any) -> None:
+        try:
+            plain(url, output, who)
+        except requests.HTTPError as error:
+            answer = error.response
+            if answer is not None and answer.status_code < 500:  # it is not there, or not for us
+                raise _Refused(f"answers {answer.status_code} {answer.reason}") from None
+            raise
+
+    loading = path.parent / LOADING
+    with suppress(FileNotFoundError):
+        (loading / entry.file).unlink()
+    pooch.get_logger().setLevel("ERROR")
+    store = pooch.create(
+        loading,
+        base_url="",
+        registry={entry.file: known},
+        urls={entry.file: entry.address},
+        retry_if_failed=retries,
+    )
+    try:
+        os.replace(store.fetch(entry.file, downloader=downloader), path)
+    except _Refused as error:
+        raise InputError(f"{entry.address} {error}: check the entry {entry.bank}:{entry.id}") from None
+    except (requests.RequestException, OSError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"cannot download {entry.address} in {retries + 1} tries: {why[:200]}; check the connection"
+        ) from None
+    except ValueError:
+        raise InputError(
+            f"{entry.address} holds something else than when it was first downloaded (checksum then "
+            f"{str(known)[:12]}): add --fresh to take what is there now"
+        ) from None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """The checksums that are remembered; none where there is no file, InputError for one that is damaged."""
+    try:
+        found = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise InputError(f"'{folder / CHECKSUMS}' cannot be read: delete it") from None
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _pooch() -> Any:
+    try:
+        import pooch  # noqa: PLC0415
+    except ImportError:
+        raise InputError("downloads need pooch: pip install 'morphot_jax[fetch]'") from None
+    return pooch

@@ -1,0 +1,254 @@
+"""Maps on grids: whether two grids are one, and how a map goes from one grid to another.
+
+Computed in double precision on the host, returned in the input's dtype.
+"""
+
+from dataclasses import replace
+from math import isfinite, prod
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from morphot_jax.maps.pose import IDENTITY, Pose
+from morphot_jax.maps.volume import Volume
+from morphot_jax.system.errors import InputError
+
+DUST = 1e-6  # fraction of the maximum below which density is dust, not mass
+SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
+
+Shape = tuple[int, int, int]
+
+
+def check_map(volume: Volume, label: str) -> None:
+    """Raise InputError, quoting ``label``, for a map that nothing can be done with."""
+    data = volume.data
+    if data.ndim != 3 or data.size == 0:
+        raise InputError(f"{label} has the shape {data.shape}: a map is a 3D array with at least one voxel")
+    if not volume.orthogonal:
+        raise InputError(
+            f"{label} has cell angles {triple_text(volume.cell_angles)}°: only right angles can be used"
+        )
+    if not all(isfinite(v) and v > 0 for v in volume.voxel_size):
+        raise InputError(f"{label} has a voxel size of {triple_text(volume.voxel_size)} Å: it must be positive")
+    if not all(isfinite(v) for v in volume.origin):
+        raise InputError(f"{label} has its origin at {triple_text(volume.origin)} Å: it must be finite")
+    if bad := int(data.size - np.isfinite(data).sum()):
+        raise InputError(f"{label} has {bad} voxels that are NaN or infinite: replace them, by zero for instance")
+    if data.max() <= 0:
+        raise InputError(f"{label} has no positive density (its maximum is {data.max():g}): nothing to transport")
+
+
+def same_grid(a: Volume, b: Volume) -> bool:
+    """Whether the shapes are equal and no voxel of one map lies over 0.02 voxels from its like in the other."""
+    if a.shape != b.shape:
+        return False
+    first = np.subtract(a.origin, b.origin)
+    last = first + np.multiply(np.subtract(a.voxel_size, b.voxel_size), np.array(a.shape[::-1]) - 1)
+    return bool(np.all(np.maximum(abs(first), abs(last)) <= SAME_PLACE * np.array(b.voxel_size)))
+
+
+def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np.ndarray, "Z Y X"]:
+    """Crop or pad the Fourier transform F to another number of voxels: F'(k) = F(k) for |k| <= min(n, n')/2.
+
+    The box is kept and voxel (0, 0, 0) stays where it is: sample i of n' lies at i * length / n'. The sum over
+    voxels is kept, so densities are multiplied by n/n' per axis; functions band-limited to the coarser grid are
+    resampled exactly, as periodic ones. Axes whose length does not change are left untouched. Double precision.
+    """
+    for axis, (old, new) in enumerate(zip(data.shape, shape, strict=True)):
+        if old != new:
+            data = _fourier_resample_axis(np.moveaxis(data, axis, -1), new)
+            data = np.ascontiguousarray(np.moveaxis(data, -1, axis))
+    return data
+
+
+def resample_onto(volume: Volume, like: Volume, pose: Pose = IDENTITY) -> Volume:
+    """The densities of ``volume``, moved by ``pose``, at the voxel positions of ``like``; zero outside its box.
+
+    Density values are kept, so that the mass (sum over voxels) changes by the ratio of the voxel volumes. Shifts
+    by whole voxels are copied bit for bit; unmoved maps are interpolated by their Fourier series without what is
+    finer than the target's voxels (``fourier_matrix``), which is exact for band-limited maps; moved ones by cubic
+    splines, after Fourier cropping to about the target's voxel size where that is coarser (interpolation alone
+    would alias). Where the map has no negative density, what rings below zero or away from it is cut and its mass
+    restored. Both cells must be orthogonal.
+    """
+    start = np.subtract(like.origin, volume.origin)[::-1] / volume.voxel_size[::-1]
+    whole = np.rint(start).astype(int)
+    if pose is IDENTITY and same_grid(_place(volume, like, whole), like):
+        data = _copied(volume.data, whole, like.shape)
+    elif pose is IDENTITY:
+        data = _interpolated(volume, like).astype(_dtype(volume), copy=False)
+    else:
+        data = _splined(volume, like, pose).astype(_dtype(volume), copy=False)
+    return replace(volume, data=data, voxel_size=like.voxel_size, origin=like.origin, nstart=(0, 0, 0))
+
+
+def fourier_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0) -> Float[np.ndarray, "m n"]:
+    """What takes n samples of a periodic function to its values at other places, by its Fourier series.
+
+    M_ij = (1/n) sum_k w_k cos(2 pi k (p_i - j) / n), k = 0 ... n / max(finest, 2), w_k = 1 for k = 0 and k = n/2,
+    else 2. ``places``: p in samples; beyond the box, farther than half a sample from its ends, the row is zero.
+    ``finest``: wavelengths shorter than so many samples are left out.
+    """
+    k = np.arange(int(n / max(finest, 2.0) + 1e-6) + 1)
+    weight = np.where((k == 0) | (2 * k == n), 1.0, 2.0) / n
+    there, here = (np.multiply.outer(x, 2.0 * np.pi * k / n) for x in (places, np.arange(n)))
+    matrix = (np.cos(there) * weight) @ np.cos(here).T + (np.sin(there) * weight) @ np.sin(here).T
+    return np.where(((places >= -0.5) & (places <= n - 0.5))[:, None], matrix, 0.0)
+
+
+def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
+    """The map on another number of voxels, and the share of its mass that rang and was cut."""
+    data, cut = fourier_resample(volume.data, shape), 0.0
+    if volume.data.min() >= 0:
+        # A sharp-edged map rings over the whole box; the positive half of that would be a haze of false mass.
+        clean = np.where((data > 0) & _footprint(volume.data, shape), data, 0.0)
+        cut = float(abs(data - clean).sum()) / volume.mass
+        data = with_mass(clean, volume.mass)
+    pairs = zip(volume.voxel_size, volume.shape[::-1], shape[::-1], strict=True)
+    x, y, z = (v * n / m for v, n, m in pairs)
+    result = replace(volume, data=data.astype(_dtype(volume)), voxel_size=(x, y, z), nstart=(0, 0, 0))
+    return result, cut
+
+
+def with_mass(data: Float[np.ndarray, "z y x"], mass: float) -> Float[np.ndarray, "z y x"]:
+    """Densities scaled to a given sum over voxels, mass * data / sum(data), in double precision.
+
+    The way back from unit mass: frame t of a morph has the mass (1 - t) * mass_0 + t * mass_1.
+    Raises ``InputError`` unless the sum of ``data`` is positive and finite.
+    """
+    total = float(data.sum(dtype=np.float64))
+    if not (isfinite(total) and total > 0):
+        raise InputError(f"densities sum to {total:g}: only a positive sum can be scaled to a mass")
+    return data.astype(np.float64) * (mass / total)
+
+
+def share_outside(volume: Volume, like: Volume, surface: float) -> float:
+    """Share of the density in voxels at or above ``surface`` whose positions lie outside the box of ``like``."""
+    solid = np.where(volume.data >= surface, volume.data, 0.0)
+    inside = []
+    for axis in range(3):
+        x = 2 - axis
+        position = volume.origin[x] + np.arange(volume.shape[axis]) * volume.voxel_size[x]
+        index = (position - like.origin[x]) / like.voxel_size[x]
+        inside.append((index >= -0.5) & (index <= like.shape[axis] - 0.5))
+    return 1.0 - float(solid[np.ix_(*inside)].sum(dtype=np.float64) / solid.sum(dtype=np.float64))
+
+
+def places_of(volume: Volume, indices: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Positions in Å along x, y, z of voxels given by their indices along z, y, x."""
+    return np.array(volume.origin) + indices[:, ::-1] * np.array(volume.voxel_size)
+
+
+def voxel_volume(volume: Volume) -> float:
+    return prod(volume.voxel_size)
+
+
+def shape_of(lengths) -> Shape:
+    z, y, x = (int(n) for n in lengths)
+    return z, y, x
+
+
+def by_text(values) -> str:
+    return " x ".join(f"{v:g}" for v in values)
+
+
+def triple_text(values) -> str:
+    return f"({', '.join(f'{v:g}' for v in values)})"
+
+
+def grid_text(volume: Volume) -> str:
+    x, y, z = shape = volume.shape[::-1]
+    voxel = [round(v, 4) for v in volume.voxel_size]
+    voxels = f"{x}^3 voxels" if x == y == z else f"{by_text(shape)} voxels (x y z)"
+    size = f"{voxel[0]:g}" if voxel[0] == voxel[1] == voxel[2] else by_text(voxel)
+    return f"{voxels} of {size} Å at origin {triple_text(volume.origin)} Å"
+
+
+def _interpolated(volume: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
+    """The map at the voxels of another grid, by its Fourier series along each axis."""
+    data, places, ratios = volume.data.astype(np.float64), [], []
+    for axis, n in enumerate(volume.shape):
+        x = 2 - axis
+        position = like.origin[x] + np.arange(like.shape[axis]) * like.voxel_size[x]
+        places.append((position - volume.origin[x]) / volume.voxel_size[x])
+        ratios.append(like.voxel_size[x] / volume.voxel_size[x])
+        matrix = fourier_matrix(n, places[-1], 2.0 * ratios[-1])
+        data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
+    if volume.data.min() < 0 or data.sum() <= 0:
+        return data
+    # A sharp-edged map rings over the whole box; the positive half of that would be a haze of false mass.
+    reach = [int(np.ceil(max(ratio, 1.0))) for ratio in ratios]
+    return with_mass(np.where((data > 0) & _near(volume.data, places, reach), data, 0.0), float(data.sum()))
+
+
+def _splined(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "z y x"]:
+    """The moved map at the voxels of another grid, by cubic splines."""
+    fine = _band_limited(volume, like)
+    # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
+    options = {"output_shape": like.shape, "order": 3, "mode": "grid-constant", "cval": 0.0}
+    data = ndimage.affine_transform(fine.data, _affine(fine, like, pose), **options)
+    if volume.data.min() >= 0 > data.min() and data.sum() > 0:
+        return with_mass(np.maximum(data, 0.0), float(data.sum()))
+    return data
+
+
+def _footprint(data: np.ndarray, shape: Shape) -> np.ndarray:
+    """Voxels of a grid of ``shape`` over the same box that lie within a voxel, old or new, of non-dust density."""
+    reach = [int(np.ceil(max(n / m, 1.0))) for n, m in zip(data.shape, shape, strict=True)]
+    return _near(data, [np.arange(m) * n / m for n, m in zip(data.shape, shape, strict=True)], reach)
+
+
+def _near(data: np.ndarray, places: list[np.ndarray], reach: list[int]) -> np.ndarray:
+    """Whether places along each axis, in voxels, lie within so many voxels of non-dust density; periodic."""
+    near = ndimage.maximum_filter(data > DUST * data.max(), size=[2 * k + 1 for k in reach], mode="wrap")
+    return near[np.ix_(*(np.rint(p).astype(int) % n for p, n in zip(places, data.shape, strict=True)))]
+
+
+def _fourier_resample_axis(data: Float[np.ndarray, "z y n"], new: int) -> Float[np.ndarray, "z y m"]:
+    old = data.shape[-1]
+    band = min(old, new)
+    spectrum = np.fft.rfft(data.astype(np.float64, copy=False), axis=-1)[..., : band // 2 + 1]
+    if band % 2 == 0:
+        # The highest frequency of an even axis stands for +n/2 and -n/2 at once: it takes in both when the
+        # axis shrinks to it, and is shared between both when the axis grows from it.
+        spectrum[..., -1] *= 2.0 if new < old else 0.5
+    return np.fft.irfft(spectrum, n=new, axis=-1)
+
+
+def _affine(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "3 4"]:
+    """From voxels of ``like`` to those of ``volume`` that come to lie there, along z, y, x."""
+    back = pose.inverse()
+    turn = back.rotation * np.array(like.voxel_size) / np.array(volume.voxel_size)[:, None]
+    start = (back.carried(np.array(like.origin)) - volume.origin) / volume.voxel_size
+    return np.column_stack([turn[::-1, ::-1], start[::-1]])
+
+
+def _band_limited(volume: Volume, like: Volume) -> Volume:
+    """The map in double precision without the detail that the grid of ``like`` cannot hold."""
+    ratios = np.minimum(1.0, np.divide(volume.voxel_size, like.voxel_size))[::-1]
+    shape = shape_of(np.maximum(1, np.rint(volume.shape * ratios)))
+    coarse, _ = resampled(volume, shape) if shape != volume.shape else (volume, 0.0)
+    return coarse.with_data(coarse.data.astype(np.float64) * (prod(shape) / volume.data.size))
+
+
+def _place(volume: Volume, like: Volume, start: np.ndarray) -> Volume:
+    """An empty grid on the lattice of ``volume``: from its voxel ``start`` (z, y, x) on, shaped like ``like``."""
+    x, y, z = (o + i * v for o, i, v in zip(volume.origin, start[::-1], volume.voxel_size, strict=True))
+    return replace(volume, data=np.broadcast_to(np.float64(0), like.shape), origin=(float(x), float(y), float(z)))
+
+
+def _copied(data: np.ndarray, start: np.ndarray, shape: Shape) -> np.ndarray:
+    """result[i] = data[i + start], zero outside."""
+    result = np.zeros(shape, data.dtype)
+    low = [max(0, -int(s)) for s in start]
+    high = [max(a, min(m, n - int(s))) for a, m, n, s in zip(low, shape, data.shape, start, strict=True)]
+    target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    source = tuple(slice(a + int(s), b + int(s)) for a, b, s in zip(low, high, start, strict=True))
+    if all(b > a for a, b in zip(low, high, strict=True)):
+        result[target] = data[source]
+    return result
+
+
+def _dtype(volume: Volume) -> np.dtype:
+    return np.result_type(volume.data.dtype, np.float32)

@@ -1,0 +1,244 @@
+"""How a set of maps will be solved: every automatic choice, made in one place and with its reason."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
+
+from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.morphing.settings import (
+    DEBIASED,
+    SINGLE_PLAN,
+    Settings,
+    frame_times,
+    keyframes_between,
+    with_method,
+)
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import KernelKind
+from morphot_jax.transport import kernels
+from morphot_jax.transport.barycenter import DEPTH
+from morphot_jax.transport.relaxation import PLAIN, Relaxation, automatic
+
+DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
+FIELDS_PER_MAP = 4  # measured: a lane of two maps takes 11 fields, for potentials, convolutions and the barycenter
+FIELDS_PER_LANE = 4
+ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
+SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
+BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
+DETAIL = 1.7  # sigma: what is finer is lost in a barycenter (FSC 0.5; experiments.gamma_and_grid)
+CPU_BYTES = 32 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings became for one set of maps.
+
+    - ``sigma``: voxels along z, y, x. ``distance``: the farthest that mass of one map lies from the next map,
+      in sigma. ``spread``: standard deviation of a map's mass along its longest direction, in sigma, on average.
+    - ``extent``: voxels of the largest box that is solved, along z, y, x. ``iterations``: the most a solve may
+      make. ``guard``: smallest divisor (``solve_barycenter``).
+    - ``fallback``: the kernel that takes over where the chosen one turns out not to reach.
+    - ``reasons``: why, for each automatic choice. ``doubts``: what those who asked for something should know.
+    """
+
+    sigma: tuple[float, float, float]
+    distance: float
+    spread: float
+    extent: tuple[int, int, int]
+    kernel: KernelKind
+    fallback: KernelKind | None
+    precision: str
+    batch: int
+    relaxation: Relaxation
+    iterations: int
+    guard: float | None
+    reasons: dict[str, str]
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The array type of the solve."""
+        return dtype_of(self.precision)
+
+    def scope(self) -> AbstractContextManager:
+        """A scope in which JAX computes in the plan's precision; the caller's global setting stays as it is."""
+        return jax.enable_x64(self.precision == "double")
+
+    def fallen_back(self) -> "Plan":
+        """The same with the fallback for a kernel, and nothing to fall back on."""
+        reason = f"{self.kernel} was chosen first ({self.reasons['kernel']}) and did not reach"
+        assert self.fallback is not None
+        return replace(self, kernel=self.fallback, fallback=None, reasons=self.reasons | {"kernel": reason})
+
+
+def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
+    """How these maps will be morphed; None where nothing is solved."""
+    settings, why = with_method(settings)
+    if settings.method == "linear":
+        return None
+    solves = {"barycenter": len(frame_times(settings)), "mixed": keyframes_between(len(volumes), settings)}
+    plan = make_plan(volumes, solves.get(settings.method, 1), settings)
+    return replace(plan, reasons={"method": why} | plan.reasons)
+
+
+def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
+    """Resolve the settings for maps on one grid, ``lanes`` barycenters of two neighbouring maps each."""
+    sigma, sigma_reason = _sigma(settings, volumes[0])
+    if min(sigma) < SMALLEST_SIGMA:
+        raise InputError(
+            f"sigma is {min(sigma):g} voxels: the kernel joins no voxels; give {SMALLEST_SIGMA:g} or more"
+        )
+    precision, precision_reason = _precision(settings)
+    dtype = dtype_of(precision)
+    distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
+    kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
+    boxes = [solve_window(np.stack([a.data, b.data]), sigma, kernel) for a, b in pairwise(volumes)]
+    extent = max((_extent(box) for box in boxes), key=prod)
+    batch, batch_reason = _batch(settings, lanes, lane_bytes(extent, 2, dtype, debias=settings.debias))
+    width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
+    relaxation, relaxation_reason = _relaxation(settings, width)
+    return Plan(
+        sigma=sigma,
+        distance=distance,
+        spread=width,
+        extent=extent,
+        kernel=kernel,
+        fallback=fallback,
+        precision=precision,
+        batch=batch,
+        relaxation=relaxation,
+        iterations=settings.iterations or settings.max_iterations,
+        guard=ORIGINAL_GUARD if kernel == "truncated" else None,
+        reasons={
+            "sigma": sigma_reason,
+            "kernel": kernel_reason,
+            "precision": precision_reason,
+            "batch": batch_reason,
+            "relaxation": relaxation_reason,
+        },
+        doubts=_doubts(kernel, distance, dtype),
+    )
+
+
+def dtype_of(precision: str) -> np.dtype:
+    """The array type of a precision."""
+    return np.dtype(np.float64 if precision == "double" else np.float32)
+
+
+def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sigma) -> float:
+    """max( max_{x in first} d(x, second), max_{y in second} d(y, first) ), in units of sigma (Hausdorff)."""
+    window = bounding_box(first | second)
+    first, second = first[window], second[window]
+    if np.array_equal(first, second):
+        return 0.0
+    spacing = [1.0 / s for s in sigma]
+    to_second = np.asarray(distance_transform_edt(~second, sampling=spacing))
+    to_first = np.asarray(distance_transform_edt(~first, sampling=spacing))
+    return float(max(to_second[first].max(), to_first[second].max()))
+
+
+def spread(density: Float[np.ndarray, "z y x"], sigma: tuple[float, float, float]) -> float:
+    """Standard deviation of the mass along its longest direction, in units of sigma."""
+    places = np.argwhere(density)
+    mass = density[tuple(places.T)].astype(np.float64)
+    offsets = (places - np.average(places, axis=0, weights=mass)) / np.asarray(sigma)
+    covariance = (offsets * mass[:, None]).T @ offsets / mass.sum()
+    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(covariance)[-1])))
+
+
+def lane_bytes(shape: tuple[int, ...], maps: int, dtype: np.dtype, *, debias: bool = False) -> int:
+    """Bytes that one barycenter of ``maps`` maps needs while it is solved."""
+    fields = FIELDS_PER_MAP * maps + FIELDS_PER_LANE
+    if debias:
+        fields += 2 * DEPTH * maps  # what is mixed: images and residuals
+    return int(np.prod(shape)) * dtype.itemsize * fields
+
+
+def solve_window(
+    pair: Float[np.ndarray, "2 z y x"], sigma: tuple[float, float, float], kernel: KernelKind
+) -> Window:
+    """Where barycenters can have mass; the whole box for the original's kernel, which reflects at its faces."""
+    shape = pair.shape[1:]
+    if kernel == "truncated":
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    return widened(bounding_box(pair.sum(axis=0) > 0), sigma, BARYCENTER_SIGMAS, shape)
+
+
+def _extent(window: Window) -> tuple[int, int, int]:
+    z, y, x = (part.stop - part.start for part in window)
+    return z, y, x
+
+
+def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, float], str]:
+    if settings.sigma_angstrom is not None:
+        x, y, z = (settings.sigma_angstrom / edge for edge in volume.voxel_size)
+        return (z, y, x), "asked for in Å"
+    if settings.sigma is not None:
+        return (settings.sigma, settings.sigma, settings.sigma), "asked for"
+    sigma = max(volume.shape) / 60.0
+    reason = "the longest axis / 60"
+    if settings.method in DEBIASED and not settings.debias:
+        kept = DETAIL * sigma * max(volume.voxel_size)
+        reason += f"; barycenters keep detail to about {kept:.3g} Å"
+    return (sigma, sigma, sigma), reason
+
+
+def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, KernelKind | None, str]:
+    """The kernel, the one to fall back on, and why."""
+    if settings.kernel != "auto":
+        return settings.kernel, None, "asked for"
+    if settings.method in SINGLE_PLAN:
+        return "heat", None, "a semigroup on the lattice that reaches far: mass and ends are exact at every t"
+    kernel, reason = kernels.choose(distance, dtype)
+    return kernel, "log" if kernel == "dense" else None, reason
+
+
+def _doubts(kernel: KernelKind, distance: float, dtype: np.dtype) -> tuple[str, ...]:
+    """Whether a kernel of limited range was asked for between maps that lie farther apart."""
+    limit = kernels.safe_range(kernel, dtype)
+    if distance <= limit:
+        return ()
+    return (f"the maps lie up to {distance:.1f} sigma apart, and the kernel {kernel} is safe to {limit:.1f} only",)
+
+
+def _precision(settings: Settings) -> tuple[str, str]:
+    if settings.precision == "auto":
+        return (
+            "double",
+            "the potentials of real maps leave the range of single precision, and on a CPU it is no faster",
+        )
+    return settings.precision, "asked for"
+
+
+def _relaxation(settings: Settings, width: float) -> tuple[Relaxation, str]:
+    if settings.debias:
+        return PLAIN, "debiased barycenters are mixed, not relaxed"
+    if settings.relaxation is not None:
+        return Relaxation(settings.relaxation), "asked for"
+    reason = f"the maps spread over {width:.1f} sigma (sd); plain at first, then by how little each voxel changes"
+    return automatic(width), reason
+
+
+def _platform() -> str:
+    """Of the device that JAX computes on here, a caller's ``jax.default_device`` included."""
+    (device,) = jnp.zeros(()).devices()
+    return device.platform
+
+
+def _batch(settings: Settings, lanes: int, lane: int) -> tuple[int, str]:
+    """How many frames of ``lane`` bytes to solve at once."""
+    if settings.batch is not None:
+        return min(settings.batch, lanes), "asked for"
+    memory = settings.memory or DEFAULT_MEMORY
+    fitting, friendly = (max(1, room // lane) for room in (memory, CPU_BYTES))
+    if _platform() == "cpu" and fitting >= friendly:
+        return min(lanes, friendly), "a CPU is fastest with as few frames at once as fit in its caches"
+    return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

@@ -1,0 +1,371 @@
+"""Two or more maps in, a trajectory of maps out: ``morph``.
+
+Frame t of a pair (a, b), t = 0 being the first map named:
+
+| method       | frame                                                                  | source         |
+|--------------|------------------------------------------------------------------------|----------------|
+| `linear`     | (1 - t) a + t b                                                        | the paper, 2.1 |
+| `barycenter` | the entropic Wasserstein barycenter of a, b with weights (1 - t, t)    | the paper, 2.4 |
+| `bridge` | the most likely random walks from a to b, from one plan (``bridge``)      | Leonard 2014   |
+| `displacement` | mass pushed along straight lines, from one plan (``displacement``) | McCann 1997 |
+| `mixed`      | barycenters at a few keyframes, linear between them                    | the paper      |
+
+Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
+meaning along the trajectory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.window import Window
+from morphot_jax.morphing.batches import Lane, solve_lanes
+from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
+from morphot_jax.morphing.plan import Plan, plan_for, solve_window
+from morphot_jax.morphing.progress import Clock, Progress
+from morphot_jax.morphing.settings import (
+    SINGLE_PLAN,
+    Settings,
+    check_settings,
+    frame_times,
+    keyframes_between,
+    with_method,
+)
+from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import KernelKind
+from morphot_jax.transport.iterate import Status
+
+Report = Callable[[Progress], None]
+
+WHOLE: Window = (slice(None), slice(None), slice(None))
+ENDED_WELL = (Status.CONVERGED, Status.FIXED_ITERATIONS)
+NOTICEABLE = 1e-6  # share of a frame's mass whose loss is worth a sentence
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is known of one frame beside its densities.
+
+    Errors are None where nothing was solved; ``bias`` (``barycenter.Solution``) where it was not debiased. A frame
+    between two keyframes shows the worse of theirs. ``kernel``: that it was solved with. ``strayed``: share of its
+    mass that left the box and was made up for.
+    ``history``: one row for each iteration, columns marginal_error and, where known, change_l1, change_l2; that
+    of a plan which many frames share is with the first of them.
+    """
+
+    index: int
+    time: float
+    mass: float
+    status: Status = Status.CONVERGED
+    iterations: int = 0
+    marginal_error: float | None = None
+    change_l1: float | None = None
+    change_l2: float | None = None
+    unreached: float = 0.0
+    bias: float | None = None
+    kernel: KernelKind | None = None
+    strayed: float = 0.0
+    history: Float[np.ndarray, "iterations measures"] = field(default_factory=lambda: np.empty((0, 1)), repr=False)
+
+
+class Kept(NamedTuple):
+    """A frame that is known from an earlier run, and its densities in single precision."""
+
+    frame: Frame
+    density: Float[np.ndarray, "z y x"]
+
+
+Keep = Callable[[Frame, Float[np.ndarray, "z y x"]], None]
+NONE_KNOWN: Mapping[int, Kept] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The frames of a morph.
+
+    - ``densities``: axes ``t z y x``, single precision; ``volume(i)`` gives frame i as a map in its place.
+    - ``frames``: time, mass, status and errors of each.
+    - ``plan``: what the automatic settings became and why; None where nothing was solved.
+    - ``actions``: what was done to the maps and the frames. ``clock``: seconds spent to compile and to solve.
+    """
+
+    densities: Float[np.ndarray, "t z y x"]
+    frames: tuple[Frame, ...]
+    template: Volume
+    settings: Settings
+    plan: Plan | None
+    actions: tuple[str, ...]
+    clock: Clock
+
+    def volume(self, index: int) -> Volume:
+        """Frame ``index`` as a map."""
+        return self.template.with_data(self.densities[index])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame ended as it was asked to."""
+        return all(frame.status in ENDED_WELL for frame in self.frames)
+
+
+def morph(
+    maps: Prepared | Sequence[Volume],
+    settings: Settings | None = None,
+    *,
+    plan: Plan | None = None,
+    report: Report = lambda progress: None,
+    keep: Keep = lambda frame, density: None,
+    known: Mapping[int, Kept] = NONE_KNOWN,
+) -> Trajectory:
+    """Interpolate between maps: the frame of ``settings.method`` at every time.
+
+    - ``maps``: two or more, in order; brought to one grid by ``prepare_maps`` unless they already were. More than
+      two are a sequence: map i of n lies at t = i / (n - 1).
+    - ``plan``: ``plan_for`` these maps and settings, where that was made already.
+    - ``report``: called with a ``Progress`` about twice a second.
+    - ``keep``: called with every frame as soon as it is finished, and with its densities. ``known``: frames by
+      their index that ``keep`` was given by another run of the same maps and settings; they are not solved again,
+      and the others come out bit for bit as if they were (but the methods 'linear' and 'mixed' know nothing).
+
+    Raises InputError for maps or settings that cannot be used. A frame that does not converge is returned all the
+    same, and its ``status`` says so.
+    """
+    settings = settings or Settings()
+    check_settings(settings)
+    prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
+    if len(prepared.volumes) < 2:
+        raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
+    plan = plan or plan_for(prepared.volumes, settings)
+    settings, _ = with_method(settings)
+    times = frame_times(settings)
+    work = _Work(prepared, settings, Clock(), report, keep, known)
+    if plan is None:
+        densities = blend([volume.data for volume in prepared.volumes], times)
+        frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
+    elif settings.method in SINGLE_PLAN:
+        densities, frames = work.frames(times, partial(_transported, work, plan))
+    elif settings.method == "barycenter":
+        densities, frames = work.frames(times, partial(_barycenters, work, plan))
+    else:
+        keys = keyframes_between(len(prepared.volumes), settings)
+        keyed = replace(work, keep=lambda frame, density: None, known=NONE_KNOWN)
+        anchors, solved = keyed.frames(np.linspace(0.0, 1.0, keys), partial(_barycenters, keyed, plan))
+        densities = blend(anchors, times)
+        frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
+    if settings.method in ("linear", "mixed"):
+        for frame in frames:
+            keep(frame, densities[frame.index])
+    said = () if plan is None else plan.doubts + _said_of(frames, plan)
+    return Trajectory(
+        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, work.clock
+    )
+
+
+def locate(time: float, anchors: int) -> tuple[int, float]:
+    """Between which of evenly spaced anchors a time lies: index of the one before, share s of the way to the next.
+
+    Time t = 1 is the end of the last stretch, s = 1; time 0 the start of the first.
+    """
+    position = time * (anchors - 1)
+    before = min(int(position), anchors - 2)
+    return before, position - before
+
+
+def blend(
+    anchors: Sequence[Float[np.ndarray, "z y x"]] | Float[np.ndarray, "k z y x"], times: Float[np.ndarray, " t"]
+) -> Float[np.ndarray, "t z y x"]:
+    """(1 - s) a + s b between evenly spaced anchors (the paper, Eq 2.1); bit for bit at the anchors."""
+    frames = np.empty((len(times), *anchors[0].shape), np.float32)
+    for index, time in enumerate(times):
+        before, share = locate(float(time), len(anchors))
+        first, last = anchors[before], anchors[before + 1]
+        frames[index] = first if share == 0 else last if share == 1 else (1.0 - share) * first + share * last
+    return frames
+
+
+def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
+    """Sum over voxels, accumulated in double precision."""
+    return float(density.sum(dtype=np.float64))
+
+
+class _Stretch(NamedTuple):
+    """Frames between two neighbouring maps: the two, the frames' indices, and where they lie between them.
+
+    ``wanted``: which of them are still to be made. ``watch``: told of progress here as progress of the whole.
+    """
+
+    pair: Float[np.ndarray, "2 z y x"]
+    masses: Sequence[float]
+    indices: list[int]
+    shares: Float[np.ndarray, " n"]
+    wanted: Bool[np.ndarray, " n"]
+    watch: Report
+
+
+class _Made(NamedTuple):
+    """A frame of a stretch: its place there, its densities on a part of the box, and what is known of it.
+
+    Index, time and mass of the frame are still to come.
+    """
+
+    place: int
+    window: Window
+    density: Float[np.ndarray, "z y x"]
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What frames are made of, and who is told of them (``morph``)."""
+
+    prepared: Prepared
+    settings: Settings
+    clock: Clock
+    report: Report
+    keep: Keep
+    known: Mapping[int, Kept]
+
+    def frames(
+        self, times: Float[np.ndarray, " t"], make: Callable[[_Stretch], Iterator[_Made]]
+    ) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
+        """All frames, stretch by stretch: those that are known as they are, the others by ``make``."""
+        densities = np.zeros((len(times), *self.prepared.volumes[0].shape), np.float32)
+        frames: dict[int, Frame] = {}
+        for index, kept in self.known.items():
+            densities[index], frames[index] = kept.density, kept.frame
+        for stretch in self.stretches(times):
+            for made in make(stretch):
+                index = stretch.indices[made.place]
+                density = densities[index]
+                density[made.window] = made.density
+                frames[index] = replace(made.frame, index=index, time=float(times[index]), mass=mass_of(density))
+                self.keep(frames[index], density)
+        return densities, [frames[index] for index in range(len(times))]
+
+    def stretches(self, times: Float[np.ndarray, " t"]) -> Iterator[_Stretch]:
+        """For each pair of neighbouring maps the frames that lie between them, where some are still to be made."""
+        maps = self.prepared
+        places = [locate(float(time), len(maps.volumes)) for time in times]
+        passed = 0
+        for before in sorted({place for place, _ in places}):
+            indices = [index for index, place in enumerate(places) if place[0] == before]
+            wanted = np.array([index not in self.known for index in indices])
+            if wanted.any():
+                pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
+                shares = np.array([places[index][1] for index in indices])
+                watch = _shifted(self.report, passed, len(times))
+                yield _Stretch(pair, maps.masses[before : before + 2], indices, shares, wanted, watch)
+            passed += len(indices)
+
+
+def _barycenters(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
+    """Eq 2.4 at each time, between the two maps that it lies between."""
+    window = solve_window(stretch.pair, plan.sigma, plan.kernel)
+    weights = np.stack([1.0 - stretch.shares, stretch.shares], axis=1)
+    known = [work.known[index].frame for index in stretch.indices if index in work.known]
+    used = plan.fallen_back() if any(frame.kernel != plan.kernel for frame in known) else plan
+    maps, told = stretch.pair[(slice(None), *window)], {"clock": work.clock, "report": stretch.watch}
+    for place, lane in solve_lanes(maps, weights, used, work.settings, stretch.wanted, **told):
+        share = float(stretch.shares[place])
+        density = _scaled(lane, stretch.masses, share, work.settings)
+        yield _Made(place, window, density, _frame_of_lane(lane, work.settings))
+
+
+def _transported(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
+    """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
+    transport = solve_pair(stretch.pair, plan, work.settings, clock=work.clock, report=stretch.watch)
+    shared = _frame_of_plan(transport, plan)
+    for place, density in frames_between(
+        transport, stretch.shares, plan, work.settings, work.clock, stretch.wanted
+    ):
+        share = float(stretch.shares[place])
+        told = shared if place == 0 else replace(shared, history=shared.history[:0])  # with the first frame alone
+        if share in (0.0, 1.0):
+            yield _Made(place, WHOLE, stretch.pair[int(share)], told)
+        else:
+            strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
+            scaled = _to_mass(density, stretch.masses, share)
+            yield _Made(place, transport.window, scaled, replace(told, strayed=strayed))
+        stretch.watch(Progress(place + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
+
+
+def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
+    """What all frames of one plan have in common; index, time and mass are still to come."""
+    coupling = transport.coupling
+    return Frame(
+        index=0,
+        time=0.0,
+        mass=0.0,
+        status=Status(int(coupling.status)),
+        iterations=int(coupling.iterations),
+        marginal_error=float(coupling.marginal_error),
+        unreached=float(coupling.unreached),
+        kernel=plan.kernel,
+        history=transport.history,
+    )
+
+
+def _said_of(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """What became of frames otherwise than was planned."""
+    said = []
+    for kernel in dict.fromkeys(frame.kernel for frame in frames if frame.kernel != plan.kernel):
+        indices = ", ".join(str(frame.index) for frame in frames if frame.kernel == kernel)
+        said.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
+    strayed = max(frame.strayed for frame in frames)
+    if strayed > NOTICEABLE:
+        said.append(
+            f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps"
+        )
+    return tuple(said)
+
+
+def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
+    """From unit mass to the mass that the settings ask for."""
+    if settings.mass == "original":
+        return lane.value * (sum(masses) / 2.0)
+    return _to_mass(lane.value, masses, share)
+
+
+def _to_mass(
+    density: Float[np.ndarray, "z y x"], masses: Sequence[float], share: float
+) -> Float[np.ndarray, "z y x"]:
+    """Scaled to (1 - s) m_0 + s m_1; a frame without mass, where the kernel reached nothing, stays empty."""
+    found = density.sum(dtype=np.float64)
+    return density * (((1.0 - share) * masses[0] + share * masses[1]) / found) if found > 0 else density
+
+
+def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:
+    """What is known of a barycenter; index, time and mass are still to come."""
+    return Frame(
+        index=0,
+        time=0.0,
+        mass=0.0,
+        status=lane.status,
+        iterations=lane.iterations,
+        marginal_error=lane.marginal_error,
+        change_l1=lane.change_l1,
+        change_l2=lane.change_l2,
+        unreached=lane.unreached,
+        bias=lane.bias if settings.debias else None,
+        kernel=lane.kernel,
+        history=lane.history,
+    )
+
+
+def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarray, "z y x"]) -> Frame:
+    """The report of a blended frame: that of the worse keyframe it is made of."""
+    before, share = locate(time, len(keys))
+    used = [key for key, weight in ((keys[before], 1.0 - share), (keys[before + 1], share)) if weight > 0]
+    worst = max(used, key=lambda key: (key.status != Status.CONVERGED, key.marginal_error))
+    return replace(worst, index=index, time=time, mass=mass_of(density))
+
+
+def _shifted(report: Report, passed: int, total: int) -> Report:
+    """Progress after so many frames as progress of all."""
+    return lambda progress: report(replace(progress, done=progress.done + passed, lanes=total))

@@ -1,0 +1,1 @@
+"""Several maps brought onto one grid, cleaned, and laid into one pose."""

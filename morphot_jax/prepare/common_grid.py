@@ -1,0 +1,130 @@
+"""Several maps brought to one place and onto one grid, and what is said of each step.
+
+``label`` and ``labels`` name the maps in what is said. Computed in double precision on the host.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite, prod
+
+import numpy as np
+
+from morphot_jax.maps.resample import (
+    Shape,
+    by_text,
+    grid_text,
+    resample_onto,
+    resampled,
+    same_grid,
+    shape_of,
+    share_outside,
+    triple_text,
+    voxel_volume,
+)
+from morphot_jax.maps.volume import MAX_AXIS, Volume
+from morphot_jax.prepare.align import Report, align_maps
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import Motion
+
+NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
+SOLID = 0.1  # fraction of the maximum that tells the body of a map from noise where no level is given
+UNLIKE = 0.5  # overlap of aligned maps below which it is doubtful that they show one thing
+
+
+def aligned_to_first(
+    volume: Volume, first: Volume, motion: Motion, label: str, report: Report
+) -> tuple[Volume, list[str]]:
+    """A map laid as well as can be onto the first one, and on its grid (``align``)."""
+    found = align_maps(volume, first, motion=motion, report=report)
+    pose = found.pose
+    said = f"{label} aligned to map 1: "
+    if motion == "rigid":
+        axis = triple_text(np.round(pose.axis, 3))
+        said += f"turned by {pose.degrees:.2f}° about {axis}, then "
+    said += (
+        f"shifted by {triple_text(np.round(pose.shift, 3))} Å; "
+        f"correlation {found.before:.3f} before, {found.correlation:.3f} after"
+    )
+    doubt = []
+    if found.correlation < UNLIKE:
+        doubt = [f"{label} overlaps little with map 1 even where it fits best: look at them together"]
+    return resample_onto(volume, first, pose), [said, *doubt]
+
+
+def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[str]]:
+    """A map on the grid of the first; ``level`` tells its body, 0 where none is known."""
+    if same_grid(volume, first):
+        same_header = volume.voxel_size == first.voxel_size and volume.origin == first.origin
+        return volume if same_header else replace(volume, voxel_size=first.voxel_size, origin=first.origin), []
+    outside = share_outside(volume, first, level or SOLID * float(volume.data.max()))
+    if outside > 0.5:
+        raise InputError(
+            f"{label} with origin {triple_text(volume.origin)} Å has {outside:.1%} of its density outside map 1's "
+            f"box (origin {triple_text(first.origin)} Å): align them with --align, or rewrite the wrong origin"
+        )
+    said = f"{label} resampled from {grid_text(volume)} onto the grid of map 1, {grid_text(first)}; "
+    if volume.shape == first.shape and volume.voxel_size == first.voxel_size:
+        said += f"only the origins differ, by {triple_text(np.subtract(volume.origin, first.origin))} Å; "
+    said += f"mass changes by the ratio of voxel volumes, {voxel_volume(volume) / voxel_volume(first):.6g}"
+    if outside > NOTICEABLE:
+        said += f"; {outside:.2%} of its density lies outside that box and is lost"
+    return resample_onto(volume, first), [said]
+
+
+def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) -> tuple[list[Volume], list[str]]:
+    """Maps of one grid cut or padded with zeros to ``side``^3 voxels about the middle of their box."""
+    first = volumes[0]
+    if side is None or first.shape == (side, side, side):
+        return list(volumes), []
+    if not 4 <= side <= MAX_AXIS:
+        raise InputError(f"a box of {side} voxels was asked for: give 4 to {MAX_AXIS}")
+    offset = [(n - side) // 2 for n in first.shape[::-1]]  # of the new box from the old one, along x, y, z
+    x, y, z = (o + k * v for o, k, v in zip(first.origin, offset, first.voxel_size, strict=True))
+    like = replace(first, data=np.broadcast_to(np.float64(0), (side,) * 3), origin=(x, y, z))
+    said = [f"all maps cut or padded from {grid_text(first)} to {grid_text(like)}"]
+    for volume, label in zip(volumes, labels, strict=True):
+        outside = share_outside(volume, like, SOLID * float(volume.data.max()))
+        if outside > NOTICEABLE:
+            said.append(f"{label}: {outside:.2%} of its density lies outside the new box and is lost")
+    return [resample_onto(volume, like) for volume in volumes], said
+
+
+def sampled(
+    volumes: Sequence[Volume], grid: int | None, apix: float | None, labels: Sequence[str]
+) -> tuple[Sequence[Volume], float, list[str]]:
+    """Maps of one grid on the grid asked for, the factor by which their densities grew, and what was done."""
+    first = volumes[0]
+    padded, shape = _target_shape(first, grid, apix)
+    if padded == shape == first.shape:
+        return volumes, 1.0, []
+    padding = [(0, p - n) for p, n in zip(padded, first.shape, strict=True)]
+    results, ringing = [], []
+    for volume, label in zip(volumes, labels, strict=True):
+        result, cut = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
+        results.append(result)
+        if cut > NOTICEABLE:
+            ringing.append(f"{label}: ringing of {cut:.2%} of the mass cut, below zero and away from the map")
+    scale = prod(padded) / prod(shape)
+    said = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
+    if padded != first.shape:
+        said += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
+    said += f"masses kept, densities and contour levels multiplied by {scale:.6g}"
+    return results, scale, [said, *ringing]
+
+
+def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:
+    """The shape to pad to and the shape to resample that to."""
+    lengths = np.multiply(volume.shape, volume.voxel_size[::-1])
+    padded = shape = volume.shape
+    if grid is not None and apix is not None:
+        raise InputError(f"a grid of {grid} and a voxel size of {apix:g} Å were both asked for: choose one")
+    if grid is not None:
+        shape = (grid, grid, grid)
+        padded = shape_of(np.maximum(volume.shape, np.rint(lengths.max() / volume.voxel_size[::-1])))
+    elif apix is not None:
+        if not (isfinite(apix) and apix > 0):
+            raise InputError(f"a voxel size of {apix:g} Å was asked for: it must be positive")
+        shape = shape_of(np.rint(np.minimum(lengths / apix, 10 * MAX_AXIS)))
+    if shape != volume.shape and (min(shape) < 4 or max(shape) > MAX_AXIS):
+        raise InputError(f"a grid of {by_text(shape[::-1])} voxels was asked for: axes can have 4 to {MAX_AXIS}")
+    return padded, shape

@@ -1,0 +1,1 @@
+"""From names of maps to a folder of results."""

@@ -1,0 +1,314 @@
+"""What runs leave beside maps: report.json, tables as CSV."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax import __version__
+from morphot_jax.maps import metrics
+from morphot_jax.maps.load import Input
+from morphot_jax.maps.resample import voxel_volume
+from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.window import bounding_box
+from morphot_jax.morphing.field import Displacement, Domain
+from morphot_jax.morphing.order import Ordering
+from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.trajectory import Frame, Trajectory
+from morphot_jax.prepare.align import Alignment, Report
+from morphot_jax.prepare.levels import enclosed
+from morphot_jax.prepare.prepared import Prepared
+from morphot_jax.show import chimerax
+from morphot_jax.system.tables import to_csv
+from morphot_jax.system.threads import side_by_side
+from morphot_jax.transport.iterate import Status
+
+REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
+METRICS = "metrics.csv"
+CONVERGENCE = "convergence.csv"
+ORDER, DISTANCES = "order.csv", "distances.csv"
+FIELD, DOMAINS = "field.json", "domains.csv"
+DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
+DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
+DOMAIN_COLUMNS += ("rounds", "last_change")
+FRAME_PATTERN = r"vol_\d{3,}\.mrc"
+
+
+@dataclass
+class Run:
+    """Everything that a report tells beside the trajectory."""
+
+    command: str
+    inputs: list[Input]
+    device: str
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def earlier(folder: Path) -> dict[str, Any]:
+    """The report of an earlier run; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def fingerprint_in(folder: Path) -> str | None:
+    """That of the run whose report a folder holds; None where it holds none."""
+    found = earlier(folder).get("fingerprint")
+    return found if isinstance(found, str) else None
+
+
+def frames_in(folder: Path) -> list[str]:
+    """Names of frames that an earlier run left in a folder, by its report."""
+    frames = earlier(folder).get("frames")
+    entries = frames if isinstance(frames, list) else []
+    return [str(entry["file"]) for entry in entries if isinstance(entry, dict) and "file" in entry]
+
+
+def frame_name(index: int) -> str:
+    """File name of a frame."""
+    return f"vol_{index:03d}.mrc"
+
+
+def compose(
+    run: Run, trajectory: Trajectory, peak_memory_bytes: int | None, *, written: bool = True
+) -> dict[str, Any]:
+    """The content of report.json; ``written``: whether the frames are files."""
+    plan = trajectory.plan
+    resolved = {}
+    if plan:
+        resolved = {
+            "sigma_voxels_zyx": list(plan.sigma),
+            "gap_sigma": _number(plan.distance),
+            "kernel": plan.kernel,
+            "precision": plan.precision,
+            "batch": plan.batch,
+            "relaxation": {name: _number(value) for name, value in asdict(plan.relaxation).items()},
+            "max_iterations": plan.iterations,
+            "reasons": plan.reasons,
+        }
+    return _heading(run.command, run.inputs) | {
+        "settings": {**asdict(trajectory.settings), "resolved": resolved},
+        "device": run.device,
+        "precision": plan.precision if plan else "single",
+        "warnings": run.warnings,
+        "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
+        "seconds": run.seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def compose_prepared(
+    command: str, inputs: Sequence[Input], prepared: Prepared, names: Sequence[str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of prepare.json: what came in, what was asked for, what was done, and what came out."""
+    maps = [
+        {
+            "file": name,
+            "shape": list(volume.shape),
+            "voxel_size": list(volume.voxel_size),
+            "origin": list(volume.origin),
+            "mass": mass,
+            "mass_kept": mass / item.volume.mass if item.volume.mass > 0 else None,
+        }
+        for name, volume, mass, item in zip(names, prepared.volumes, prepared.masses, inputs, strict=True)
+    ]
+    return _heading(command, inputs) | {
+        "settings": options,
+        "warnings": list(prepared.actions),
+        "maps": maps,
+    }
+
+
+def compose_alignment(
+    command: str, inputs: Sequence[Input], motion: str, alignment: Alignment, file: str
+) -> dict[str, Any]:
+    """The content of align.json: the motion of the first input onto the second, and how well it fits."""
+    pose = alignment.pose
+    return _heading(command, inputs) | {
+        "motion": motion,
+        "file": file,
+        "matrix": pose.matrix.tolist(),
+        "chimerax": None if pose.mirrored else chimerax.placing(1, pose),
+        "mirrored": pose.mirrored,
+        "rotation_degrees": pose.degrees,
+        "rotation_axis_xyz": pose.axis.tolist(),
+        "shift_xyz": pose.shift.tolist(),
+        "correlation": alignment.correlation,
+        "correlation_before": alignment.before,
+        "correlation_other_hand": alignment.other_hand,
+    }
+
+
+def compose_field(
+    command: str, inputs: Sequence[Input], prepared: Prepared, settings: Settings, found: Displacement
+) -> dict[str, Any]:
+    """The content of field.json: what came in, what was asked for, and how each domain moves."""
+    return _heading(command, inputs) | {
+        "settings": asdict(settings),
+        "warnings": [*prepared.actions, *found.warnings],
+        "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in found.domains],
+    }
+
+
+def domains_table(domains: Sequence[Domain]) -> str:
+    """One line for each domain: how far it goes, the rigid motion nearest to that and how it was found; Å, °."""
+    return to_csv(list(DOMAIN_COLUMNS), [_domain_row(domain) for domain in domains])
+
+
+def _domain_row(domain: Domain) -> list[Any]:
+    pose = domain.pose
+    vectors = (*domain.mean, domain.length, pose.degrees, *pose.axis, *pose.pivot, pose.slide, domain.rest)
+    return [domain.name, domain.share, *(float(value) for value in vectors), domain.rounds, domain.change]
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """As text; a value that JSON cannot hold is an error here, not in the reader."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def warnings_of(trajectory: Trajectory) -> list[str]:
+    """What was done to the input, and what the reader of the frames has to know."""
+    said = list(trajectory.actions)
+    plan, voxel = trajectory.plan, trajectory.template.voxel_size
+    if plan and trajectory.settings.sigma_angstrom is None and max(voxel) > 1.001 * min(voxel):
+        said.append(
+            f"voxels of {voxel[0]:g} x {voxel[1]:g} x {voxel[2]:g} Å are no cubes and sigma is in voxels, so the "
+            "kernel is wider along their long axis: give --sigma-angstrom for one that is round"
+        )
+    for status in (Status.MAX_ITERATIONS, Status.INFEASIBLE, Status.NONFINITE):
+        indices = [frame.index for frame in trajectory.frames if frame.status == status]
+        if indices:
+            said.append(_complaint(status, indices, trajectory))
+    return said
+
+
+def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> str:
+    frames = [trajectory.frames[index] for index in indices]
+    text = f"{len(indices)} of {len(trajectory.frames)} frames ended as {status.word}"
+    if status == Status.INFEASIBLE:
+        gap = trajectory.plan.distance if trajectory.plan else math.nan
+        worst = max(frame.unreached for frame in frames)
+        text += f" (up to {worst:.1%} of the mass is out of reach; the maps lie up to {gap:.1f} sigma apart)"
+    elif status == Status.MAX_ITERATIONS:
+        text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in frames):.1e})"
+    return f"{text}: {status.advice}"
+
+
+def frame_rows(
+    trajectory: Trajectory,
+    first: Volume,
+    last: Volume,
+    levels: Float[np.ndarray, " t"],
+    report: Report = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """What metrics.csv tells of each frame: its report, its level, what that encloses (Å^3), how far it is from
+    the ends and from the frame before; ``report``: told of the frames that are measured.
+    """
+    # Outside of every frame and of both ends there is nothing to compare.
+    window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
+    ends = {"first": first.data[window], "last": last.data[window]}
+
+    def row_of(frame: Frame) -> dict[str, Any]:
+        density = trajectory.densities[frame.index][window]
+        row: dict[str, Any] = {
+            "frame": frame.index,
+            "time": repr(frame.time),
+            "mass": repr(frame.mass),
+            "marginal_error": _number(frame.marginal_error),
+            "iterations": frame.iterations,
+            "status": frame.status.word,
+            "maximum": float(density.max()),
+            "level": float(levels[frame.index]),
+            "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
+        }
+        for end, reference in ends.items():
+            row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
+            row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))
+            row[f"correlation_to_{end}"] = float(metrics.correlation(density, reference))
+        if frame.index > 0:
+            before = trajectory.densities[frame.index - 1][window]
+            row["relative_rms_to_previous"] = float(metrics.relative_rms(density, before))
+            row["voxel_difference_to_previous"] = float(metrics.voxel_difference(density, before))
+        return row
+
+    return side_by_side(row_of, trajectory.frames, report)
+
+
+def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
+    """The maps by their places, and the distance of each, as it was given, from every frame."""
+    ranked = [
+        [rank, names[i], float(ordering.places[i]), int(ordering.nearest[i]), float(ordering.distances[i].min())]
+        for rank, i in enumerate(ordering.order, start=1)
+    ]
+    rows = [[name, *row.tolist()] for name, row in zip(names, ordering.distances, strict=True)]
+    return {
+        ORDER: to_csv(["rank", "map", "time", "nearest_frame", "distance"], ranked),
+        DISTANCES: to_csv(["map", *(f"t={time:.6g}" for time in ordering.times)], rows),
+    }
+
+
+def convergence_table(trajectory: Trajectory) -> str:
+    """One line for each frame and iteration: its marginal error and the changes of the barycenter."""
+    rows = []
+    for frame in trajectory.frames:
+        for iteration, values in enumerate(frame.history, start=1):
+            known = [f"{value:.6e}" for value in values]
+            rows.append([frame.index, repr(frame.time), iteration, *known, *[""] * (3 - len(known))])
+    return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
+
+
+def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """File name and text of every table and script of a run; ``rows``: ``frame_rows``."""
+    names = [frame_name(frame.index) for frame in trajectory.frames]
+    found = {
+        METRICS: to_csv(list(rows[-1]), [[row.get(name) for name in rows[-1]] for row in rows]),
+        chimerax.SERIES: chimerax.series_script(names, [row["level"] for row in rows]),
+    }
+    if any(len(frame.history) for frame in trajectory.frames):
+        found[CONVERGENCE] = convergence_table(trajectory)
+    return found
+
+
+def _heading(command: str, inputs: Sequence[Input]) -> dict[str, Any]:
+    """What every report begins with."""
+    return {"version": __version__, "command": command, "inputs": [_input_entry(item) for item in inputs]}
+
+
+def _input_entry(item: Input) -> dict[str, Any]:
+    return {
+        "path": item.name,
+        "sha256": item.sha256,
+        "shape": list(item.volume.shape),
+        "voxel_size": list(item.volume.voxel_size),
+        "origin": list(item.volume.origin),
+        "mass": item.volume.mass,
+    }
+
+
+def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
+    return {
+        "index": frame.index,
+        "time": frame.time,
+        "file": frame_name(frame.index) if written else None,
+        "mass": frame.mass,
+        "marginal_error": _number(frame.marginal_error),
+        "iterations": frame.iterations,
+        "status": frame.status.word,
+        "change_l1": _number(frame.change_l1),
+        "change_l2": _number(frame.change_l2),
+        "unreached": _number(frame.unreached),
+        "bias": _number(frame.bias),
+    }
+
+
+def _number(value: Any) -> float | None:
+    """A float that JSON can hold; None for what is missing or not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What people look at: surfaces, figures, the viewer, movies, scripts for ChimeraX."""

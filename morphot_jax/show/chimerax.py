@@ -1,0 +1,109 @@
+"""Scripts for ChimeraX (.cxc): commands of its user guide, one a line.
+
+ChimeraX runs a script in the folder that holds it, so that names of files beside it are relative.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from morphot_jax import __version__
+from morphot_jax.maps.pose import Pose
+from morphot_jax.show.colours import BLUE, GREY, PALETTE
+
+SERIES, ALIGNMENT, FIELD = "view.cxc", "align.cxc", "field.cxc"
+SHORTEST_ARROW = 0.2  # Å
+
+
+def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
+    """Open the frames as a volume series, each at its own level, and play it back and forth.
+
+    How to record a movie of it is said in a comment.
+    """
+    of_each = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
+    last = len(frames) - 1
+    return _script(
+        "The frames of a morph",
+        f"open {' '.join(map(quoted, frames))} vseries true",
+        "set bgColor white",
+        f"volume #1 style surface step 1 color {BLUE}",
+        *of_each,
+        "surface dust #1 size 10",
+        "lighting soft",
+        "view",
+        "vseries slider #1",
+        "vseries play #1 loop true direction oscillate maxFrameRate 12",
+        "# For a movie: stop with 'vseries stop #1', then run these lines:",
+        "# movie record",
+        f"# vseries play #1 range 0,{last} maxFrameRate 12",
+        f"# wait {last + 1}",
+        "# movie encode morph.mp4",
+    )
+
+
+def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: Pose) -> str:
+    """Open two maps and put the first where it fits best on the second.
+
+    Where the first is no file (None) or has to be mirrored, which no motion does, its ``aligned`` copy is opened.
+    """
+    free = moving is not None and not pose.mirrored
+    commands = [f"open {quoted(moving if free and moving else aligned)}"]
+    if free:
+        commands.append(placing(1, pose))
+    commands.append(f"volume #1 style surface color {BLUE}")
+    if fixed is not None:
+        commands += [f"open {quoted(fixed)}", f"volume #2 style mesh color {GREY}"]
+    return _script("Two maps, the first moved onto the second", *commands, "set bgColor white", "view")
+
+
+def field_script(first: str, arrows: str, magnitude: str, level: float, longest: float) -> str:
+    """Open a map coloured by how far its mass goes, up to ``longest`` Å, and the arrows."""
+    return _script(
+        "How far the mass of a map goes, and where",
+        f"open {quoted(first)}",
+        f"open {quoted(magnitude)}",
+        f"open {quoted(arrows)}",
+        f"volume #1 style surface step 1 level {level:.6g}",
+        "volume #2 hide",
+        f"color sample #1 map #2 palette {':'.join(PALETTE.values())} range 0,{longest:.4g}",
+        "transparency #1 40",
+        "set bgColor white",
+        "view",
+    )
+
+
+def bild(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"], longest: float) -> str:
+    """Arrows as a .bild file, blue to red with their length; those shorter than a fifth of an Å are left out."""
+    lines = [".comment displacement of density, in Angstrom"]
+    lengths = np.linalg.norm(ends - starts, axis=1)
+    for start, end, length in zip(starts, ends, lengths, strict=True):
+        if length < SHORTEST_ARROW:
+            continue
+        share = min(1.0, length / longest) if longest > 0 else 0.0
+        lines.append(f".color {share:.3f} 0.25 {1.0 - share:.3f}")
+        width = min(0.3, 0.1 * length)
+        numbers = " ".join(f"{value:.3f}" for value in (*start, *end))
+        lines.append(f".arrow {numbers} {width:.3f} {2.5 * width:.3f} 0.7")
+    return "\n".join(lines) + "\n"
+
+
+def placing(model: int, pose: Pose) -> str:
+    """The command that moves an opened model."""
+    return f"view matrix models #{model}," + ",".join(f"{value:.9g}" for value in pose.matrix.ravel())
+
+
+def quoted(text: str) -> str:
+    """A word of a command: in quotes where it is not plain, with all that would end the word or the line escaped.
+
+    Between double quotes ChimeraX reads the escapes of Python's string literals.
+    """
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return text
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in plain) + '"'
+
+
+def _script(what: str, *commands: str) -> str:
+    return "\n".join((f"# {what}, by morphot_jax {__version__}. Open this file in ChimeraX.", *commands)) + "\n"

@@ -1,0 +1,288 @@
+"""Pictures of a trajectory, for people who would rather look than read."""
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+
+from morphot_jax.maps.window import Window, bounding_box
+from morphot_jax.morphing.order import Ordering
+from morphot_jax.morphing.trajectory import Trajectory
+from morphot_jax.show.colours import INK, MARK
+from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
+from morphot_jax.show.scene import Scene
+from morphot_jax.system.threads import side_by_side
+
+Density = Float[np.ndarray, "z y x"]
+Plane = Float[np.ndarray, "up across"]
+
+FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
+CONVERGENCE, ORDER, DISPLACEMENT = "convergence", "order", "displacement"
+COLUMNS = 7
+PANEL = 150  # pixels of a surface in the contact sheet
+AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
+VISIBLE = 0.02  # of a frame's maximum
+SMALLEST_BOX = 12  # voxels: a crop never gets tighter
+GAMMA = 0.6  # faint density stays visible beside the densest parts
+
+
+def frames_figure(trajectory: Trajectory) -> Figure:
+    """Projections of frames along z, y and x, side by side, on one grey scale a row, with a scale bar."""
+    return _panels(trajectory, _projection, "along {axis}")
+
+
+def slices_figure(trajectory: Trajectory) -> Figure:
+    """The same of the slices through the middle of what is seen."""
+    return _panels(trajectory, _slice, "slice across {axis}")
+
+
+def _panels(trajectory: Trajectory, picture_of: Callable[[Density, int], Plane], label: str) -> Figure:
+    shown = spread(len(trajectory.frames), COLUMNS)
+    window = _window(trajectory.densities[shown])
+    figure = Figure(
+        figsize=(1.75 * len(shown) + 0.35, 5.9), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    )
+    axes = figure.subplots(len(AXES), len(shown), squeeze=False)
+    for row, (axis, across, up) in zip(axes, AXES, strict=True):
+        pictures = [picture_of(trajectory.densities[i][window], axis) for i in shown]
+        top = max(picture.max() for picture in pictures) or 1.0
+        voxel = dict(zip("xyz", trajectory.template.voxel_size, strict=True))
+        for panel, picture in zip(row, pictures, strict=True):
+            height, width = picture.shape
+            extent = (0.0, width * voxel[across], 0.0, height * voxel[up])
+            shade = (np.maximum(picture, 0.0) / top) ** GAMMA
+            panel.imshow(shade, cmap="Greys", vmin=0, vmax=1, origin="lower", extent=extent)
+            _bare(panel)
+        row[0].set_ylabel(f"{label.format(axis='zyx'[axis])}   ({across} →, {up} ↑)", color=INK)
+    _entitle(axes[0], trajectory, shown)
+    scale_bar(axes[0][0])
+    return figure
+
+
+def surfaces_figure(trajectory: Trajectory, scene: Scene) -> Figure:
+    """A contact sheet of the surfaces of frames, seen along z and along y, with a scale bar."""
+    shown = spread(len(trajectory.frames), COLUMNS)
+    cameras = [Camera.on(scene, view, PANEL) for view in (VIEWS["z"], VIEWS["y"])]
+    wanted = [(index, camera) for camera in cameras for index in shown]
+    pictures = iter(side_by_side(lambda pair: surface_picture(scene, *pair), wanted))
+    figure = Figure(
+        figsize=(1.75 * len(shown) + 0.35, 4.0), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    )
+    axes = figure.subplots(len(cameras), len(shown), squeeze=False)
+    for row, camera, label in zip(axes, cameras, ("along z   (x →, y ↑)", "along y   (x →, z ↑)"), strict=True):
+        for panel in row:
+            panel.imshow(next(pictures), extent=(0.0, camera.width, 0.0, camera.width))
+            _bare(panel)
+        row[0].set_ylabel(label, color=INK)
+    _entitle(axes[0], trajectory, shown)
+    scale_bar(axes[0][0])
+    return figure
+
+
+def along_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Along t: mass, enclosed volume, and how much each frame differs from the one before it.
+
+    ``rows``: as of ``report.frame_rows``.
+    """
+    times = np.array([float(row["time"]) for row in rows])
+    figure = Figure(figsize=(6.0, 6.4), layout="constrained")
+    mass, volume, change = figure.subplots(3, 1, sharex=True)
+    mass.plot(times, [float(row["mass"]) for row in rows], color=INK, marker="o", markersize=3)
+    mass.set_ylabel("mass")
+    volume.plot(times, [row["enclosed_volume"] / 1e3 for row in rows], color=INK, marker="o", markersize=3)
+    volume.set_ylabel("enclosed volume (nm³)")
+    middles = (times[1:] + times[:-1]) / 2
+    for name, label, colour, marker in (
+        ("relative_rms_to_previous", "relative rms", INK, "o"),
+        ("voxel_difference_to_previous", "voxel difference at 1 %", MARK, "s"),
+    ):
+        change.plot(
+            middles, [row[name] for row in rows[1:]], color=colour, marker=marker, markersize=3, label=label
+        )
+    change.set_ylabel("change between frames")
+    change.set_ylim(bottom=0.0)
+    change.set_xlabel("t")
+    change.legend(frameon=False)
+    for panel in (mass, volume):
+        panel.set_ylim(0.0, 1.15 * max(panel.get_ylim()[1], 1e-300))
+    for panel in (mass, volume, change):
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def film_frame(surface: Picture, camera: Camera, time: float) -> UInt8[np.ndarray, "up across 3"]:
+    """A surface with its t and a scale bar, in the pixels of the camera."""
+    figure = Figure(figsize=(camera.pixels / 100, camera.pixels / 100), dpi=100)
+    panel = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    panel.imshow(surface, extent=(0.0, camera.width, 0.0, camera.width), interpolation="none")
+    panel.axis("off")
+    panel.text(0.04, 0.95, f"t = {time:.2f}", transform=panel.transAxes, va="top", fontsize=14, color=INK)
+    scale_bar(panel)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def convergence_figure(trajectory: Trajectory) -> Figure | None:
+    """Marginal error against iteration, one line a frame, dark to light with t; None where nothing was solved."""
+    solved = [frame for frame in trajectory.frames if len(frame.history)]
+    if not solved:
+        return None
+    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    panel = figure.subplots()
+    colours = colormaps["cividis"]
+    for frame in solved:
+        error = frame.history[:, 0]
+        iterations = np.arange(1, len(error) + 1)
+        panel.semilogy(iterations[error > 0], error[error > 0], color=colours(frame.time), linewidth=1)
+    if trajectory.settings.iterations is None and trajectory.settings.criterion == "marginal_error":
+        tolerance = trajectory.settings.tolerance
+        panel.axhline(tolerance, color="#888888", linestyle="--", linewidth=0.8)
+        panel.set_ylim(bottom=0.1 * tolerance)
+        panel.text(
+            0.01, tolerance, "tolerance", va="bottom", color="#666666", transform=panel.get_yaxis_transform()
+        )
+    panel.set_xlabel("iteration")
+    panel.set_ylabel("marginal error (unit mass)")
+    panel.spines[["top", "right"]].set_visible(False)
+    if len(solved) > 1:
+        scale = ScalarMappable(Normalize(0, 1), colours)
+        figure.colorbar(scale, ax=panel, label="t", pad=0.02)
+    return figure
+
+
+def order_figure(ordering: Ordering, names: Sequence[str]) -> Figure:
+    """The distance of each map from each frame; the nearest frame of each in a box, and its time."""
+    figure = Figure(figsize=(7.2, 0.34 * len(names) + 1.3), layout="constrained")
+    panel = figure.subplots()
+    times = ordering.times
+    step = (times[-1] - times[0]) / max(1, len(times) - 1) or 1.0
+    extent = (times[0] - step / 2, times[-1] + step / 2, len(names) - 0.5, -0.5)
+    picture = panel.imshow(
+        ordering.distances, cmap="cividis", extent=extent, aspect="auto", interpolation="nearest"
+    )
+    for row, (place, nearest) in enumerate(zip(ordering.places, ordering.nearest, strict=True)):
+        left = float(times[nearest] - step / 2)
+        box = Rectangle((left, row - 0.45), step, 0.9, fill=False, edgecolor="white", linewidth=1.6)
+        panel.add_patch(box)
+        panel.text(1.01, row, f"{place:.3f}", transform=panel.get_yaxis_transform(), va="center", fontsize=8)
+    panel.set_yticks(range(len(names)), [escaped(name) for name in names])
+    panel.set_xlabel("t of the frame")
+    panel.text(1.01, -0.7, "place", transform=panel.get_yaxis_transform(), va="bottom", fontsize=8)
+    figure.colorbar(picture, ax=panel, label="relative L2 distance", pad=0.09)
+    return figure
+
+
+def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray, " n"]) -> Figure:
+    """How much of the mass goes how far, and the mean."""
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    panel = figure.subplots()
+    panel.hist(lengths, bins=40, weights=mass / mass.sum(), color=INK, alpha=0.85)
+    mean = float(np.average(lengths, weights=mass))
+    panel.axvline(mean, color=MARK, linestyle="--", linewidth=1.2)
+    panel.text(mean, 0.97, f" mean {mean:.3g} Å", transform=panel.get_xaxis_transform(), va="top", color=MARK)
+    panel.set_xlabel("displacement (Å)")
+    panel.set_ylabel("share of the mass")
+    panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def escaped(name: str) -> str:
+    """A name as matplotlib shows it word for word: a pair of dollar signs would begin a formula."""
+    return name.replace("$", r"\$")
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as PNG, the same bytes each time."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG, for print and for editing: letters stay letters; the same bytes each time."""
+    stream = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "morphot"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def both(name: str, figure: Figure) -> dict[str, bytes]:
+    """File name and content of a picture, for the screen and for print."""
+    screen = png(figure)
+    figure.set_layout_engine("none")  # everything has its place now
+    for image in [image for panel in figure.axes for image in panel.images]:
+        image.set_interpolation("none")  # pixels as they are
+    return {f"{name}.png": screen, f"{name}.svg": svg(figure)}
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to ``most`` indices out of ``count``, evenly spread, first and last among them."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+
+
+def _projection(density: Density, axis: int) -> Plane:
+    return np.asarray(density.sum(axis=axis, dtype=np.float64))
+
+
+def _slice(density: Density, axis: int) -> Plane:
+    return np.asarray(density.take(density.shape[axis] // 2, axis=axis), np.float64)
+
+
+def _bare(panel: Axes) -> None:
+    """A picture without numbers around it."""
+    panel.set_xticks([])
+    panel.set_yticks([])
+    for spine in panel.spines.values():
+        spine.set_color("#c8c8c8")
+
+
+def _entitle(row: Iterable[Axes], trajectory: Trajectory, shown: Sequence[int]) -> None:
+    for panel, index in zip(row, shown, strict=True):
+        panel.set_title(f"t = {trajectory.frames[index].time:.3g}", color=INK, fontsize=10)
+
+
+def _window(densities: Float[np.ndarray, "t z y x"]) -> Window:
+    """The part of the box that holds what can be seen in any of the frames, never a sliver."""
+    seen = np.max([density / (density.max() or 1.0) for density in densities], axis=0) > VISIBLE
+    found = bounding_box(seen)
+    slices = []
+    for part, n in zip(found, seen.shape, strict=True):
+        spare = max(2, (SMALLEST_BOX - (part.stop - part.start)) // 2 + 1)
+        slices.append(slice(max(0, part.start - spare), min(n, part.stop + spare)))
+    return slices[0], slices[1], slices[2]
+
+
+def scale_bar(panel: Axes) -> None:
+    """A bar of a round length, about a quarter of the panel, at its lower left."""
+    left, right = panel.get_xlim()
+    bottom, top = panel.get_ylim()
+    wish = (right - left) / 4
+    power = 10.0 ** np.floor(np.log10(wish))
+    length = power * max(step for step in (1, 2, 5) if step * power <= wish)
+    x, y = left + 0.06 * (right - left), bottom + 0.06 * (top - bottom)
+    panel.plot([x, x + length], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
+    panel.text(x, y + 0.02 * (top - bottom), f"{length:g} Å", fontsize=8, va="bottom")
+
+
+def all_figures(
+    trajectory: Trajectory, scene: Scene, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Callable[[], Figure | None]]:
+    """Every picture of a run by its name, to be drawn; None where there is nothing to draw."""
+    return {
+        FRAMES: lambda: frames_figure(trajectory),
+        SLICES: lambda: slices_figure(trajectory),
+        SURFACES: lambda: surfaces_figure(trajectory, scene),
+        ALONG: lambda: along_figure(rows),
+        CONVERGENCE: lambda: convergence_figure(trajectory),
+    }

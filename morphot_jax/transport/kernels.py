@@ -1,0 +1,400 @@
+r"""Gaussian kernels on a grid: the convolutions that take the place of the paper's cost matrix.
+
+With cost |x - y|^2 / 2 and entropic regularisation epsilon = sigma^2, the Gibbs kernel exp(-cost / epsilon) is a
+Gaussian of standard deviation sigma (paper, section 2.2; Solomon et al. 2015). It is the product of one matrix
+per axis,
+
+    (K f)[k, j, i] = sum over k', j', i' of Z[k, k'] Y[j, j'] X[i, i'] f[k', j', i'] ,
+
+and every kernel here is used through one method, ``log_apply``: log f -> log K f, on the last three axes, with
+-inf for zero mass. A kernel is a pytree whose leaves follow sigma, so sigma may be traced and batched.
+
+| made by     | values                                               | far field                      |
+|-------------|------------------------------------------------------|--------------------------------|
+| `dense`     | exp(-d^2 / 2 sigma^2), full support, free edges      | zero where the dtype underflows|
+| `fft`       | the same, by zero-padded Fourier transforms          | zero below round-off           |
+| `log`       | the same, by log-sum-exp                             | exact                          |
+| `heat`      | exp(-s) I_d(s), s = sigma^2: a semigroup             | about 130 voxels in double     |
+| `truncated` | the original's: cut at 4 sigma, unit sum, reflecting | zero past 4 sigma              |
+
+``reach`` gives these distances.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, get_args, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int
+from scipy.fft import next_fast_len
+
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import KernelKind
+
+Shape = tuple[int, int, int]
+Part = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # of a box: start and stop along z, y, x
+Sigma = (
+    float
+    | Float[Array, ""]
+    | Float[np.ndarray, ""]
+    | Float[Array, "3"]
+    | Float[np.ndarray, "3"]
+    | tuple[float, float, float]
+)
+
+KINDS: tuple[str, ...] = get_args(KernelKind)
+# Share of the reach that may lie between maps: potentials take up the rest. Barycenters by fft are off by 5e-13 at
+# half of it, by 5e-8 at 0.65, and fail at 0.85 (real Mm-cpn, sigma 1.07).
+SAFE = {"dense": 0.5, "fft": 0.6}
+TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """What the solvers ask of a kernel."""
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along z, y, x."""
+        ...
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        """Log of K exp(log_field); -inf stands for zero."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SeparableKernel:
+    """One matrix per axis, applied by matrix products in the scaling domain."""
+
+    z: Float[Array, "z z"]
+    y: Float[Array, "y y"]
+    x: Float[Array, "x x"]
+
+    @property
+    def shape(self) -> Shape:
+        return self.z.shape[-1], self.y.shape[-1], self.x.shape[-1]
+
+    def apply(
+        self, values: Float[Array, "*batch a b c"], source: "Part | None" = None, target: "Part | None" = None
+    ) -> Float[Array, "*batch z y x"]:
+        """K f, for f >= 0 (exact zeros stay where the kernel does not reach).
+
+        ``source``: the part of the box that the values are of. ``target``: the part that is wanted.
+        """
+        rows, columns = (part or whole(self.shape) for part in (target, source))
+        z, y, x = (
+            m[r, c] for m, r, c in zip((self.z, self.y, self.x), slices(rows), slices(columns), strict=True)
+        )
+        (*batch, nz, ny, nx), (mz, my, mx) = values.shape, (len(z), len(y), len(x))
+        values = (values.reshape(-1, nx) @ x.T).reshape(*batch, nz, ny, mx)
+        values = jnp.matmul(y, values)
+        return jnp.matmul(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        """Log K exp(log_field), the maximum taken out first.
+
+        In double precision one maximum for the whole box leaves a range of exp(-700); in single precision the
+        range is exp(-87), too little for real maps, so each line takes out its own maximum before its product.
+        """
+        if log_field.dtype == jnp.float64:
+            top = _finite_maximum(log_field, axis=(-3, -2, -1))
+            return jnp.log(self.apply(jnp.exp(log_field - top))) + top
+        for axis, matrix in ((-1, self.x), (-2, self.y), (-3, self.z)):
+            lines = jnp.moveaxis(log_field, axis, -1)
+            top = _finite_maximum(lines, axis=-1)
+            lines = jnp.log(jnp.exp(lines - top) @ matrix) + top
+            log_field = jnp.moveaxis(lines, -1, axis)
+        return log_field
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LogKernel:
+    """Logs of one matrix per axis, applied by log-sum-exp: exact at any sigma, and slow."""
+
+    log_z: Float[Array, "z z"]
+    log_y: Float[Array, "y y"]
+    log_x: Float[Array, "x x"]
+
+    @property
+    def shape(self) -> Shape:
+        return self.log_z.shape[-1], self.log_y.shape[-1], self.log_x.shape[-1]
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        for axis, log_matrix in ((-1, self.log_x), (-2, self.log_y), (-3, self.log_z)):
+            lines = jnp.moveaxis(log_field, axis, -1)
+            # One output index at a time: the n^4 terms of a pass never exist together.
+            rows = jax.lax.map(lambda row, lines=lines: logsumexp(lines + row, axis=-1), log_matrix)
+            log_field = jnp.moveaxis(rows, 0, axis)
+        return log_field
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FourierKernel:
+    """The transfer function of the kernel on a zero-padded box.
+
+    Round-off is absolute: what lies below ``floor`` times the largest value of K f is noise and becomes zero.
+    """
+
+    transfer: Float[Array, "pz py px"]
+    shape: Shape = field(metadata={"static": True})
+    padded: Shape = field(metadata={"static": True})
+
+    def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        top = _finite_maximum(log_field, axis=(-3, -2, -1))
+        axes = (-3, -2, -1)
+        spectrum = jnp.fft.rfftn(jnp.exp(log_field - top), s=self.padded, axes=axes)
+        values = jnp.fft.irfftn(spectrum * self.transfer, s=self.padded, axes=axes)
+        nz, ny, nx = self.shape
+        values = values[..., :nz, :ny, :nx]
+        noise = fft_floor(log_field.dtype) * jnp.max(values, axis=axes, keepdims=True)
+        return jnp.where(values > noise, jnp.log(jnp.maximum(values, noise)), -jnp.inf) + top
+
+
+def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
+    """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c makes the sum over the infinite line one.
+
+    - ``shape``: voxels along z, y, x. ``sigma``: standard deviation in voxels, one number or one per axis z, y, x.
+    - ``dtype``: of the matrices; JAX's default float when not given.
+    """
+    return SeparableKernel(*(jnp.exp(m) for m in _log_matrices(shape, sigma, dtype)))
+
+
+def log(shape: Shape, sigma: Sigma, dtype=None) -> LogKernel:
+    """The values of ``dense``, kept as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
+    return LogKernel(*_log_matrices(shape, sigma, dtype))
+
+
+def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -> FourierKernel:
+    """The values of ``dense``, applied by fast Fourier transforms on a box zero-padded by ``padding`` voxels.
+
+    Without ``padding`` the box doubles, which no sigma can wrap around. ``fft_padding`` gives the least that is
+    safe for a known sigma.
+    """
+    transfers: list[Array] = []
+    for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
+        zeros = n - 1 if padding is None else min(padding, n - 1)
+        length = int(np.asarray(next_fast_len(n + zeros, real=True)))
+        index = jnp.arange(length)
+        distance = jnp.minimum(index, length - index)
+        values = jnp.where(distance < n, jnp.exp(_log_line(distance, n, axis_sigma)), 0.0)
+        transfers.append(jnp.fft.fft(values).real.astype(axis_sigma.dtype))
+    z, y, x = transfers
+    transfer = z[:, None, None] * y[:, None] * x[: len(x) // 2 + 1]
+    return FourierKernel(transfer, shape=shape, padded=(len(z), len(y), len(x)))
+
+
+def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
+    """The heat kernel of the lattice at time s = sigma^2: H_s[i, j] = exp(-s) I_|i-j|(s) along each axis.
+
+    The law of a random walk after time s: variance sigma^2, unit sum, and a semigroup at every s >= 0,
+    H_s H_t = H_(s+t), where a sampled Gaussian is none below sigma 0.4. H_0 is the identity. Its tails fall like
+    1 / d!, so it reaches across boxes of 128 voxels in double precision at sigma 1. The Bessel ratios
+    I_d / I_(d-1) = s / (2 d + s I_(d+1) / I_d) are recurred downwards, which keeps every digit of the tails.
+    """
+    return SeparableKernel(*(_heat_matrix(n, s**2) for n, s in zip(shape, _per_axis(sigma, dtype), strict=True)))
+
+
+def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
+    """The original's filter: a Gaussian cut at radius floor(4 sigma + 1/2), unit sum, half-sample reflection.
+
+    Equals ``scipy.ndimage.gaussian_filter`` with its defaults. InputError for a sigma longer than the box.
+    """
+    _check_truncated(shape, sigma)
+    offsets = np.arange(int(TRUNCATION * max(shape) + 0.5) + 1)
+    matrices = []
+    for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
+        inside = offsets <= jnp.floor(TRUNCATION * axis_sigma + 0.5)
+        half = jnp.where(inside, jnp.exp(-0.5 * (offsets / axis_sigma) ** 2), 0.0)
+        weights = half / (2.0 * jnp.sum(half) - half[0])
+        i, j = np.arange(n)[:, None], np.arange(n)
+        boxes = len(offsets) // (2 * n) + 1  # reflected boxes within sight on either side
+        shifts = [2 * n * m for m in range(-boxes, boxes + 1)]
+        seen = [np.abs(i - j + shift) for shift in shifts] + [np.abs(i + j + 1 + shift) for shift in shifts]
+        matrices.append(sum(_look_up(weights, distances) for distances in seen))
+    return SeparableKernel(*matrices)
+
+
+def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
+    """The kernel of a kind named in ``KINDS``, compiled once for a box; InputError for any other name."""
+    if kind not in KINDS:
+        raise InputError(f"kernel '{kind}' is not known: choose one of {', '.join(KINDS)}")
+    if kind == "truncated":
+        _check_truncated(shape, sigma)
+    return _make(kind, shape, jnp.asarray(sigma, dtype or jnp.result_type(float)))
+
+
+@partial(jax.jit, static_argnames=("kind", "shape"))
+def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
+    makers = {"dense": dense, "fft": fft, "log": log, "heat": heat, "truncated": truncated}
+    return makers[kind](shape, sigma, sigma.dtype)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Places:
+    """Voxels of a box, or one list of them for each of several fields: raveled indices into a part of the box.
+
+    Indices beyond the part are no voxels: they are ignored on the way in, and read zero on the way out.
+    """
+
+    index: Int[Array, "*fields n"]
+    part: Part = field(metadata={"static": True})
+
+    def spread(self, values: Float[Array, "*batch n"], fill: float) -> Float[Array, "*batch a b c"]:
+        """Values at their voxels in the part, ``fill`` elsewhere."""
+        shape = tuple(stop - start for start, stop in self.part)
+
+        def put(values, index):
+            box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
+            return box.at[index].set(values, mode="drop").reshape(shape)
+
+        return jnp.vectorize(put, signature="(n),(n)->(a,b,c)")(values, self.index)
+
+    def pick(self, values: Float[Array, "*batch a b c"], fill: float) -> Float[Array, "*batch n"]:
+        """The values of the part at the voxels; ``fill`` for what is no voxel."""
+
+        def take(box, index):
+            return box.ravel().at[index].get(mode="fill", fill_value=fill)
+
+        return jnp.vectorize(take, signature="(a,b,c),(n)->(n)")(values, self.index)
+
+    def pick_from(self, box: Float[Array, "*batch z y x"], fill: float) -> Float[Array, "*batch n"]:
+        """The values of a whole box at the voxels."""
+        return self.pick(box[(..., *slices(self.part))], fill)
+
+    def spread_in(
+        self, shape: Shape, values: Float[Array, "*batch n"], fill: float
+    ) -> Float[Array, "*batch z y x"]:
+        """Values at their voxels in a whole box."""
+        pads = [(start, n - stop) for (start, stop), n in zip(self.part, shape, strict=True)]
+        box = self.spread(values, fill)
+        return jnp.pad(box, [(0, 0)] * (box.ndim - 3) + pads, constant_values=fill)
+
+
+def log_apply_between(
+    kernel: Kernel, log_values: Float[Array, "..."], source: Places | None, target: Places | None
+) -> Float[Array, "..."]:
+    """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source``; None for the whole box.
+
+    The same numbers as ``log_apply``, but with transcendental functions on the values that matter instead of two
+    boxes, and with products between parts of the box: ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out.
+    """
+    if not (isinstance(kernel, SeparableKernel) and log_values.dtype == jnp.float64):
+        box = log_values if source is None else source.spread_in(kernel.shape, log_values, -jnp.inf)
+        smoothed = kernel.log_apply(box)
+        return smoothed if target is None else target.pick_from(smoothed, -jnp.inf)
+    box_axes, list_axes = (-3, -2, -1), (-1,)
+    axes_in, axes_out = (box_axes if places is None else list_axes for places in (source, target))
+    top = _finite_maximum(log_values, axis=axes_in)
+    values = jnp.exp(log_values - top)
+    smoothed = kernel.apply(
+        values if source is None else source.spread(values, 0.0),
+        None if source is None else source.part,
+        None if target is None else target.part,
+    )
+    if target is not None:
+        smoothed = target.pick(smoothed, 0.0)
+    return jnp.log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
+
+
+def whole(shape: tuple[int, ...]) -> Part:
+    """All of a box."""
+    z, y, x = shape
+    return (0, z), (0, y), (0, x)
+
+
+def slices(part: Part) -> tuple[slice, slice, slice]:
+    """A part as an index."""
+    z, y, x = (slice(*ends) for ends in part)
+    return z, y, x
+
+
+def reach(kind: KernelKind, dtype) -> float:
+    """Distance, in standard deviations, past which a kernel applied in ``dtype`` gives zero (heat: at least)."""
+    if kind == "log":
+        return float("inf")
+    if kind == "truncated":
+        return TRUNCATION
+    smallest = fft_floor(dtype) if kind == "fft" else float(jnp.finfo(dtype).tiny)
+    return float(np.sqrt(-2.0 * np.log(smallest)))
+
+
+def safe_range(kind: KernelKind, dtype) -> float:
+    """The farthest, in standard deviations, that mass of one map may lie from the other; endless if unknown."""
+    return SAFE[kind] * reach(kind, dtype) if kind in SAFE else float("inf")
+
+
+def choose(distance: float, dtype) -> tuple[KernelKind, str]:
+    """The fastest kernel that is safe for maps whose mass lies up to ``distance`` sigma apart, and why."""
+    limit = safe_range("dense", dtype)
+    if distance <= limit:
+        return "dense", f"the maps lie within {distance:.1f} sigma of each other; dense is safe to {limit:.1f}"
+    return "log", f"the maps lie up to {distance:.1f} sigma apart, dense is safe to {limit:.1f}"
+
+
+def fft_floor(dtype) -> float:
+    """Smallest value of K f, relative to its largest, that Fourier transforms in ``dtype`` resolve."""
+    return 4.0 * float(jnp.finfo(dtype).eps)
+
+
+def fft_padding(sigma: float, dtype) -> int:
+    """Zeros, in voxels, that keep what wraps around below round-off."""
+    return int(np.ceil(reach("fft", dtype) * sigma)) + 1
+
+
+def _check_truncated(shape: Shape, sigma: Sigma) -> None:
+    if not isinstance(sigma, Tracer) and np.max(sigma) > max(shape):
+        raise InputError(
+            f"sigma is {np.max(sigma):g} voxels in a box of {max(shape)}: the truncated kernel needs it smaller"
+        )
+
+
+def _per_axis(sigma: Sigma, dtype) -> Float[Array, "3"]:
+    return jnp.broadcast_to(jnp.asarray(sigma, dtype=dtype or jnp.result_type(float)), (3,))
+
+
+def _log_line(distance, n: int, sigma):
+    """Log of the normalised Gaussian at integer distances."""
+    line = jnp.arange(1, n)
+    total = 1.0 + 2.0 * jnp.sum(jnp.exp(-0.5 * (line / sigma) ** 2))
+    return -0.5 * (distance / sigma) ** 2 - jnp.log(total)
+
+
+def _log_matrices(shape: Shape, sigma: Sigma, dtype) -> list[Float[Array, "n n"]]:
+    return [
+        _log_line(jnp.abs(jnp.arange(n)[:, None] - jnp.arange(n)), n, axis_sigma)
+        for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True)
+    ]
+
+
+def _heat_matrix(n: int, time: Float[Array, ""]) -> Float[Array, "n n"]:
+    """H_s on one axis; the recurrence starts far enough out to have forgotten where it started."""
+    orders = jnp.arange(4 * n + 128, 0, -1)
+
+    def ratio_below(ratio, order):
+        ratio = time / (2.0 * order + time * ratio)
+        return ratio, ratio
+
+    _, ratios = jax.lax.scan(ratio_below, jnp.zeros_like(time), orders.astype(time.dtype))
+    line = jnp.concatenate([jnp.ones((1,), time.dtype), jnp.cumprod(ratios[::-1])])
+    line = line / (2.0 * jnp.sum(line) - line[0])
+    return line[np.abs(np.arange(n)[:, None] - np.arange(n))]
+
+
+def _look_up(weights: Float[Array, " radius"], distances: np.ndarray) -> Float[Array, "n n"]:
+    inside = distances < weights.shape[0]
+    return jnp.where(inside, weights[np.where(inside, distances, 0)], 0.0)
+
+
+def _finite_maximum(log_field: Float[Array, "..."], axis) -> Float[Array, "..."]:
+    """The maximum along ``axis``, 0 where all is -inf (so that subtracting it gives no NaN)."""
+    top = jnp.max(log_field, axis=axis, keepdims=True)
+    return jnp.where(jnp.isfinite(top), top, 0.0)

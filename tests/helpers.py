@@ -1,0 +1,64 @@
+"""What several test files use: where things are, and the command line run from a test."""
+
+import contextlib
+import csv
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+
+from morphot_jax.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT / ".." / "shared" / "data"
+COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli.main import main; sys.exit(main())"]  # morphot
+REPORT_KEYS = {  # those that every report.json has
+    "version",
+    "command",
+    "inputs",
+    "settings",
+    "device",
+    "precision",
+    "warnings",
+    "frames",
+    "seconds",
+    "peak_memory_bytes",
+}
+
+
+QUICK = {  # the studies, and how many pictures each leaves
+    "accuracy": 1,
+    "alignment": 1,
+    "annealing": 1,
+    "estimates": 1,
+    "fig1_accuracy": 3,
+    "fig2_convergence": 3,
+    "fig3_order": 2,
+    "fig4_connectivity": 3,
+    "gamma_and_grid": 1,
+    "peers": 1,
+    "robustness": 1,
+    "table1_speed": 1,
+}
+
+
+def morphot(*arguments):
+    """Run the command line in this process: exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["morphot", *map(str, arguments)]
+    with (
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        main.main()
+    return SimpleNamespace(code=stop.value.code, out=out.getvalue(), err=err.getvalue())
+
+
+def table(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

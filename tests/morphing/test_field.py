@@ -1,0 +1,262 @@
+"""Displacement fields: what they say of rigid motions that are known, and what the command leaves."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from helpers import morphot
+from morphot_jax import Volume, displacement_field, prepare_maps, read_volume, write_volume
+from morphot_jax.maps.atoms import Atoms, choose_box, simulate_density
+from morphot_jax.maps.pose import Pose
+from morphot_jax.maps.resample import places_of
+from morphot_jax.morphing.bodies import ROUNDS, STILL
+from morphot_jax.morphing.field import arrows, displacement_between, domain_of, field_maps, magnitude
+from morphot_jax.system.errors import InputError
+from shapes import balls, blob, volume_of
+
+SHAPE = (12, 13, 14)
+
+
+def rigid_field(volume, pose):
+    """The field of a rigid motion, in closed form."""
+    indices = np.argwhere(volume.data > 0)
+    points = places_of(volume, indices)
+    field = np.full((3, *volume.shape), np.nan)
+    field[:, *indices.T] = (pose.carried(points) - points)[:, ::-1].T
+    return field
+
+
+@pytest.fixture
+def body():
+    return volume_of(blob(SHAPE, (6, 6, 7), 2.0, 1e-3))
+
+
+def test_a_rigid_field_gives_its_motion(body):
+    pose = Pose(Rotation.from_rotvec([0.2, -0.1, 0.4]).as_matrix(), np.array([1.0, -2.0, 0.5]))
+    found = domain_of(rigid_field(body, pose), body, "all")
+    np.testing.assert_allclose(found.pose.matrix, pose.matrix, atol=1e-9)
+    assert found.rest < 1e-9
+    assert found.share == pytest.approx(1.0)
+    points = places_of(body, np.argwhere(body.data > 0))
+    ways = pose.carried(points) - points
+    mass = body.data[body.data > 0]
+    np.testing.assert_allclose(found.mean, np.average(ways, axis=0, weights=mass), atol=1e-9)
+
+
+def test_a_mask_tells_parts_apart(body):
+    one = Pose(np.eye(3), np.array([3.0, 0.0, 0.0]))
+    other = Pose(Rotation.from_rotvec([0.0, 0.0, 0.3]).as_matrix(), np.zeros(3))
+    left = np.zeros(SHAPE)
+    left[:, :, :7] = 1.0
+    field = np.where(left > 0, rigid_field(body, one), rigid_field(body, other))
+    first, second = (domain_of(field, body, name, mask) for name, mask in (("l", left), ("r", 1.0 - left)))
+    assert first.share + second.share == pytest.approx(1.0)
+    assert first.mean == pytest.approx((3.0, 0.0, 0.0))
+    assert first.pose.degrees == pytest.approx(0.0, abs=1e-6)
+    assert second.pose.degrees == pytest.approx(np.degrees(0.3))
+    with pytest.raises(InputError, match="'nothing' holds 0 voxels"):
+        domain_of(field, body, "nothing", np.zeros(SHAPE))
+
+
+def test_maps_and_arrows_of_a_field(body):
+    pose = Pose(np.eye(3), np.array([1.0, 2.0, -2.0]))
+    field = rigid_field(body, pose)
+    np.testing.assert_allclose(magnitude(field)[body.data > 0], 3.0)
+    assert magnitude(field)[body.data == 0].max() == 0.0
+    maps = field_maps(field, body)
+    for name, value in (("displacement_x", 1.0), ("displacement_y", 2.0), ("displacement_z", -2.0)):
+        np.testing.assert_allclose(maps[name].data[body.data > 0], value, rtol=1e-6)
+    starts, ends = arrows(field, body, 30)
+    assert 0 < len(starts) <= 30
+    np.testing.assert_allclose(ends - starts, np.tile([1.0, 2.0, -2.0], (len(starts), 1)))
+
+
+BODY = np.array([[0, 0, 0], [12, 2, -3], [-11, 6, 5], [4, -13, 8], [-5, -6, -12], [7, 9, 11]], float)
+AXIS = np.array([0.3, -0.5, 0.8]) / np.linalg.norm([0.3, -0.5, 0.8])
+GRID = {"side": 40, "voxel": 1.6, "origin": (-31.2,) * 3}
+
+
+def turning(degrees, axis=AXIS, shift=(0.0, 0.0, 0.0)):
+    return Pose(Rotation.from_rotvec(np.radians(degrees) * np.asarray(axis)).as_matrix(), np.array(shift, float))
+
+
+def everywhere(volume):
+    return {"all of it": volume.with_data(np.ones(volume.shape))}
+
+
+def moved_by(pose):
+    """Maps of a body before and after a motion, in closed form."""
+    return prepare_maps([balls(points, **GRID) for points in (BODY, pose.carried(BODY))], level=0.2)
+
+
+def assert_same_motion(found, true, degrees, angstrom):
+    """The angle that is left between them, and how far they take a body apart."""
+    assert found.after(true.inverse()).degrees < degrees
+    assert np.linalg.norm(found.carried(BODY) - true.carried(BODY), axis=1).max() < angstrom
+
+
+def test_without_masks_a_turn_looks_smaller_than_it_is_and_a_shift_is_a_shift():
+    """Transport takes short cuts."""
+    shift = np.array([3.0, 2.0, -4.0])
+    for degrees in (0.0, 15.0):
+        prepared = moved_by(turning(degrees, shift=shift))
+        found = domain_of(displacement_field(prepared), prepared.volumes[0], "all")
+        if degrees == 0.0:
+            np.testing.assert_allclose(found.mean, shift, atol=0.1)
+            assert found.pose.degrees < 1.0
+        else:
+            assert np.degrees(np.arccos(found.pose.axis @ AXIS)) < 4.5
+            assert 10.0 < found.pose.degrees < 14.0
+
+
+@pytest.mark.parametrize(("degrees", "slide"), [(15.0, 0.0), (30.0, 5.0), (45.0, 0.0)])
+def test_a_body_is_found_to_turn_about_its_axis_by_its_whole_angle(degrees, slide):
+    pivot = np.array([4.0, -3.0, 2.0])
+    turn = turning(degrees)
+    pose = Pose(turn.rotation, pivot - turn.rotation @ pivot + slide * AXIS)
+    prepared = moved_by(pose)
+    found = displacement_between(prepared, domains=everywhere(prepared.volumes[0]))
+    whole, body = found.domains
+    assert found.warnings == ()
+    assert body.pose.degrees == pytest.approx(degrees, rel=0.02)
+    assert np.degrees(np.arccos(body.pose.axis @ AXIS)) < 1.0
+    assert body.pose.slide == pytest.approx(slide, abs=0.1)
+    np.testing.assert_allclose(body.pose.pivot, pose.pivot, atol=0.3)
+    assert body.share == pytest.approx(1.0)
+    assert 1 < body.rounds < ROUNDS
+    assert body.change < STILL * 1.6
+    np.testing.assert_array_equal(whole.pose.matrix, body.pose.matrix)
+    assert whole.rounds is None
+
+
+def test_maps_that_are_the_same_have_bodies_that_do_not_move():
+    prepared = moved_by(turning(0.0))
+    body = displacement_between(prepared, domains=everywhere(prepared.volumes[0])).domains[1]
+    assert body.rounds == 1
+    assert_same_motion(body.pose, turning(0.0), degrees=0.05, angstrom=0.02)
+
+
+def test_a_field_with_domains_is_that_of_the_turned_maps_turned():
+    """Axes of both maps exchanged, x to y to z to x: the field is exchanged with them."""
+    prepared = moved_by(turning(20.0, shift=(2.0, -1.0, 3.0)))
+    field = displacement_field(prepared, domains=everywhere(prepared.volumes[0]))
+    volumes = [
+        volume.with_data(np.ascontiguousarray(volume.data.transpose(1, 2, 0))) for volume in prepared.volumes
+    ]
+    turned = displacement_field(prepare_maps(volumes), domains=everywhere(volumes[0]))
+    np.testing.assert_allclose(turned, field.transpose(0, 2, 3, 1)[[1, 2, 0]], atol=0.02)
+
+
+def test_bodies_turn_beside_what_stays():
+    """Two bodies with an axis each, and one that is in no mask."""
+    offset = np.array([26.0, 0.0, 0.0])
+    grid = {"side": 40, "voxel": 2.4, "origin": (-46.8,) * 3}
+    poses = [
+        Pose(turn.rotation, centre - turn.rotation @ centre)
+        for turn, centre in ((turning(25.0), -offset), (turning(20.0, axis=[0.0, 1.0, 0.0]), offset))
+    ]
+    parts = [0.9 * BODY - offset, 0.9 * BODY + offset, 0.5 * BODY + [0.0, 30.0, 0.0]]
+    after = [poses[0].carried(parts[0]), poses[1].carried(parts[1]), parts[2]]
+    first, last = (sum(balls(points, **grid).data for points in some) for some in (parts, after))
+    like = balls(parts[0], **grid)
+    prepared = prepare_maps([like.with_data(first), like.with_data(last)], level=0.2)
+    alone = [balls(points, **grid).data for points in parts]
+    masks = {
+        name: like.with_data((alone[k] == np.max(alone, axis=0)).astype(float)) for k, name in ((0, "l"), (1, "r"))
+    }
+    found = displacement_between(prepared, domains=masks)
+    assert [domain.name for domain in found.domains] == ["all", "l", "r"]
+    for domain, pose in zip(found.domains[1:], poses, strict=True):
+        assert domain.pose.degrees == pytest.approx(pose.degrees, rel=0.05)
+        assert np.degrees(np.arccos(domain.pose.axis @ pose.axis)) < 3.0
+    resting = (alone[2] == np.max(alone, axis=0)) & (prepared.volumes[0].data > 0)
+    assert np.sqrt((found.field[:, resting] ** 2).sum(axis=0)).mean() < 0.3
+
+
+def test_progress_is_told_over_the_rounds():
+    told = []
+    prepared = moved_by(turning(15.0))
+    masks = everywhere(prepared.volumes[0])
+    found = displacement_between(prepared, domains=masks, report=told.append)
+    assert {progress.lanes for progress in told} <= {ROUNDS}
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
+    assert max(progress.done for progress in told) < found.domains[1].rounds
+
+
+@pytest.mark.study
+def test_the_receptor_binding_domain_of_the_spike_goes_as_far_as_its_atoms(shared_data):
+    """6VXX to 6VYB: one of three rises. Within 15 %, where without the mask a third of the way is lost."""
+    with np.load(shared_data / "spike_ca.npz") as file:
+        closed, opened = (file[state].astype(float) for state in ("closed", "open"))
+        ways = np.linalg.norm(opened - closed, axis=1)
+        rising = file["rbd"] & (file["chain"] == 1)
+    box = choose_box(*(Atoms(p, np.ones(len(p))) for p in (closed, opened)), resolution=17.8, grid=64, apix=3.2)
+    maps = [simulate_density(Atoms(p, np.ones(len(p))), **box._asdict(), width=4.0) for p in (closed, opened)]
+    part = simulate_density(Atoms(closed[rising], np.ones(rising.sum())), **box._asdict(), width=4.0)
+    mask = maps[0].with_data((part.data > 0.5 * maps[0].data).astype(float))
+    domain = displacement_between(maps, domains={"rbd": mask}).domains[1]
+    true = Pose.fitted(closed[rising], opened[rising])
+    assert domain.length == pytest.approx(ways[rising].mean(), rel=0.15)
+    mean = (opened - closed)[rising].mean(axis=0)
+    np.testing.assert_allclose(domain.mean, mean, atol=0.15 * np.linalg.norm(mean))
+    assert domain.pose.degrees == pytest.approx(true.degrees, rel=0.05)
+    assert np.degrees(np.arccos(domain.pose.axis @ true.axis)) < 3.0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("field")
+    paths = {}
+    mask = np.zeros((20, 20, 20))
+    mask[:, :, :13] = 1.0
+    contents = {"a": blob((20, 20, 20), (9, 10, 8), 2.0, 1e-4), "b": blob((20, 20, 20), (11, 10, 11), 2.0, 1e-4)}
+    for name, data in (contents | {"mask": mask}).items():
+        paths[name] = folder / f"{name}.mrc"
+        write_volume(Volume(data.astype(np.float32), (2.0, 2.0, 2.0)), paths[name])
+    out = folder / "out"
+    done = morphot("field", paths["a"], paths["b"], "-o", out, "--domain", paths["mask"])
+    assert done.code == 0, done.err
+    return paths, out, done
+
+
+def test_the_command_writes_maps_arrows_and_domains(run):
+    paths, out, done = run
+    expected = {"first", "displacement", "displacement_x", "displacement_y", "displacement_z"}
+    assert {path.stem for path in out.glob("*.mrc")} == expected
+    x, z = (read_volume(out / f"displacement_{axis}.mrc").data for axis in "xz")
+    mass = read_volume(out / "first.mrc").data
+    assert np.average(x, weights=mass) == pytest.approx(6.0, rel=0.02)  # 3 voxels of 2 Å
+    assert np.average(z, weights=mass) == pytest.approx(4.0, rel=0.02)
+    with (out / "domains.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["domain"] for row in rows] == ["all", str(paths["mask"])]
+    told = json.loads((out / "field.json").read_text(encoding="utf-8"))
+    assert told["domains"][0]["mean_x"] == pytest.approx(6.0, rel=0.02)
+    assert 0 < float(rows[1]["share_of_mass"]) < 1
+    assert rows[0]["rounds"] == rows[0]["last_change"] == ""
+    assert int(rows[1]["rounds"]) >= 1
+    assert told["domains"][1]["rounds"] == int(rows[1]["rounds"])
+    assert told["domains"][1]["last_change"] == pytest.approx(float(rows[1]["last_change"]))
+    assert float(rows[1]["mean_x"]) == pytest.approx(6.0, rel=0.02)
+    lines = (out / "field.bild").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith(".arrow ") for line in lines) > 20
+    assert (out / "displacement.png").stat().st_size > 5000
+    assert "open displacement.mrc" in (out / "field.cxc").read_text(encoding="utf-8")
+    assert "slides" in done.err
+
+
+def test_a_field_is_between_two_maps(run, tmp_path):
+    paths, _, _ = run
+    done = morphot("field", paths["a"], "-o", tmp_path / "x")
+    assert done.code == 2
+    done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "x", "--domain", "gone.mrc")
+    assert done.code == 2
+    assert "gone.mrc" in done.err
+    twice = ("--domain", paths["mask"], "--domain", paths["mask"])
+    done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "x", *twice)
+    assert done.code == 2
+    assert "mask.mrc' was given twice" in done.err
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,77 @@
+"""Small maps whose answers are known: Gaussians, scattered voxels, bars."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from morphot_jax.maps.pose import Pose
+from morphot_jax.maps.volume import Volume
+
+ARMS = {"x": 13, "y": 9, "z": 5}  # voxels from the corner that three bars start from
+# What lies to the right, above and towards the eye in each view.
+AXES = {"z": ("+x", "+y", "+z"), "y": ("+x", "+z", "-y"), "x": ("+y", "+z", "+x")}
+
+
+BODY = np.array([[0.0, 0.0, 0.0], [9.0, 1.0, -2.0], [-3.0, 8.0, 4.0], [2.0, -4.0, 10.0], [-8.0, -5.0, -3.0]])
+
+
+def blob(shape, centre, sd, floor=1e-9) -> np.ndarray:
+    """A Gaussian of unit mass, axes z y x, exactly zero below ``floor`` of its maximum."""
+    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    sd = np.broadcast_to(sd, (3,))
+    density = np.exp(-sum((g - c) ** 2 / (2 * s**2) for g, c, s in zip(grids, centre, sd, strict=True)))
+    density[density < floor] = 0.0
+    return density / density.sum()
+
+
+def scatter(shape, seed, fill=0.3) -> np.ndarray:
+    """Random positive densities on a random part of the box, unit mass."""
+    rng = np.random.default_rng(seed)
+    density = rng.random(shape) * (rng.random(shape) < fill)
+    density.flat[rng.integers(density.size)] += 1.0
+    return density / density.sum()
+
+
+def volume_of(data, mass=1.0) -> Volume:
+    """A map of voxels of 2 Å, in a place of its own."""
+    return Volume((mass * data).astype(np.float32), (2.0, 2.0, 2.0), (1.0, 2.0, 3.0))
+
+
+def moments(density) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance along z, y, x of a density taken as a distribution."""
+    density = np.asarray(density, np.float64) / np.sum(density, dtype=np.float64)
+    means, variances = [], []
+    for axis, n in enumerate(density.shape):
+        marginal = density.sum(axis=tuple(a for a in range(3) if a != axis))
+        index = np.arange(n)
+        mean = (marginal * index).sum()
+        means.append(mean)
+        variances.append((marginal * (index - mean) ** 2).sum())
+    return np.array(means), np.array(variances)
+
+
+def balls(points, side=32, voxel=2.0, width=3.0, origin=(-31.0, -31.0, -31.0)):
+    """Gaussians at points (Å; x, y, z) of weights that differ: a map in closed form, at any place."""
+    axes = [o + voxel * np.arange(side) for o in origin]
+    z, y, x = np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
+    data = np.zeros((side,) * 3)
+    for weight, (px, py, pz) in enumerate(points, start=2):
+        data += weight * np.exp(-((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2) / (2 * width**2))
+    return Volume(data.astype(np.float32), (voxel, voxel, voxel), origin)
+
+
+def motion(seed, furthest=8.0):
+    rng = np.random.default_rng(seed)
+    shift = rng.normal(size=3)
+    return Pose(
+        Rotation.random(random_state=seed).as_matrix(), shift * rng.uniform(0, furthest) / np.linalg.norm(shift)
+    )
+
+
+def tripod():
+    """Three bars of different lengths along x, y and z, from one corner: no turn, no mirror of itself."""
+    density = np.zeros((24, 24, 24), np.float32)
+    start = 5
+    density[start : start + 3, start : start + 3, start : start + ARMS["x"]] = 1.0
+    density[start : start + 3, start : start + ARMS["y"], start : start + 3] = 1.0
+    density[start : start + ARMS["z"], start : start + 3, start : start + 3] = 1.0
+    return density

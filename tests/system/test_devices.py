@@ -1,0 +1,100 @@
+"""Devices and memory, with what the machine says replaced where a fact needs another machine."""
+
+import os
+import subprocess
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from helpers import COMMAND
+from morphot_jax.system import devices, memory
+from morphot_jax.system.errors import InputError
+
+GIB = 2**30
+
+
+def test_auto_is_what_jax_prefers():
+    assert devices.pick_device("auto") == jax.devices()[0]
+
+
+def test_cpu_is_always_there():
+    assert devices.pick_device("cpu").platform == "cpu"
+
+
+@pytest.mark.parametrize("kind", ["gpu", "tpu"])
+def test_missing_device_is_refused_with_those_found(kind):
+    try:
+        jax.devices(kind)
+    except RuntimeError:
+        pass
+    else:
+        pytest.skip(f"there is a {kind} here")
+    with pytest.raises(InputError, match=f"no {kind} device.*finds: cpu") as caught:
+        devices.pick_device(kind)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_kind_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="device 'npu' is not known: choose one of auto, cpu, gpu, tpu"):
+        devices.pick_device("npu")
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "words"), [("cpu", "cpu", "cpu"), ("gpu", "NVIDIA H100", "gpu: NVIDIA H100")]
+)
+def test_device_in_words(platform, kind, words):
+    assert devices.describe(SimpleNamespace(platform=platform, device_kind=kind)) == words
+
+
+def test_half_of_what_an_accelerator_has_free_is_usable():
+    stats = {"bytes_limit": 80 * GIB, "bytes_in_use": 20 * GIB}
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+    assert devices.usable_memory(device) == 30 * GIB
+    del stats["bytes_in_use"]
+    assert devices.usable_memory(device) == 40 * GIB
+
+
+@pytest.mark.parametrize("stats", [None, {}])
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_half_of_what_the_machine_has_free_is_usable_elsewhere(monkeypatch, platform, stats):
+    device = SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+    monkeypatch.setattr(memory, "free", lambda: 4 * GIB)
+    assert devices.usable_memory(device) == 2 * GIB
+    monkeypatch.setattr(memory, "free", lambda: None)
+    assert devices.usable_memory(device) is None
+
+
+def test_compiled_code_is_kept_for_the_next_run(tmp_path):
+    """Two runs of the command: the second finds all that the first compiled, and neither speaks of it."""
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    kept = []
+    for run in ("first", "second"):
+        arguments = "morph", "sample:adk-open", "sample:adk-closed", "--grid", "16", "--frames", "3", "-q"
+        done = subprocess.run(
+            [*COMMAND, *arguments, "-o", str(tmp_path / run)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == ("", "")
+        kept.append({path.name for path in (tmp_path / "cache" / "morphot_jax").glob("*/*-cache")})
+    assert kept[0]
+    assert kept[1] == kept[0]
+
+
+def test_a_cache_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_enable_compilation_cache", True)
+    try:
+        assert devices.keep_compilations() is None
+    finally:
+        jax.config.update("jax_enable_compilation_cache", False)
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_tests_keep_nothing():
+    assert devices.keep_compilations() is None

@@ -1,0 +1,80 @@
+"""The real Mm-cpn maps of the original (64^3), closed to open: what the solver must show on them."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from morphot_jax import kernels
+from morphot_jax.maps.mrc import read_volume
+from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.trajectory import morph
+from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.transport.barycenter import solve_barycenter
+from morphot_jax.transport.iterate import Status
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = Settings(method="barycenter", sigma=1.0, tolerance=1e-6, max_iterations=150)
+
+
+@pytest.fixture
+def pair(shared_data) -> Prepared:
+    return prepare_maps([read_volume(shared_data / f"mmcpn_{state}_64.mrc") for state in ("closed", "open")])
+
+
+def test_all_frames_converge_in_150_iterations_and_batching_changes_nothing(pair):
+    together = morph(pair, replace(SETTINGS, batch=25))
+    assert len(together.frames) == 25
+    for frame in together.frames:
+        assert frame.status is Status.CONVERGED
+        assert frame.marginal_error <= 1e-6
+        target = (1 - frame.time) * pair.masses[0] + frame.time * pair.masses[1]
+        assert frame.mass == pytest.approx(target, rel=1e-6)
+    for index in (1, 12, 20):
+        alone = morph(pair, replace(SETTINGS, times=(together.frames[index].time,)))
+        np.testing.assert_allclose(alone.densities[0], together.densities[index], rtol=0, atol=1e-10)
+        assert alone.frames[0].marginal_error == pytest.approx(together.frames[index].marginal_error, rel=1e-6)
+
+
+def test_the_plain_iteration_is_far_from_done_by_then(pair):
+    """From the same start, where the relaxed one needs some 70 iterations to 1e-6."""
+    plain = morph(pair, replace(SETTINGS, times=(0.5,), relaxation=1.0))
+    assert plain.frames[0].status is Status.MAX_ITERATIONS
+    assert plain.frames[0].marginal_error > 5e-5
+
+
+def test_swapping_the_maps_runs_time_backwards(pair):
+    swapped = Prepared(pair.volumes[::-1], pair.masses[::-1], pair.actions)
+    there = morph(pair, replace(SETTINGS, times=(0.3,)))
+    back = morph(swapped, replace(SETTINGS, times=(0.7,)))
+    np.testing.assert_allclose(there.densities, back.densities, rtol=0, atol=1e-10)
+
+
+def test_research_use(pair, double, count_compilations):
+    """A caller's jit, vmap over sigma, vmap over pairs of maps and separate calls agree to 1e-10."""
+    maps = jnp.asarray(np.stack([volume.data for volume in pair.volumes]), jnp.float64)
+    maps = maps / maps.sum(axis=(1, 2, 3), keepdims=True)
+    t = jnp.array([0.3])[0]
+    pairs, sigmas = jnp.stack([maps, maps[::-1]]), jnp.array([1.0, 2.0])
+
+    @jax.jit
+    def barycenter(maps, sigma, t):
+        weights = jnp.stack([1 - t, t])[None]
+        return solve_barycenter(maps, weights, kernels.dense(maps.shape[1:], sigma)).value
+
+    separate = [[barycenter(maps, sigma, t) for sigma in sigmas] for maps in pairs]
+    over_sigma = jax.vmap(barycenter, (None, 0, None))(maps, sigmas, t)
+    over_pairs = jax.vmap(barycenter, (0, None, None))(pairs, sigmas[0], t)
+    largest = float(maps.max())
+    for i in range(2):
+        np.testing.assert_allclose(over_sigma[i], separate[0][i], rtol=0, atol=1e-10 * largest)
+        np.testing.assert_allclose(over_pairs[i], separate[i][0], rtol=0, atol=1e-10 * largest)
+    direct = solve_barycenter(maps, jnp.array([[0.7, 0.3]]), kernels.dense(maps.shape[1:], 2.0)).value
+    np.testing.assert_allclose(direct, separate[0][1], rtol=0, atol=1e-10 * largest)
+    sigma, t = jnp.array([1.7, 0.9])
+    with count_compilations() as again:
+        barycenter(maps, sigma, t).block_until_ready()
+    assert again.count == 0
