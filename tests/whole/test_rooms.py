@@ -11,7 +11,7 @@ import pytest
 import morphot_jax
 
 PACKAGE = Path(morphot_jax.__file__).parent
-BELOW = {  # what each room may import, from the ground up; whatever a room may not import stands above or beside it
+BELOW = {  # what each room may import, from the ground up
     "system": set(),
     "maps": {"system"},
     "transport": {"system"},
