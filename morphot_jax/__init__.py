@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from morphot_jax.system.errors import InputError
     from morphot_jax.transport import kernels
     from morphot_jax.transport.barycenter import solve_barycenter
-    from morphot_jax.transport.sinkhorn import sinkhorn_divergence, solve_sinkhorn
+    from morphot_jax.transport.divergence import sinkhorn_divergence
+    from morphot_jax.transport.sinkhorn import solve_sinkhorn
+    from morphot_jax.transport.status import Status
 
 __version__ = version("morphot_jax")
 
@@ -33,7 +35,8 @@ _HOMES = {
     "prepare_maps": "prepare.prepared",
     "read_volume": "maps.mrc",
     "solve_barycenter": "transport.barycenter",
-    "sinkhorn_divergence": "transport.sinkhorn",
+    "sinkhorn_divergence": "transport.divergence",
+    "Status": "transport.status",
     "solve_sinkhorn": "transport.sinkhorn",
     "write_volume": "maps.mrc",
 }
@@ -42,6 +45,7 @@ _MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
 __all__ = [
     "InputError",
     "Settings",
+    "Status",
     "Volume",
     "__version__",
     "displacement_field",

@@ -36,7 +36,7 @@ from morphot_jax.runs.estimate import STARTING, Estimate
 from morphot_jax.runs.log import DEBUG, ERROR, INFO, WARNING, Journal
 from morphot_jax.system import memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 ROWS = 13  # frames in the table; the others are in metrics.csv
 COLUMNS = ("frame", "t", "mass", "iterations", "marginal error", "status")

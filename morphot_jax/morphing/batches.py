@@ -1,4 +1,4 @@
-"""Many barycenters of one set of maps, a batch at a time, with progress: the host's side of a solve."""
+"""Many barycenters of one set of maps, a batch at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -8,19 +8,21 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from morphot_jax.maps.window import bounding_box, part_of
-from morphot_jax.morphing.pair import run_sinkhorn
+from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress, Watch, run_in_stretches
+from morphot_jax.morphing.progress import Clock, Progress
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.system.words import KernelKind
-from morphot_jax.transport import barycenter, kernels, sinkhorn
-from morphot_jax.transport.barycenter import Problem, Solution
-from morphot_jax.transport.iterate import Loop, Status
-from morphot_jax.transport.sinkhorn import Coupling
+from morphot_jax.transport import barycenter, sinkhorn
+from morphot_jax.transport.barycenter import Problem, solver_for
+from morphot_jax.transport.loop import Solution
+from morphot_jax.transport.sinkhorn import Sinkhorn
+from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import Side, side_of
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iteration
 START_ITERATIONS = 200  # the most that is spent on it
+MEASURES = ("marginal_error", "change_l1", "change_l2")
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,8 @@ def solve_lanes(
     with plan.scope():
         inner = bounding_box(maps.sum(axis=0) > 0)
         sides = side_of(maps.astype(plan.dtype), part_of(inner))
-    watch = Watch(len(weights), plan.batch, plan.iterations, settings, report)
-    _, nz, ny, nx = maps.shape
-    solver = _Solver(sides, (nz, ny, nx), plan, settings, clock, watch)
+    host = Host.of(plan, settings, clock, report, lanes=len(weights), batch=plan.batch)
+    solver = _Batches(sides, maps.shape[1:], host)
     for done in range(0, len(weights), plan.batch):
         rows = weights[done : done + plan.batch]
         places = done + np.flatnonzero(wanted[done : done + plan.batch])
@@ -72,77 +73,59 @@ def solve_lanes(
             continue
         # A short last batch is filled up: another shape would compile anew.
         filled = np.concatenate([rows, np.repeat(rows[-1:], plan.batch - len(rows), axis=0)])
-        watch.begin(done)
+        host.watch.begin(done)
         solved = solver.solve(filled, len(rows))
-        if solver.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
-            solver = _Solver(sides, (nz, ny, nx), solver.plan.fallen_back(), settings, clock, watch)
+        if host.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
+            host = replace(host, plan=host.plan.fallen_back())
+            solver = _Batches(sides, maps.shape[1:], host)
             solved = solver.solve(filled, len(rows))
         yield from ((int(place), solved[place - done]) for place in places)
 
 
-class _Solver:
-    """Solves batches of barycenters of the same maps with the same kernel."""
+class _Batches:
+    """Batches of barycenters of the same maps with the same kernel."""
 
-    def __init__(
-        self, sides: Side, box: kernels.Shape, plan: Plan, settings: Settings, clock: Clock, watch: Watch
-    ):
-        self.sides, self.plan, self.settings, self.clock, self.watch = sides, plan, settings, clock, watch
-        with plan.scope():
-            self.kernel = kernels.make(plan.kernel, box, np.array(plan.sigma), plan.dtype)
+    def __init__(self, sides: Side, box: tuple[int, ...], host: Host):
+        self.sides, self.host = sides, host
+        self.solver = solver_for(debias=host.settings.debias, guard=host.plan.guard)
+        with host.plan.scope():
+            self.kernel = host.kernel(box)
             self.coupling = self._couple() if self._can_start_warm() else None
 
     def solve(self, weights: Float[np.ndarray, "t k"], count: int) -> list[Lane]:
         """The first ``count`` lanes of a batch, on the host."""
-        plan, settings = self.plan, self.settings
-        options = {"criterion": settings.criterion, "fixed_iterations": settings.iterations is not None}
+        host, plan = self.host, self.host.plan
         with plan.scope():
-            problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel, settings.debias)
-
-            def begin() -> Loop:
-                return barycenter.begin(problem, self._start(problem.weights), max_iterations=plan.iterations)
-
-            def advance(loop: Loop, until: int) -> Loop:
-                return barycenter.advance(
-                    loop, problem, plan.relaxation, settings.tolerance, until, guard=plan.guard, **options
-                )
-
-            loop = run_in_stretches(begin, advance, plan.iterations, self.clock, self.watch)
-            solution = barycenter.finish(loop, problem, settings.tolerance, **options)
+            problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
+            solution = host.solve(self.solver, problem, host.options(), lambda: self._start(problem.weights))
             return _lanes(solution, count, plan.kernel)
 
     def _can_start_warm(self) -> bool:
         """Two maps, a Gaussian kernel, and no exact number of iterations, which are counted from a cold start."""
-        return (
-            len(self.sides.log_mass) == 2 and self.plan.kernel != "truncated" and self.settings.iterations is None
-        )
+        settings, plan = self.host.settings, self.host.plan
+        return len(self.sides.log_mass) == 2 and plan.kernel != "truncated" and settings.iterations is None
 
-    def _couple(self) -> Coupling:
-        """The plan between the two maps, well enough for a start; the same whichever of them is the first."""
+    def _couple(self) -> tuple[Float[Array, "z y x"], Float[Array, "z y x"]]:
+        """Log potentials of the plan between the two maps, good enough for a start; the same in either order."""
         mass = jnp.exp(self.sides.log_mass)
-        order = (0, 1) if float(jnp.sum(mass[0] ** 2)) >= float(jnp.sum(mass[1] ** 2)) else (1, 0)
-        problem = sinkhorn.Problem(self.sides[order[0]], self.sides[order[1]], self.kernel)
-        most = min(START_ITERATIONS, self.plan.iterations)
-        loop = run_sinkhorn(problem, self.plan, self.clock, self.watch, tolerance=START_ERROR, most=most)
-        coupling = sinkhorn.finish(loop, problem, START_ERROR, with_cost=False)
-        if order == (0, 1):
-            return coupling
-        return replace(coupling, log_u=coupling.log_v, log_v=coupling.log_u)
+        denser = 0 if float(jnp.sum(mass[0] ** 2)) >= float(jnp.sum(mass[1] ** 2)) else 1
+        problem = sinkhorn.Problem(self.sides[denser], self.sides[1 - denser], self.kernel)
+        options = self.host.rough(START_ERROR, START_ITERATIONS)
+        first, second = self.host.solve(Sinkhorn(with_cost=False), problem, options).potentials
+        return (first, second) if denser == 0 else (second, first)
 
     def _start(self, weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"] | None:
         if self.coupling is None:
             return None
-        sigma = jnp.asarray(self.plan.sigma, self.plan.dtype)
-        return barycenter.start_between(self.coupling.log_u, self.coupling.log_v, weights, sigma)
+        plan = self.host.plan
+        return barycenter.start_between(*self.coupling, weights, jnp.asarray(plan.sigma, plan.dtype))
 
 
 def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:
     """The first ``count`` lanes, on the host; the potentials stay where they are."""
-    measures = ("marginal_error", "change_l1", "change_l2")
-    numbers = {
-        name: np.asarray(getattr(solution, name))
-        for name in (*measures, "status", "iterations", "unreached", "bias")
-    }
-    history = np.stack([np.asarray(getattr(solution.history, name)) for name in measures], axis=-1)
+    names = ("status", "iterations", "unreached", "bias", *MEASURES)
+    numbers = {name: np.asarray(getattr(solution, name)) for name in names}
+    history = np.stack([np.asarray(getattr(solution.history, name)) for name in MEASURES], axis=-1)
     values = np.asarray(solution.value)
     return [
         Lane(

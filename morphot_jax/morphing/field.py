@@ -32,7 +32,7 @@ from morphot_jax.morphing.progress import Clock, Progress
 from morphot_jax.morphing.settings import Settings, check_settings
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 NO_DOMAINS: Mapping[str, Volume] = MappingProxyType({})
 ERROR = 1e-3  # of the plans of the rounds: angles come out as with 1e-6 to some hundredths of a degree
@@ -160,8 +160,8 @@ class _Course:
         common = {"within": self.window, "room": self.room}
         pair = np.stack([source, target])
         transport = solve_pair(pair, self.plan, self.settings, clock=Clock(), report=self._watch, **common)
-        status = Status(int(transport.coupling.status))
-        rough = status is Status.MAX_ITERATIONS and float(transport.coupling.marginal_error) <= ROUGH
+        status = Status(int(transport.solution.status))
+        rough = status is Status.MAX_ITERATIONS and float(transport.solution.marginal_error) <= ROUGH
         if status is not Status.CONVERGED and not (self.most > 1 and rough):
             raise InputError(f"the plan between the maps ended as {status.word}: {status.advice}")
         field = np.full((3, *source.shape), np.nan)

@@ -1,4 +1,4 @@
-"""One pair of maps, solved once: the host's side of the methods that need a single plan for all their frames."""
+"""One pair of maps, solved once: the methods that need a single plan for all their frames."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,39 +10,46 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress, Watch, run_in_stretches
+from morphot_jax.morphing.progress import Clock, Progress
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.transport import kernels, multilevel, sinkhorn
+from morphot_jax.transport import kernels, multilevel
 from morphot_jax.transport.bridge import bridge_frames
 from morphot_jax.transport.displacement import Ways, displacement_frames, ways_of
-from morphot_jax.transport.iterate import Loop
-from morphot_jax.transport.kernels import Kernel, SeparableKernel
-from morphot_jax.transport.sinkhorn import Coupling, Problem
+from morphot_jax.transport.kernels import Halving, Kernel
+from morphot_jax.transport.loop import Solution
+from morphot_jax.transport.sinkhorn import Problem, Sinkhorn
 from morphot_jax.transport.support import Side, side_of
 
 BRIDGE_SIGMAS = 3.0  # bridges do not stray farther from the maps: at their middle they are sigma / 2 wide
 FRAMES_AT_ONCE = 5  # frames computed between two reports; they fit in memory beside the solve
 
 
-Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``pyramid``)
+Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``multilevel``)
 
 
 @dataclass(frozen=True)
 class Transport:
     """A solved pair on the part of the box where its frames can have mass.
 
-    ``window``: that part. ``coupling``: the plan, its potentials on the window. ``sides``: the maps on it.
+    ``window``: that part. ``solution``: the plan, its potentials on the window. ``sides``: the maps on it.
     """
 
     window: Window
-    coupling: Coupling
+    solution: Solution
     sides: tuple[Side, Side]
+
+    @property
+    def shape(self) -> kernels.Shape:
+        """Voxels of the window along z, y, x."""
+        z, y, x = self.solution.potentials[0].shape
+        return z, y, x
 
     @property
     def history(self) -> Float[np.ndarray, "iterations 1"]:
         """The marginal error at every iteration."""
-        return np.asarray(self.coupling.history)[: int(self.coupling.iterations), None]
+        return np.asarray(self.solution.history.marginal_error)[: int(self.solution.iterations), None]
 
 
 def solve_pair(
@@ -64,39 +71,13 @@ def solve_pair(
     inner = within or bounding_box(pair.sum(axis=0) > 0)
     outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])
     maps = pair[(slice(None), *inner)].astype(plan.dtype)
+    host = Host.of(plan, settings, clock, report)
     with plan.scope():
-        fixed = settings.iterations is not None
-        watch = Watch(1, 1, plan.iterations, settings, report)
-        start = None
-        if maps[0].size >= multilevel.FROM and not fixed:
-            start = _coarse_start(maps, plan, clock, watch, room)
-        problem = _problem(maps, _kernel(maps.shape[1:], plan), room)
-        tolerance = -1.0 if fixed else settings.tolerance
-        loop = run_sinkhorn(problem, plan, clock, watch, tolerance=tolerance, most=plan.iterations, start=start)
-        coupling = sinkhorn.finish(loop, problem, settings.tolerance, fixed_iterations=fixed, with_cost=False)
+        problem = _problem(maps, host.kernel(maps.shape[1:]), room)
+        guess = _coarse_start(maps, host, room)
+        solution = host.solve(Sinkhorn(with_cost=False), problem, host.options(), lambda: guess)
         sides = tuple(side_of(data[outer].astype(plan.dtype), room=room) for data in pair)
-        return Transport(outer, _moved(coupling, inner, outer), (sides[0], sides[1]))
-
-
-def run_sinkhorn(
-    problem: Problem,
-    plan: Plan,
-    clock: Clock,
-    watch: Watch,
-    *,
-    tolerance: float,
-    most: int,
-    start: Start | None = None,
-) -> Loop:
-    """Run a two-map solve to its end, with progress: to ``tolerance``, or ``most`` iterations."""
-
-    def begin() -> Loop:
-        return sinkhorn.begin(problem, start, max_iterations=most)
-
-    def advance(loop: Loop, until: int) -> Loop:
-        return sinkhorn.advance(loop, problem, plan.relaxation, tolerance, until)
-
-    return run_in_stretches(begin, advance, most, clock, watch)
+        return Transport(outer, _moved(solution, inner, outer), (sides[0], sides[1]))
 
 
 def frames_between(
@@ -129,7 +110,7 @@ def ways_between(transport: Transport, plan: Plan) -> Float[np.ndarray, "3 z y x
     source, _ = transport.sides
     with plan.scope():
         ways, _ = _ways(transport, plan)
-        z, y, x = transport.coupling.log_u.shape
+        z, y, x = transport.shape
         return np.asarray(source.places.spread_in((z, y, x), ways.source_end - ways.source_start, np.nan))
 
 
@@ -137,50 +118,43 @@ FramesAt = Callable[[Float[Array, " t"]], Float[Array, "t z y x"]]
 
 
 def _bridge(transport: Transport, plan: Plan) -> FramesAt:
-    coupling = transport.coupling
     sigma = jnp.asarray(plan.sigma, plan.dtype)
-    return lambda times: bridge_frames(coupling.log_u, coupling.log_v, sigma, times)
+    return lambda times: bridge_frames(*transport.solution.potentials, sigma, times)
 
 
 def _displacement(transport: Transport, plan: Plan) -> FramesAt:
     ways, sigma = _ways(transport, plan)
-    z, y, x = transport.coupling.log_u.shape
-    return lambda times: displacement_frames(ways, times, sigma, (z, y, x))
+    return lambda times: displacement_frames(ways, times, sigma, transport.shape)
 
 
 def _ways(transport: Transport, plan: Plan) -> tuple[Ways, Float[Array, "3"]]:
-    coupling, (source, target) = transport.coupling, transport.sides
-    z, y, x = coupling.log_u.shape
     sigma = jnp.asarray(plan.sigma, plan.dtype)
-    return ways_of(source, target, coupling.log_u, coupling.log_v, _kernel((z, y, x), plan), sigma), sigma
+    kernel = kernels.make(plan.kernel, transport.shape, np.array(plan.sigma), plan.dtype)
+    return ways_of(*transport.sides, *transport.solution.potentials, kernel, sigma), sigma
 
 
-def _coarse_start(maps: Float[np.ndarray, "2 z y x"], plan: Plan, clock: Clock, watch: Watch, room: int) -> Start:
-    """Where to start, from a solve on half the grid."""
+def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> Start | None:
+    """Where to start on a large box, from half the grid; None where iterations are counted from nothing."""
     coarse = multilevel.halved(maps)
-    kernel = multilevel.halved_kernel(_kernel(tuple(2 * n for n in coarse.shape[1:]), plan))
-    problem = _problem(coarse, kernel, room // 4)  # an eighth, and what is cut by the surface
-    loop = run_sinkhorn(problem, plan, clock, watch, tolerance=multilevel.ERROR, most=plan.iterations)
-    coupling = sinkhorn.finish(loop, problem, multilevel.ERROR, with_cost=False)
+    kernel = host.kernel(tuple(2 * n for n in coarse.shape[1:]))
+    if maps[0].size < multilevel.FROM or host.settings.iterations is not None or not isinstance(kernel, Halving):
+        return None
+    half = kernel.halved()
+    problem = _problem(coarse, half, room // 4)  # an eighth, and what is cut by the surface
+    solution = host.solve(Sinkhorn(with_cost=False), problem, host.rough(multilevel.ERROR))
     _, z, y, x = maps.shape
-    return multilevel.start_on((z, y, x), coupling, kernel)
+    return multilevel.start_on((z, y, x), solution, half)
 
 
 def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel, room: int) -> Problem:
     return Problem(side_of(maps[0], room=room), side_of(maps[1], room=room), kernel)
 
 
-def _kernel(shape: tuple[int, ...], plan: Plan) -> SeparableKernel:
-    z, y, x = shape
-    kernel = kernels.make(plan.kernel, (z, y, x), np.array(plan.sigma), plan.dtype)
-    assert isinstance(kernel, SeparableKernel)  # by the settings of methods that have a single plan
-    return kernel
-
-
-def _moved(coupling: Coupling, inner: Window, outer: Window) -> Coupling:
+def _moved(solution: Solution, inner: Window, outer: Window) -> Solution:
     """The same plan, its potentials on the outer window."""
     pads = tuple((i.start - o.start, o.stop - i.stop) for i, o in zip(inner, outer, strict=True))
-    return replace(coupling, log_u=_padded(coupling.log_u, pads), log_v=_padded(coupling.log_v, pads))
+    log_u, log_v = (_padded(potential, pads) for potential in solution.potentials)
+    return replace(solution, potentials=(log_u, log_v))
 
 
 @partial(jax.jit, static_argnames=("pads",))

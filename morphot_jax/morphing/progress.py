@@ -1,18 +1,13 @@
-"""The host's side of a solve: stretches of iterations, what is told between them, and where the time goes."""
+"""How far a solve has come, how long it will take, and where the time went."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.transport import iterate
-from morphot_jax.transport.iterate import Loop
-
-SECONDS_BETWEEN_REPORTS = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,30 +38,6 @@ class Clock:
         started = time.perf_counter()
         yield
         self.solve += time.perf_counter() - started
-
-
-def run_in_stretches(
-    begin: Callable[[], Loop], advance: Callable[[Loop, int], Loop], limit: int, clock: Clock, watch: "Watch"
-) -> Loop:
-    """Begin and advance a loop to its end, in stretches of iterations short enough to report between them."""
-    started = time.perf_counter()
-    watch.restart()
-    loop = jax.block_until_ready(advance(begin(), 0))  # compiles, and makes no iteration
-    compiled = time.perf_counter()
-    clock.compile += compiled - started
-    until, stretch = 0, 1
-    while until < limit:
-        until = min(until + stretch, limit)
-        loop = advance(loop, until)
-        active, errors = jax.device_get((loop.active, iterate.last(loop).marginal_error))
-        elapsed = time.perf_counter() - compiled
-        if not active.any():
-            break
-        watch.tell(until, float(np.max(errors[active])), elapsed)
-        stretch = max(1, int(SECONDS_BETWEEN_REPORTS * until / elapsed))
-    watch.end(time.perf_counter() - compiled)
-    clock.solve += time.perf_counter() - compiled
-    return loop
 
 
 class Watch:

@@ -40,7 +40,7 @@ from morphot_jax.morphing.settings import (
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import KernelKind
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 Report = Callable[[Progress], None]
 
@@ -297,15 +297,15 @@ def _transported(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
 
 def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
     """What all frames of one plan have in common; index, time and mass are still to come."""
-    coupling = transport.coupling
+    solution = transport.solution
     return Frame(
         index=0,
         time=0.0,
         mass=0.0,
-        status=Status(int(coupling.status)),
-        iterations=int(coupling.iterations),
-        marginal_error=float(coupling.marginal_error),
-        unreached=float(coupling.unreached),
+        status=Status(int(solution.status)),
+        iterations=int(solution.iterations),
+        marginal_error=float(solution.marginal_error),
+        unreached=float(solution.unreached),
         kernel=plan.kernel,
         history=transport.history,
     )

@@ -34,7 +34,7 @@ from morphot_jax.morphing.trajectory import Frame, Kept
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 FOLDER = ".morphot"
 RUN, LOCK = "run.json", "lock"

@@ -26,7 +26,7 @@ from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.show import chimerax
 from morphot_jax.system.tables import to_csv
 from morphot_jax.system.threads import side_by_side
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"

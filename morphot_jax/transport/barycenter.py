@@ -33,7 +33,7 @@ the second).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -41,13 +41,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.system import words
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import Criterion
-from morphot_jax.transport import anderson, iterate, kernels
+from morphot_jax.transport import anderson, kernels
 from morphot_jax.transport.anderson import Memory
-from morphot_jax.transport.iterate import Loop
+from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel, Sigma
+from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
@@ -64,7 +64,11 @@ class Problem:
     maps: Side
     weights: Float[Array, "t k"]
     kernel: Kernel
-    debias: bool = field(default=False, metadata={"static": True})
+
+    @property
+    def shares(self) -> Float[Array, "t k"]:
+        """The weights with unit sums."""
+        return self.weights / jnp.sum(self.weights, axis=1, keepdims=True)
 
 
 @jax.tree_util.register_dataclass
@@ -79,40 +83,111 @@ class State:
     bias: Float[Array, " t"]  # || d K d - q ||_1, where the solve is debiased
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Measures:
-    """The error and the changes of each lane, at one iteration or at all (NaN where a lane had stopped)."""
+class Barycenter:
+    """The solver of plain barycenters (Eq 2.4), over-relaxed. ``guard``: as of ``solve_barycenter``."""
 
-    marginal_error: Float[Array, "t *iterations"]
-    change_l1: Float[Array, "t *iterations"]
-    change_l2: Float[Array, "t *iterations"]
+    guard: float | None = None
+
+    measured = ("marginal_error", "change_l1", "change_l2")
+
+    def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
+        """From v = 1, or from log v as given."""
+        state = _first_state(problem, guess)
+        return Start(state, None, jnp.ones(state.unreached.shape, bool))
+
+    def step(
+        self, problem: Problem, options: Options, state: State, memory: None, iteration: Int[Array, ""]
+    ) -> tuple[State, None, Measures]:
+        """All u_k, the barycenter, all v_k."""
+        maps, weights, kernel, guard = problem.maps, problem.shares, problem.kernel, self.guard
+        least = -jnp.inf if guard is None else float(np.log(guard))
+
+        log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
+        reached = log_kv > least
+        plain = jnp.where(reached | (guard is not None), maps.log_mass - jnp.maximum(log_kv, least), -jnp.inf)
+        log_u = options.relaxation.step(state.log_u, plain, iteration)
+
+        log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
+        log_second = state.log_v + log_ku  # log of P_k^T 1
+        # With a guard prod_k v_k^alpha_k departs from 1, and the original keeps the departure.
+        log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
+        q = jnp.exp(log_q)
+        plain = jnp.where(jnp.isfinite(log_q)[:, None], log_q[:, None] - jnp.maximum(log_ku, least), -jnp.inf)
+        log_v = options.relaxation.step(state.log_v, plain, iteration, shared_axis=1)
+
+        mass = jnp.exp(maps.log_mass)
+        first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - mass), axis=-1)
+        second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
+        unreached = _weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
+        measures = _measures(_weighted_sum(weights, first_error + second_error), q, state.barycenter)
+        return State(log_u, log_v, q, unreached, state.bias), None, measures
+
+    def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
+        """Read the barycenters off."""
+        return _solution(problem, state, ending)
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Solution:
-    """Barycenters and what is to be known of them, one entry of ``t`` for each weight vector.
+class Debiased:
+    """The solver of debiased barycenters, by Anderson mixing of log v; nothing is relaxed."""
 
-    - ``value``: q, on unit mass up to the marginal error.
-    - ``potential_source``, ``potential_target``: log u_k and log v_k; -inf stands for zero.
-    - ``status``: codes of ``iterate.Status``. ``iterations``: how many each lane made.
-    - ``marginal_error``, ``change_l1``, ``change_l2``: at the last iteration; ``history``: at every one.
-    - ``unreached``: share of the maps' mass that the kernel cannot move to the barycenter.
-    - ``bias``: || d K d - q ||_1 of a debiased solve, what is left of the kernel's blur; 0 for a plain one.
-    """
+    measured = ("marginal_error", "change_l1", "change_l2")
 
-    value: Float[Array, "t z y x"]
-    potential_source: Float[Array, "t k z y x"]
-    potential_target: Float[Array, "t k z y x"]
-    status: Int[Array, " t"]
-    iterations: Int[Array, " t"]
-    marginal_error: Float[Array, " t"]
-    change_l1: Float[Array, " t"]
-    change_l2: Float[Array, " t"]
-    unreached: Float[Array, " t"]
-    bias: Float[Array, " t"]
-    history: Measures
+    def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
+        """From v = 1, or from log v as given. A lane with a weight of one is done: it is that map."""
+        state, maps = _first_state(problem, guess), problem.maps
+        whole = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
+        densities = maps.places.spread_in(problem.kernel.shape, jnp.exp(maps.log_mass), 0.0)
+        one = jnp.where(whole, 1.0, 0.0).astype(densities.dtype)
+        state = replace(state, barycenter=jnp.tensordot(one, densities, axes=1))
+        memory = jax.vmap(partial(anderson.start, DEPTH))(state.log_v)
+        return Start(state, memory, ~jnp.any(whole, axis=1))
+
+    def step(
+        self, problem: Problem, options: Options, state: State, memory: Memory, iteration: Int[Array, ""]
+    ) -> tuple[State, Memory, Measures]:
+        """All u_k, d and the barycenter, and all v_k mixed from the last few."""
+        maps, weights, kernel = problem.maps, problem.shares, problem.kernel
+        log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
+        log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
+        log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
+        log_g = _weighted_sum(weights, log_ku)
+        log_d = _weighted_sum(weights, state.log_v)
+        q = jnp.exp(log_d + log_g)
+        second_error = jnp.sum(jnp.abs(jnp.exp(state.log_v + log_ku) - q[:, None]), axis=(-3, -2, -1))
+        log_kd = kernel.log_apply(log_d)
+        bias = jnp.sum(jnp.abs(jnp.exp(log_d + log_kd) - q), axis=(-3, -2, -1))
+        error = _weighted_sum(weights, second_error) + BIAS_SHARE * bias
+
+        for _ in range(DEBIASING_STEPS):
+            step = (log_g - log_kd) / 2.0
+            log_d = jnp.where(jnp.isfinite(step), log_d + step, log_d)
+            log_kd = kernel.log_apply(log_d)
+        plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
+        weight = weights[:, :, None, None, None] * q[:, None]
+        log_v, memory = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
+            memory, state.log_v, plain, weight, error, iteration
+        )
+
+        unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
+        measures = _measures(error, q, state.barycenter)
+        return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias), memory, measures
+
+    def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
+        """Read the barycenters off."""
+        return _solution(problem, state, ending)
+
+
+def solver_for(*, debias: bool = False, guard: float | None = None) -> Barycenter | Debiased:
+    """The solver of these barycenters; InputError for ``debias`` with a ``guard``."""
+    if not debias:
+        return Barycenter(guard)
+    if guard is not None:
+        raise InputError(
+            f"guard is {guard:g} and debias is asked for: leave out one, the original had no debiasing"
+        )
+    return Debiased()
 
 
 def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the solve by its name
@@ -133,27 +208,36 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
 
     - ``maps``: non-negative, axes ``k z y x``; brought to unit mass here. Their dtype is the solver's.
     - ``weights``: one row for each barycenter, non-negative; brought to unit sum here.
-    - ``kernel``: of the maps' grid, from ``morphot_jax.transport.kernels``.
+    - ``kernel``: of the maps' grid, from ``morphot_jax.kernels``.
     - ``tolerance``: a lane stops when ``criterion`` is at or below it.
     - ``fixed_iterations``: make exactly ``max_iterations`` instead.
     - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: exact zeros.
     - ``debias``: the debiased barycenter of the module's docstring; ``relaxation`` does not apply to it.
-    - ``start``: log v to start from in place of 0 (``start_between``; ``pyramid.barycenter_start`` for any k).
+    - ``start``: log v to start from in place of 0 (``start_between``; ``multilevel.barycenter_start`` for any k).
+
+    The solution's ``value`` is q, axes ``t z y x``; its ``potentials`` are log u_k and log v_k, ``t k z y x``.
 
     May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations``,
-    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for shapes that do not match and,
-    where the values are at hand, for negative, non-finite or empty maps and weights.
+    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for what are no floating-point
+    arrays, for shapes that do not match and, where the values are at hand, for negative, non-finite or empty maps
+    and weights, and for solves that leave the range of single precision.
     """
-    check_arguments(maps, weights, kernel, criterion=criterion, max_iterations=max_iterations)
-    if debias and guard is not None:
+    solver = solver_for(debias=debias, guard=guard)
+    options = Options(tolerance, relaxation, max_iterations, criterion, fixed_iterations)
+    check_maps(maps, weights, kernel)
+    return in_range(solve(solver, Problem(side_of(maps), weights, kernel), options, start))
+
+
+def check_maps(maps, weights, kernel: Kernel) -> None:
+    """Raise InputError for maps and weights that no barycenter can be solved of."""
+    check_densities("maps", maps, axes="kzyx")
+    check_densities("weights", weights, axes="tk")
+    if weights.shape[1] != maps.shape[0]:
         raise InputError(
-            f"guard is {guard:g} and debias is asked for: leave out one, the original had no debiasing"
+            f"maps of shape {maps.shape} and weights of shape {weights.shape} do not belong together: "
+            "give one weight for each map in each row"
         )
-    problem = Problem(side_of(maps), weights, kernel, debias)
-    options = {"criterion": criterion, "fixed_iterations": fixed_iterations}
-    loop = begin(problem, start, max_iterations=max_iterations)
-    loop = advance(loop, problem, relaxation, tolerance, max_iterations, guard=guard, **options)
-    return finish(loop, problem, tolerance, **options)
+    check_grid(kernel, maps=maps)
 
 
 @jax.jit
@@ -185,165 +269,38 @@ def start_between(
     return jax.lax.map(potentials, shares)
 
 
-@partial(jax.jit, static_argnames=("max_iterations",))
-def begin(problem: Problem, start: Float[Array, "t k z y x"] | None = None, *, max_iterations: int) -> Loop:
-    """The start: log v as given, or v = 1. Debiased, a lane with a weight of one is done: it is that map."""
+def _first_state(problem: Problem, guess: Float[Array, "t k z y x"] | None) -> State:
+    """Log v as given, or 0; u = a."""
     lanes, k = problem.weights.shape
-    maps, box, dtype = problem.maps, problem.kernel.shape, problem.maps.log_mass.dtype
-    log_v = jnp.zeros((lanes, k, *box), dtype) if start is None else start.astype(dtype)
-    barycenter, active = jnp.zeros((lanes, *box), dtype), jnp.ones((lanes,), bool)
-    if problem.debias:
-        whole = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
-        densities = maps.places.spread_in(box, jnp.exp(maps.log_mass), 0.0)
-        barycenter = jnp.tensordot(jnp.where(whole, 1.0, 0.0).astype(dtype), densities, axes=1)
-        active = ~jnp.any(whole, axis=1)
-    state = State(
-        log_u=jnp.broadcast_to(maps.log_mass, (lanes, *maps.log_mass.shape)),
-        log_v=log_v,
-        barycenter=barycenter,
-        unreached=jnp.zeros((lanes,), dtype),
-        bias=jnp.zeros((lanes,), dtype),
+    log_mass, box = problem.maps.log_mass, problem.kernel.shape
+    nothing = jnp.zeros((lanes,), log_mass.dtype)
+    return State(
+        log_u=jnp.broadcast_to(log_mass, (lanes, *log_mass.shape)),
+        log_v=jnp.zeros((lanes, k, *box), log_mass.dtype) if guess is None else guess.astype(log_mass.dtype),
+        barycenter=jnp.zeros((lanes, *box), log_mass.dtype),
+        unreached=nothing,
+        bias=nothing,
     )
-    memory = jax.vmap(partial(anderson.start, DEPTH))(log_v) if problem.debias else None
-    return iterate.start(state, Measures, active, max_iterations, dtype, memory=memory)
 
 
-@partial(jax.jit, static_argnames=("criterion", "fixed_iterations", "guard"), donate_argnames=("loop",))
-def advance(
-    loop: Loop,
-    problem: Problem,
-    relaxation: Relaxation,
-    tolerance: float | Float[Array, ""],
-    until: int | Int[Array, ""],
-    *,
-    criterion: Criterion = "marginal_error",
-    fixed_iterations: bool = False,
-    guard: float | None = None,
-) -> Loop:
-    """Iterate until every lane has stopped or ``until`` iterations have been made in all."""
-    weights = problem.weights / jnp.sum(problem.weights, axis=1, keepdims=True)
-    problem = replace(problem, weights=weights)
-
-    def step(
-        state: State, memory: Memory | None, iteration: Int[Array, ""]
-    ) -> tuple[State, Memory | None, Measures]:
-        if memory is not None:
-            return _debiased_step(state, memory, iteration, problem)
-        state, measures = _step(state, iteration, problem, relaxation, guard)
-        return state, None, measures
-
-    bound = jnp.asarray(-1.0 if fixed_iterations else tolerance, problem.maps.log_mass.dtype)
-    return iterate.run(step, loop, until=until, criterion=criterion, tolerance=bound)
-
-
-def finish(
-    loop: Loop,
-    problem: Problem,
-    tolerance,
-    *,
-    criterion: Criterion = "marginal_error",
-    fixed_iterations: bool = False,
-) -> Solution:
-    """Read the solution off a loop that has ended."""
-    measures = iterate.last(loop)
-    state: State = loop.state
+def _solution(problem: Problem, state: State, ending: Ending) -> Solution:
     return Solution(
         value=state.barycenter,
-        potential_source=_spread(state.log_u, problem.maps, problem.kernel.shape),
-        potential_target=state.log_v,
-        status=iterate.status(
-            loop, criterion=criterion, tolerance=tolerance, unreached=state.unreached, fixed=fixed_iterations
-        ),
-        iterations=loop.iterations,
-        marginal_error=measures.marginal_error,
-        change_l1=measures.change_l1,
-        change_l2=measures.change_l2,
+        potentials=(_spread(state.log_u, problem.maps, problem.kernel.shape), state.log_v),
+        status=ending.status,
+        iterations=ending.iterations,
+        marginal_error=ending.last.marginal_error,
         unreached=state.unreached,
+        history=ending.history,
+        change_l1=ending.last.change_l1,
+        change_l2=ending.last.change_l2,
         bias=state.bias,
-        history=loop.history,
     )
 
 
 @partial(jax.jit, static_argnames=("shape",))
 def _spread(log_u: Float[Array, "t k n"], maps: Side, shape: kernels.Shape) -> Float[Array, "t k z y x"]:
     return maps.places.spread_in(shape, log_u, -jnp.inf)
-
-
-def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterations: int) -> None:
-    """Raise InputError for what ``solve_barycenter`` cannot take."""
-    if maps.ndim != 4 or weights.ndim != 2 or weights.shape[1] != maps.shape[0]:
-        raise InputError(
-            f"maps of shape {maps.shape} and weights of shape {weights.shape} do not belong together: "
-            "give maps as (k, z, y, x) and weights as (t, k)"
-        )
-    if tuple(kernel.shape) != tuple(maps.shape[1:]):
-        raise InputError(
-            f"the kernel is made for a box of {tuple(kernel.shape)} voxels and the maps have {maps.shape[1:]}: "
-            "make the kernel with the maps' shape"
-        )
-    if criterion not in words.SETTINGS["criterion"]:
-        known = ", ".join(words.SETTINGS["criterion"])
-        raise InputError(f"criterion '{criterion}' is not known: choose one of {known}")
-    iterate.check_iterations(max_iterations)
-    iterate.check_masses("maps", maps, axes=(1, 2, 3))
-    iterate.check_masses("weights", weights, axes=(1,))
-
-
-def _step(
-    state: State, iteration: Int[Array, ""], problem: Problem, relaxation: Relaxation, guard: float | None
-) -> tuple[State, Measures]:
-    maps, weights, kernel = problem.maps, problem.weights, problem.kernel
-    least = -jnp.inf if guard is None else float(np.log(guard))
-
-    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
-    reached = log_kv > least
-    plain = jnp.where(reached | (guard is not None), maps.log_mass - jnp.maximum(log_kv, least), -jnp.inf)
-    log_u = relaxation.step(state.log_u, plain, iteration)
-
-    log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
-    log_second = state.log_v + log_ku  # log of P_k^T 1
-    # With a guard prod_k v_k^alpha_k departs from 1, and the original keeps the departure.
-    log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
-    q = jnp.exp(log_q)
-    plain = jnp.where(jnp.isfinite(log_q)[:, None], log_q[:, None] - jnp.maximum(log_ku, least), -jnp.inf)
-    log_v = relaxation.step(state.log_v, plain, iteration, shared_axis=1)
-
-    mass = jnp.exp(maps.log_mass)
-    first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - mass), axis=-1)
-    second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
-    unreached = _weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
-    measures = _measures(_weighted_sum(weights, first_error + second_error), q, state.barycenter)
-    return State(log_u, log_v, q, unreached, state.bias), measures
-
-
-def _debiased_step(
-    state: State, memory: Memory, iteration: Int[Array, ""], problem: Problem
-) -> tuple[State, Memory, Measures]:
-    maps, weights, kernel = problem.maps, problem.weights, problem.kernel
-    log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
-    log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
-    log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
-    log_g = _weighted_sum(weights, log_ku)
-    log_d = _weighted_sum(weights, state.log_v)
-    q = jnp.exp(log_d + log_g)
-    second_error = jnp.sum(jnp.abs(jnp.exp(state.log_v + log_ku) - q[:, None]), axis=(-3, -2, -1))
-    log_kd = kernel.log_apply(log_d)
-    bias = jnp.sum(jnp.abs(jnp.exp(log_d + log_kd) - q), axis=(-3, -2, -1))
-    error = _weighted_sum(weights, second_error) + BIAS_SHARE * bias
-
-    for _ in range(DEBIASING_STEPS):
-        step = (log_g - log_kd) / 2.0
-        log_d = jnp.where(jnp.isfinite(step), log_d + step, log_d)
-        log_kd = kernel.log_apply(log_d)
-    plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
-    weight = weights[:, :, None, None, None] * q[:, None]
-    log_v, memory = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
-        memory, state.log_v, plain, weight, error, iteration
-    )
-
-    unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
-    measures = _measures(error, q, state.barycenter)
-    return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias), memory, measures
 
 
 def _measures(

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import kernels
-from morphot_jax.transport.kernels import SeparableKernel, Shape, Sigma
+from morphot_jax.transport.kernels import Kernel, Shape, Sigma
 from morphot_jax.transport.support import Side
 
 SMOOTHING = math.sqrt(2.0)  # r in sigma
@@ -38,7 +38,7 @@ SHARING = 1.0 / 6.0  # voxel^2: a place between two voxels, at a share f, is spr
 
 
 def barycentric_map(
-    log_potential: Float[Array, "z y x"], kernel: SeparableKernel, index: Int[Array, " n"]
+    log_potential: Float[Array, "z y x"], kernel: Kernel, index: Int[Array, " n"]
 ) -> Float[Array, "3 n"]:
     """T = K(v y) / K(v), in voxels along z, y, x, at the voxels ``index`` (raveled); NaN where K v vanishes.
 
@@ -70,7 +70,7 @@ def ways_of(
     target: Side,
     log_u: Float[Array, "z y x"],
     log_v: Float[Array, "z y x"],
-    kernel: SeparableKernel,
+    kernel: Kernel,
     sigma: Sigma,
 ) -> Ways:
     """The averaged ways of the plan diag(u) K diag(v) between two maps, given on their supports.
@@ -107,7 +107,7 @@ def displacement_frames(
     return jax.lax.map(frame, times.astype(dtype))
 
 
-def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: SeparableKernel) -> Float[Array, "3 n"]:
+def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: Kernel) -> Float[Array, "3 n"]:
     """The averaged ends, x + G(a (T - x)) / G(a); a voxel without an end follows those around it, or stays NaN."""
     start = side.positions()
     known = jnp.all(jnp.isfinite(ends), axis=0)

@@ -6,8 +6,9 @@ per axis,
 
     (K f)[k, j, i] = sum over k', j', i' of Z[k, k'] Y[j, j'] X[i, i'] f[k', j', i'] ,
 
-and every kernel here is used through one method, ``log_apply``: log f -> log K f, on the last three axes, with
--inf for zero mass. A kernel is a pytree whose leaves follow sigma, so sigma may be traced and batched.
+and solvers use every kernel through the same methods (``Kernel``): ``apply``, f -> K f, and ``log_apply``,
+log f -> log K f with -inf for zero mass, both on the last three axes. A kernel may offer more (``ActsBetween``,
+``Halving``). It is a pytree whose leaves follow sigma, so sigma may be traced and batched.
 
 | made by     | values                                               | far field                      |
 |-------------|------------------------------------------------------|--------------------------------|
@@ -62,8 +63,32 @@ class Kernel(Protocol):
         """Voxels along z, y, x."""
         ...
 
+    def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        """K f, for f >= 0."""
+        ...
+
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         """Log of K exp(log_field); -inf stands for zero."""
+        ...
+
+
+@runtime_checkable
+class ActsBetween(Protocol):
+    """A kernel that convolves from some voxels to others faster than from box to box."""
+
+    def log_apply_between(
+        self, log_values: Float[Array, "..."], source: "Places | None", target: "Places | None"
+    ) -> Float[Array, "..."]:
+        """As the function ``log_apply_between``."""
+        ...
+
+
+@runtime_checkable
+class Halving(Kernel, Protocol):
+    """A kernel that can be had on the grid of every second voxel, with the same cost between its voxels."""
+
+    def halved(self) -> Kernel:
+        """K_c[i, j] = K[2 i, 2 j] along each axis."""
         ...
 
 
@@ -112,6 +137,32 @@ class SeparableKernel:
             log_field = jnp.moveaxis(lines, -1, axis)
         return log_field
 
+    def log_apply_between(
+        self, log_values: Float[Array, "..."], source: "Places | None", target: "Places | None"
+    ) -> Float[Array, "..."]:
+        """As the function ``log_apply_between``, with transcendental functions only on the values that matter.
+
+        In double precision, where one maximum for all values leaves range enough.
+        """
+        if log_values.dtype != jnp.float64:
+            return through_boxes(self, log_values, source, target)
+        box_axes, list_axes = (-3, -2, -1), (-1,)
+        axes_in, axes_out = (box_axes if places is None else list_axes for places in (source, target))
+        top = _finite_maximum(log_values, axis=axes_in)
+        values = jnp.exp(log_values - top)
+        smoothed = self.apply(
+            values if source is None else source.spread(values, 0.0),
+            None if source is None else source.part,
+            None if target is None else target.part,
+        )
+        if target is not None:
+            smoothed = target.pick(smoothed, 0.0)
+        return jnp.log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
+
+    def halved(self) -> "SeparableKernel":
+        """K_c[i, j] = K[2 i, 2 j] along each axis."""
+        return SeparableKernel(*(matrix[::2, ::2] for matrix in (self.z, self.y, self.x)))
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -134,6 +185,13 @@ class LogKernel:
             log_field = jnp.moveaxis(rows, 0, axis)
         return log_field
 
+    def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        return jnp.exp(self.log_apply(jnp.log(values)))
+
+    def halved(self) -> "LogKernel":
+        """K_c[i, j] = K[2 i, 2 j] along each axis."""
+        return LogKernel(*(matrix[::2, ::2] for matrix in (self.log_z, self.log_y, self.log_x)))
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -147,15 +205,18 @@ class FourierKernel:
     shape: Shape = field(metadata={"static": True})
     padded: Shape = field(metadata={"static": True})
 
+    def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+        axes = (-3, -2, -1)
+        spectrum = jnp.fft.rfftn(values, s=self.padded, axes=axes)
+        smoothed = jnp.fft.irfftn(spectrum * self.transfer, s=self.padded, axes=axes)
+        nz, ny, nx = self.shape
+        smoothed = smoothed[..., :nz, :ny, :nx]
+        noise = fft_floor(values.dtype) * jnp.max(smoothed, axis=axes, keepdims=True)
+        return jnp.where(smoothed > noise, smoothed, 0.0)
+
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         top = _finite_maximum(log_field, axis=(-3, -2, -1))
-        axes = (-3, -2, -1)
-        spectrum = jnp.fft.rfftn(jnp.exp(log_field - top), s=self.padded, axes=axes)
-        values = jnp.fft.irfftn(spectrum * self.transfer, s=self.padded, axes=axes)
-        nz, ny, nx = self.shape
-        values = values[..., :nz, :ny, :nx]
-        noise = fft_floor(log_field.dtype) * jnp.max(values, axis=axes, keepdims=True)
-        return jnp.where(values > noise, jnp.log(jnp.maximum(values, noise)), -jnp.inf) + top
+        return jnp.log(self.apply(jnp.exp(log_field - top))) + top
 
 
 def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
@@ -284,25 +345,20 @@ def log_apply_between(
 ) -> Float[Array, "..."]:
     """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source``; None for the whole box.
 
-    The same numbers as ``log_apply``, but with transcendental functions on the values that matter instead of two
-    boxes, and with products between parts of the box: ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out.
+    ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out: the same numbers as ``log_apply`` from box to box.
     """
-    if not (isinstance(kernel, SeparableKernel) and log_values.dtype == jnp.float64):
-        box = log_values if source is None else source.spread_in(kernel.shape, log_values, -jnp.inf)
-        smoothed = kernel.log_apply(box)
-        return smoothed if target is None else target.pick_from(smoothed, -jnp.inf)
-    box_axes, list_axes = (-3, -2, -1), (-1,)
-    axes_in, axes_out = (box_axes if places is None else list_axes for places in (source, target))
-    top = _finite_maximum(log_values, axis=axes_in)
-    values = jnp.exp(log_values - top)
-    smoothed = kernel.apply(
-        values if source is None else source.spread(values, 0.0),
-        None if source is None else source.part,
-        None if target is None else target.part,
-    )
-    if target is not None:
-        smoothed = target.pick(smoothed, 0.0)
-    return jnp.log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
+    if isinstance(kernel, ActsBetween):
+        return kernel.log_apply_between(log_values, source, target)
+    return through_boxes(kernel, log_values, source, target)
+
+
+def through_boxes(
+    kernel: Kernel, log_values: Float[Array, "..."], source: Places | None, target: Places | None
+) -> Float[Array, "..."]:
+    """``log_apply_between`` by ``log_apply`` on whole boxes, for any kernel."""
+    box = log_values if source is None else source.spread_in(kernel.shape, log_values, -jnp.inf)
+    smoothed = kernel.log_apply(box)
+    return smoothed if target is None else target.pick_from(smoothed, -jnp.inf)
 
 
 def whole(shape: tuple[int, ...]) -> Part:

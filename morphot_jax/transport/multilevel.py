@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from morphot_jax.transport.barycenter import solve_barycenter
-from morphot_jax.transport.kernels import SeparableKernel, Shape
+from morphot_jax.transport.kernels import Halving, Kernel, Shape
+from morphot_jax.transport.loop import Solution
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
-from morphot_jax.transport.sinkhorn import Coupling
 
 FROM = 96**3  # voxels: in a smaller box the whole solve takes less time than compiling another
 ERROR = 1e-3  # of the coarse plan; the step to the fine grid adds more than that
@@ -30,25 +30,19 @@ def halved(maps: Float[np.ndarray, "k z y x"]) -> Float[np.ndarray, "k Z Y X"]:
     return even.reshape(k, z // 2, 2, y // 2, 2, x // 2, 2).sum(axis=(2, 4, 6))
 
 
-def halved_kernel(kernel: SeparableKernel) -> SeparableKernel:
-    """The kernel at every second distance, for the grid that ``halved`` makes."""
-    return SeparableKernel(*(matrix[::2, ::2] for matrix in (kernel.z, kernel.y, kernel.x)))
-
-
 @partial(jax.jit, static_argnames=("shape",))
 def start_on(
-    shape: Shape, coarse: Coupling, kernel: SeparableKernel
+    shape: Shape, coarse: Solution, kernel: Kernel
 ) -> tuple[Float[Array, "z y x"], Float[Array, "z y x"]]:
     """Log K u and log K v on the fine grid, by cubic interpolation from a coarse plan and its kernel."""
-    fields = kernel.log_apply(coarse.log_u), kernel.log_apply(coarse.log_v)
-    ku, kv = (_refined(field, shape) for field in fields)
+    ku, kv = (_refined(kernel.log_apply(field), shape) for field in coarse.potentials)
     return ku, kv
 
 
 def barycenter_start(
     maps: Float[np.ndarray, "k z y x"],
     weights: Float[Array, "t k"],
-    kernel: SeparableKernel,
+    kernel: Halving,
     *,
     relaxation: Relaxation = AUTOMATIC,
     max_iterations: int = 500,
@@ -62,13 +56,13 @@ def barycenter_start(
     coarse = solve_barycenter(
         jnp.asarray(halved(np.asarray(maps))),
         weights,
-        halved_kernel(kernel),
+        kernel.halved(),
         tolerance=ERROR,
         max_iterations=max_iterations,
         relaxation=relaxation,
     )
     refine = partial(_refined, shape=kernel.shape)
-    return jax.vmap(jax.vmap(refine))(coarse.potential_target)
+    return jax.vmap(jax.vmap(refine))(coarse.potentials[1])
 
 
 def _refined(field: Float[Array, "z y x"], shape: Shape) -> Float[Array, "Z Y X"]:

@@ -221,7 +221,9 @@ def test_the_error_of_the_packages_own_plan(double):
     kernel = kernels.make("dense", first.shape, 1.0, jnp.float64)
     plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(second), kernel, tolerance=1e-4)
     factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]  # peers' kernels are one at no distance
-    found = other_programs.plan_error(plan.log_u + jnp.log(factor), plan.log_v, first, second, kernel)
+    found = other_programs.plan_error(
+        plan.potentials[0] + jnp.log(factor), plan.potentials[1], first, second, kernel
+    )
     assert found == pytest.approx(float(plan.marginal_error), rel=1e-6)
 
 

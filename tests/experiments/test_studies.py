@@ -126,7 +126,7 @@ def _relaxed(maps, sigma, stop):
         maps[0], maps[1], kernel, tolerance=START_ERROR, max_iterations=START_ITERATIONS, relaxation=factor
     )
     half = jnp.asarray(fig2_convergence.HALF)
-    begin = start_between(plan.log_u, plan.log_v, half, sigma)
+    begin = start_between(plan.potentials[0], plan.potentials[1], half, sigma)
     return solve_barycenter(maps, half, kernel, relaxation=factor, start=begin, **stop)
 
 

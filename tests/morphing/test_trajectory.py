@@ -15,7 +15,7 @@ from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import blend, locate, morph
 from morphot_jax.prepare.prepared import prepare_maps
 from morphot_jax.system.errors import InputError
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 from shapes import blob, moments, volume_of
 
 SHAPE = (11, 12, 14)

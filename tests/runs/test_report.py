@@ -20,7 +20,7 @@ from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.runs import report
 from morphot_jax.runs.report import Input, Run
 from morphot_jax.transport.barycenter import Relaxation
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 PLAN = Plan(
     sigma=(1.0, 1.0, 1.0),

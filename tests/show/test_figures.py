@@ -17,7 +17,7 @@ from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.runs import report
 from morphot_jax.show import figures
 from morphot_jax.show.scene import scene_of
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 NAMES = "frames", "slices", "surfaces", "along", "convergence"
 PNG_START = b"\x89PNG\r\n\x1a\n"

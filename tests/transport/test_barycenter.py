@@ -10,10 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 from morphot_jax import kernels
 from morphot_jax.system.errors import InputError
-from morphot_jax.transport.barycenter import Solution, check_arguments, solve_barycenter, start_between
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.barycenter import check_maps, solve_barycenter, start_between
+from morphot_jax.transport.loop import Solution
 from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation
 from morphot_jax.transport.sinkhorn import solve_sinkhorn
+from morphot_jax.transport.status import Status
 from shapes import blob, moments, scatter
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -105,8 +106,8 @@ def test_reported_error_is_that_of_the_plans(relaxation):
 
     before, after = run(11), run(12)
     dense = np.kron(np.kron(kernel.z, kernel.y), kernel.x)
-    u = np.exp(np.asarray(after.potential_source[0])).reshape(2, -1)
-    v = np.exp(np.asarray(before.potential_target[0])).reshape(2, -1)  # the v that u was made from
+    u = np.exp(np.asarray(after.potentials[0][0])).reshape(2, -1)
+    v = np.exp(np.asarray(before.potentials[1][0])).reshape(2, -1)  # the v that u was made from
     q = np.asarray(after.value[0]).ravel()
     error = 0.0
     for k, weight in enumerate((0.6, 0.4)):
@@ -123,7 +124,7 @@ def test_converged_plans_have_the_maps_as_marginals():
     found = solve_barycenter(maps, weights, kernel, tolerance=1e-10, max_iterations=2000)
     assert np.all(found.status == Status.CONVERGED)
     for lane, w in enumerate(np.asarray(weights)):
-        v = np.exp(np.asarray(found.potential_target[lane]))
+        v = np.exp(np.asarray(found.potentials[1][lane]))
         second = [v[k] * apply(kernel, np.asarray(maps[k]) / apply(kernel, v[k])) for k in (0, 1)]
         for k in (0, 1):
             np.testing.assert_allclose(second[k], found.value[lane], atol=1e-10)
@@ -227,7 +228,7 @@ def test_debiased_answer_obeys_its_equations(weights):
         jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=1e-9, max_iterations=4000, debias=True
     )
     assert found.status[0] == Status.CONVERGED
-    q, v = np.asarray(found.value[0]), np.exp(np.asarray(found.potential_target[0]))
+    q, v = np.asarray(found.value[0]), np.exp(np.asarray(found.potentials[1][0]))
     d = np.prod([vk**w for vk, w in zip(v, weights, strict=True)], axis=0)
     ku = [apply(kernel, a / apply(kernel, vk)) for a, vk in zip(maps, v, strict=True)]
     for vk, k in zip(v, ku, strict=True):
@@ -267,7 +268,7 @@ def test_a_start_between_saves_iterations_and_leaves_the_answer(t, debias):
     maps, sigma, weights = jnp.asarray(np.stack([a, b])), 1.0, weights_of(t)
     kernel = kernels.dense(shape, sigma)
     coupling = solve_sinkhorn(maps[0], maps[1], kernel, tolerance=1e-3)
-    start = start_between(coupling.log_u, coupling.log_v, weights, sigma)
+    start = start_between(coupling.potentials[0], coupling.potentials[1], weights, sigma)
     np.testing.assert_allclose(np.einsum("k,kzyx->zyx", weights[0], start[0]), 0.0, atol=1e-10)
     options = {"tolerance": 1e-5 if debias else 1e-9, "max_iterations": 3000, "debias": debias}
     cold = solve_barycenter(maps, weights, kernel, **options)
@@ -466,9 +467,11 @@ def test_another_t_sigma_weight_or_tolerance_compiles_nothing(count_compilations
 @pytest.mark.parametrize(
     ("maps", "weights", "message"),
     [
-        (np.ones((2, 3, 3)), np.ones((1, 2)), "do not belong together"),
+        (np.ones((2, 3, 3)), np.ones((1, 2)), r"maps has the shape \(2, 3, 3\)"),
+        (np.ones((2, 3, 3, 3)), np.ones(2), r"weights has the shape \(2,\): give an array with axes \(t, k\)"),
+        (np.ones((2, 3, 3, 3)), [[0.5, 0.5]], r"weights is \[\[0.5, 0.5\]\] \(list\)"),
         (np.ones((2, 3, 3, 3)), np.ones((1, 3)), "do not belong together"),
-        (np.ones((2, 3, 3, 4)), np.ones((1, 2)), "kernel is made for a box of"),
+        (np.ones((2, 3, 3, 4)), np.ones((1, 2)), "the kernel's box"),
         (-np.ones((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from -1 to -1"),
         (np.zeros((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from 0 to 0"),
         (np.full((2, 3, 3, 3), np.nan), np.ones((1, 2)), "the values of maps go from nan"),
@@ -477,7 +480,7 @@ def test_another_t_sigma_weight_or_tolerance_compiles_nothing(count_compilations
 )
 def test_bad_arguments_are_refused(maps, weights, message):
     with pytest.raises(InputError, match=message):
-        check_arguments(maps, weights, kernels.dense((3, 3, 3), 1.0), criterion="change_l2", max_iterations=5)
+        check_maps(maps, weights, kernels.dense((3, 3, 3), 1.0))
 
 
 def test_bad_options_are_refused():

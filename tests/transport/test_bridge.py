@@ -17,8 +17,8 @@ from morphot_jax.prepare.prepared import prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.bridge import bridge_frames
 from morphot_jax.transport.displacement import Ways, barycentric_map, displacement_frames, splat, ways_of
-from morphot_jax.transport.iterate import Status
 from morphot_jax.transport.sinkhorn import solve_sinkhorn
+from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import side_of
 from shapes import blob, moments, scatter
 
@@ -32,13 +32,13 @@ def solved(a, b, sigma, kind="heat", tolerance=1e-9):
 
 def displaced(a, b, sigma, times, kind="heat"):
     coupling, kernel = solved(a, b, sigma, kind)
-    ways = ways_of(side_of(a), side_of(b), coupling.log_u, coupling.log_v, kernel, sigma)
+    ways = ways_of(side_of(a), side_of(b), coupling.potentials[0], coupling.potentials[1], kernel, sigma)
     return displacement_frames(ways, jnp.asarray(times), sigma, a.shape)
 
 
 def bridged(a, b, sigma, times):
     coupling, _ = solved(a, b, sigma)
-    return bridge_frames(coupling.log_u, coupling.log_v, sigma, jnp.asarray(times))
+    return bridge_frames(coupling.potentials[0], coupling.potentials[1], sigma, jnp.asarray(times))
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_bridge_is_the_law_of_the_conditioned_walk(double):
     parts = [kernels.heat(shape, sigma * np.sqrt(share)) for share in (t, 1 - t)]
     edges = float(parts[0].z[0, 0] * parts[1].z[0, 0])
     first, second = (np.asarray(part.x) for part in parts)
-    u, v = (np.exp(np.asarray(field)).ravel() for field in (coupling.log_u, coupling.log_v))
+    u, v = (np.exp(np.asarray(field)).ravel() for field in (coupling.potentials[0], coupling.potentials[1]))
     expected = np.einsum("x,xz,zy,y->z", u, first, second, v) * edges**2  # of the axes that are one voxel long
-    found = bridge_frames(coupling.log_u, coupling.log_v, sigma, jnp.array([t]))
+    found = bridge_frames(coupling.potentials[0], coupling.potentials[1], sigma, jnp.array([t]))
     np.testing.assert_allclose(np.asarray(found).ravel(), expected, rtol=1e-12)
 
 
@@ -207,7 +207,7 @@ def test_map_contracts_towards_local_means(double):
     a = blob((1, 1, 60), (0, 0, 30), 4.0, 1e-10)
     coupling, kernel = solved(a, a, 3.0)
     index = jnp.array([24, 30, 36])
-    found = np.asarray(barycentric_map(coupling.log_v, kernel, index))[2]
+    found = np.asarray(barycentric_map(coupling.potentials[1], kernel, index))[2]
     assert 24 < found[0] < 30
     np.testing.assert_allclose(found[1], 30, atol=1e-9)
     np.testing.assert_allclose(found[0] + found[2], 60, atol=1e-9)

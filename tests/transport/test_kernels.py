@@ -1,5 +1,7 @@
 """Each kernel against a dense matrix over all pairs of voxels, and against SciPy."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.special import ive, logsumexp
 
-from morphot_jax import kernels
+from morphot_jax import kernels, solve_barycenter, solve_sinkhorn
 from morphot_jax.system.errors import InputError
+from morphot_jax.transport.displacement import barycentric_map
+from morphot_jax.transport.status import Status
 from shapes import scatter
 
+SHAPE = (4, 5, 6)
 SHAPES = [(5, 7, 6), (8, 8, 8), (3, 1, 9)]
 
 
@@ -198,3 +203,54 @@ def test_heat_kernels_are_a_semigroup(double, t):
 
 def test_heat_at_time_zero_is_the_identity(double):
     np.testing.assert_array_equal(kernels.heat((3, 4, 5), 0.0).x, np.eye(5))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Cubes:
+    """A kernel that is not of this package and offers no more than it has to: means over cubes of 3^3 voxels."""
+
+    width: float
+
+    @property
+    def shape(self):
+        return SHAPE
+
+    def apply(self, values):
+        for axis in (-3, -2, -1):
+            ends = [(0, 0)] * values.ndim
+            ends[axis] = (1, 1)
+            n = values.shape[axis]
+            padded = jnp.pad(values, ends)
+            values = sum(jax.lax.slice_in_dim(padded, k, k + n, axis=axis % values.ndim) for k in range(3)) / 3.0
+        return values
+
+    def log_apply(self, log_field):
+        return jnp.log(self.apply(jnp.exp(log_field)))
+
+
+@pytest.mark.parametrize(
+    "make", [Cubes, lambda width: kernels.log(SHAPE, width), lambda width: kernels.fft(SHAPE, 1.0)]
+)
+def test_solvers_take_any_kernel(make, double):
+    """They ask for ``apply`` and ``log_apply`` alone; what a kernel offers beyond that makes them faster."""
+    kernel = make(1.0)
+    maps = jnp.stack([jnp.asarray(scatter(SHAPE, seed, fill=1.0)) for seed in (1, 2)])
+    plan = solve_sinkhorn(*maps, kernel, tolerance=1e-6, max_iterations=2000)
+    assert Status(int(plan.status)) is Status.CONVERGED
+    u, v = (jnp.exp(potential) for potential in plan.potentials)
+    np.testing.assert_allclose(u * kernel.apply(v), maps[0] / maps[0].sum(), atol=1e-6)
+    np.testing.assert_allclose(v * kernel.apply(u), maps[1] / maps[1].sum(), atol=1e-6)
+    middle = solve_barycenter(maps, jnp.array([[0.5, 0.5]]), kernel, tolerance=1e-6, max_iterations=2000)
+    assert Status(int(middle.status[0])) is Status.CONVERGED
+    ways = barycentric_map(plan.potentials[1], kernel, jnp.arange(maps[0].size))
+    assert bool(jnp.all(jnp.isfinite(ways)))
+
+
+@pytest.mark.parametrize("make", [kernels.dense, kernels.log, kernels.heat])
+def test_a_halved_kernel_is_the_kernel_at_every_second_distance(make, double):
+    kernel = make((6, 8, 10), 1.3)
+    line = jnp.zeros((6, 8, 10)).at[2, 4, 6].set(1.0)
+    coarse = jnp.zeros((3, 4, 5)).at[1, 2, 3].set(1.0)
+    assert isinstance(kernel, kernels.Halving)
+    np.testing.assert_allclose(kernel.halved().apply(coarse), kernel.apply(line)[::2, ::2, ::2], rtol=1e-12)

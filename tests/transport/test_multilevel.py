@@ -12,8 +12,8 @@ from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import morph
 from morphot_jax.transport import multilevel
 from morphot_jax.transport.barycenter import solve_barycenter
-from morphot_jax.transport.iterate import Status
 from morphot_jax.transport.sinkhorn import solve_sinkhorn
+from morphot_jax.transport.status import Status
 from shapes import blob, scatter
 
 
@@ -45,7 +45,10 @@ def test_start_is_near_the_solution(double):
     small = multilevel.halved_kernel(kernel)
     coarse = solve_sinkhorn(*(jnp.asarray(m) for m in multilevel.halved(np.stack([a, b]))), small, tolerance=1e-6)
     for found, potential, support in zip(
-        multilevel.start_on(shape, coarse, small), (fine.log_u, fine.log_v), (b > 0, a > 0), strict=True
+        multilevel.start_on(shape, coarse, small),
+        (fine.potentials[0], fine.potentials[1]),
+        (b > 0, a > 0),
+        strict=True,
     ):
         difference = np.asarray(found - kernel.log_apply(potential))[support]
         assert np.ptp(np.asarray(kernel.log_apply(potential))[support]) > 5

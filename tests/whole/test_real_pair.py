@@ -13,7 +13,7 @@ from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import morph
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.transport.barycenter import solve_barycenter
-from morphot_jax.transport.iterate import Status
+from morphot_jax.transport.status import Status
 
 pytestmark = pytest.mark.slow
 

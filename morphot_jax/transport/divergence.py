@@ -1,0 +1,29 @@
+"""The debiased distance between two maps, from three plans."""
+
+from jaxtyping import Array, Float
+
+from morphot_jax.transport.kernels import Kernel
+from morphot_jax.transport.loop import Solution
+from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.transport.sinkhorn import solve_sinkhorn
+
+
+def sinkhorn_divergence(
+    source: Float[Array, "z y x"],
+    target: Float[Array, "z y x"],
+    kernel: Kernel,
+    *,
+    tolerance: float | Float[Array, ""] = 1e-6,
+    max_iterations: int = 500,
+    relaxation: Relaxation = AUTOMATIC,
+) -> tuple[Float[Array, ""], tuple[Solution, Solution, Solution]]:
+    """S(a, b) = KL(P_ab | K) - KL(P_aa | K) / 2 - KL(P_bb | K) / 2, in units of sigma^2: how far apart maps are.
+
+    The debiased Sinkhorn divergence (Genevay, Peyre, Cuturi 2018; Feydy et al. 2019): never negative, zero for
+    equal maps, |D|^2 / (2 sigma^2) for a map and its shift by D. With it come the plans from a to b, a to a, b to
+    b, whose ``status`` says whether it can be trusted. Arguments and errors as for ``solve_sinkhorn``.
+    """
+    options = {"tolerance": tolerance, "max_iterations": max_iterations, "relaxation": relaxation}
+    pairs = (source, target), (source, source), (target, target)
+    between, first, second = (solve_sinkhorn(a, b, kernel, **options) for a, b in pairs)
+    return between.value - (first.value + second.value) / 2.0, (between, first, second)

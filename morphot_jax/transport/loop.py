@@ -1,0 +1,285 @@
+"""The one driver of every iterative solve: lanes that step together, freeze one by one, and report.
+
+A lane is one problem of a batch (one frame of a trajectory). All lanes step in one ``lax.while_loop``. A lane that
+has met its criterion keeps its state while the others go on, so an answer never depends on its neighbours.
+
+A solver gives three pure functions (``Solver``): ``start``, ``step`` and ``finish``. The driver owns the loop
+(``begin``, ``advance``, ``finish``; ``solve`` is all three). The ``Options`` say when it ends. Every solve comes
+back as one type, ``Solution``.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, Protocol, get_args, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import Criterion, check_word
+from morphot_jax.transport.gradients import forward_only
+from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.transport.status import Status
+
+LOST = 1e3  # marginal error, on unit mass, beyond which a lane is not coming back: real solves stay below 10
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Options:
+    """How a solve steps and when it ends.
+
+    - ``tolerance``: a lane stops when its ``criterion`` is at or below it.
+    - ``relaxation``: how strongly steps are over-relaxed, for solvers that relax.
+    - ``max_iterations``: the most a lane makes; with ``fixed_iterations`` it makes exactly so many.
+
+    ``tolerance`` and ``relaxation`` are traced: other values compile nothing anew. Raises InputError for fewer
+    than one iteration and for a criterion that is not known.
+    """
+
+    tolerance: float | Float[Array, ""] = 1e-6
+    relaxation: Relaxation = AUTOMATIC
+    max_iterations: int = field(default=500, metadata={"static": True})
+    criterion: Criterion = field(default="marginal_error", metadata={"static": True})
+    fixed_iterations: bool = field(default=False, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_iterations, bool) or not isinstance(self.max_iterations, int | np.integer):
+            raise InputError(f"max_iterations is {self.max_iterations!r}: give a whole number")
+        if self.max_iterations < 1:
+            raise InputError(f"{self.max_iterations} iterations cannot be made: give 1 or more")
+        check_word("criterion", self.criterion, get_args(Criterion))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Measures:
+    """What an iteration, or each of several, says about each lane; None for what a solver does not measure.
+
+    - ``marginal_error``: how far the marginals of the plans are from what they should be, in L1 on unit mass.
+    - ``change_l1``, ``change_l2``: norms of the difference between consecutive iterates of the answer.
+
+    In a history, NaN where a lane had stopped.
+    """
+
+    marginal_error: Float[Array, "lanes *iterations"]
+    change_l1: Float[Array, "lanes *iterations"] | None = None
+    change_l2: Float[Array, "lanes *iterations"] | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Loop:
+    """Everything the driver carries from one iteration to the next.
+
+    ``history`` holds the measures of every iteration. ``memory`` is what steps remember of earlier ones; a lane
+    that has stopped has no use for it.
+    """
+
+    state: Any
+    memory: Any
+    iteration: Int[Array, ""]
+    active: Bool[Array, "lanes"]
+    iterations: Int[Array, "lanes"]
+    history: Measures
+
+
+class Start(NamedTuple):
+    """Where a solver begins: its state, its memory, and which lanes have anything to do."""
+
+    state: Any
+    memory: Any
+    active: Bool[Array, "lanes"]
+
+
+class Ending(NamedTuple):
+    """What the driver knows when a loop has ended, one entry for each lane."""
+
+    status: Int[Array, "lanes"]
+    iterations: Int[Array, "lanes"]
+    last: Measures
+    history: Measures
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """What a solve found. Barycenters have one lane ``t`` for each weight vector, a plan has none.
+
+    - ``value``: the barycenters q, axes ``t z y x``, on unit mass up to the error; of a plan KL(P | K), its cost
+      in units of sigma^2.
+    - ``potentials``: log u, on the side of the maps, and log v, on the side of the barycenter or the target; on
+      the grid, -inf where there is no mass.
+    - ``status``: codes of ``Status``. ``iterations``: how many were made. ``marginal_error``: at the end.
+    - ``unreached``: share of the mass that the kernel cannot move. ``history``: measures of every iteration.
+    - ``transport_cost``: <P, |x - y|^2 / 2> of a plan in voxel^2, without the entropy.
+    - ``change_l1``, ``change_l2``: of barycenters, at the last iteration.
+    - ``bias``: || d K d - q ||_1 of debiased barycenters, what is left of the kernel's blur; 0 for plain ones.
+    """
+
+    value: Float[Array, "..."]
+    potentials: tuple[Float[Array, "..."], Float[Array, "..."]]
+    status: Int[Array, "..."]
+    iterations: Int[Array, "..."]
+    marginal_error: Float[Array, "..."]
+    unreached: Float[Array, "..."]
+    history: Measures
+    transport_cost: Float[Array, "..."] | None = None
+    change_l1: Float[Array, "..."] | None = None
+    change_l2: Float[Array, "..."] | None = None
+    bias: Float[Array, "..."] | None = None
+
+    def __repr__(self) -> str:
+        shape = f"value of shape {self.value.shape}"
+        if any(isinstance(leaf, Tracer) for leaf in (self.status, self.marginal_error)):
+            return f"Solution({shape}, traced)"
+        codes, counts = np.unique(np.asarray(self.status), return_counts=True)
+        words = ", ".join(f"{count} {Status(int(code))}" for code, count in zip(codes, counts, strict=True))
+        worst = float(np.max(np.asarray(self.marginal_error)))
+        most = int(np.max(np.asarray(self.iterations)))
+        return f"Solution({shape}, {words}, at most {most} iterations, marginal error {worst:.1e})"
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """One iterative method. It holds no arrays, so that it can be a static argument of compiled functions."""
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The fields of ``Measures`` that it measures."""
+        ...
+
+    def start(self, problem: Any, guess: Any) -> Start:
+        """Where to begin: from nothing where ``guess`` is None, else from there."""
+        ...
+
+    def step(
+        self, problem: Any, options: Options, state: Any, memory: Any, iteration: Int[Array, ""]
+    ) -> tuple[Any, Any, Measures]:
+        """One iteration of all lanes. Of the state the driver reads ``unreached``, what the kernel cannot move."""
+        ...
+
+    def finish(self, problem: Any, state: Any, ending: Ending) -> Solution:
+        """Read the solution off the last state."""
+        ...
+
+
+def solve(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Solution:
+    """Run a solver to its end. May be called under a caller's own jit and vmap."""
+    loop = begin(solver, problem, options, guess)
+    loop = advance(solver, problem, options, loop, options.max_iterations)
+    return finish(solver, problem, options, loop)
+
+
+def in_range(solution: Solution) -> Solution:
+    """The solution; InputError where lanes left the range of single precision.
+
+    Under a caller's jit nothing can be raised: there ``status`` alone says so.
+    """
+    if isinstance(solution.status, Tracer) or solution.value.dtype == jnp.float64:
+        return solution
+    codes = np.atleast_1d(np.asarray(solution.status))
+    if lost := int((codes == Status.NONFINITE).sum()):
+        raise InputError(
+            f"{lost} of {codes.size} solves left the range of single precision: give float64 arrays inside "
+            "`with jax.enable_x64(True):`, or a kernel with a larger sigma (2 voxels are often enough)"
+        )
+    return solution
+
+
+@partial(jax.jit, static_argnames=("solver",))
+def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Loop:
+    """A loop that has not stepped yet, with room in its history for all iterations.
+
+    Raises InputError for a criterion that the solver does not measure.
+    """
+    if options.criterion not in solver.measured:
+        raise InputError(
+            f"criterion '{options.criterion}' is not measured here: give {' or '.join(solver.measured)}"
+        )
+    state, memory, active = solver.start(problem, guess)
+    lanes, dtype = active.shape[0], state.unreached.dtype
+    empty = jnp.full((lanes, options.max_iterations), jnp.nan, dtype)
+    return Loop(
+        state=state,
+        memory=memory,
+        iteration=jnp.zeros((), jnp.int32),
+        active=active,
+        iterations=jnp.zeros((lanes,), jnp.int32),
+        history=Measures(
+            empty, *(empty if name in solver.measured else None for name in ("change_l1", "change_l2"))
+        ),
+    )
+
+
+@partial(jax.jit, static_argnames=("solver",), donate_argnames=("loop",))
+def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: int | Int[Array, ""]) -> Loop:
+    """Step until every lane has stopped, or ``until`` iterations have been made since the start.
+
+    A lane stops when its criterion is at or below the tolerance (never, where exactly so many iterations are asked
+    for), or when its error is not finite or beyond ``LOST``; then it keeps the last state that was sound. Calling
+    again with a larger ``until`` goes on where the last call ended.
+    """
+    room = loop.history.marginal_error.shape[1]
+    bound = jnp.asarray(-1.0 if options.fixed_iterations else options.tolerance, loop.history.marginal_error.dtype)
+
+    def unfinished(loop: Loop) -> Bool[Array, ""]:
+        return jnp.any(loop.active) & (loop.iteration < jnp.minimum(until, room))
+
+    def once(loop: Loop) -> Loop:
+        state, memory, measures = solver.step(problem, options, loop.state, loop.memory, loop.iteration)
+        sound = measures.marginal_error < LOST  # false for NaN
+        going_on = sound & (getattr(measures, options.criterion) > bound)
+        moving = loop.active & sound
+        return Loop(
+            # While no lane has stopped there is nothing to keep, and no field needs to be read for it.
+            state=jax.lax.cond(
+                jnp.all(moving),
+                lambda: state,
+                lambda: jax.tree.map(lambda new, old: _where_lane(moving, new, old), state, loop.state),
+            ),
+            memory=memory,
+            iteration=loop.iteration + 1,
+            active=loop.active & going_on,
+            iterations=loop.iterations + loop.active,
+            history=jax.tree.map(
+                lambda record, now: record.at[:, loop.iteration].set(jnp.where(loop.active, now, jnp.nan)),
+                loop.history,
+                measures,
+            ),
+        )
+
+    return jax.lax.while_loop(unfinished, once, loop)
+
+
+def finish(solver: Solver, problem: Any, options: Options, loop: Loop) -> Solution:
+    """Read the solution off a loop that has ended."""
+    measures = last(loop)
+    code = _status(options, measures, loop.state.unreached)
+    solution = solver.finish(problem, loop.state, Ending(code, loop.iterations, measures, loop.history))
+    return jax.tree.map(forward_only, solution)
+
+
+@jax.jit
+def last(loop: Loop) -> Measures:
+    """The measures of each lane's last iteration; zero for a lane that was done as it was."""
+    at = jnp.maximum(loop.iterations - 1, 0)[:, None]
+    taken = jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)
+    return jax.tree.map(lambda measure: jnp.where(loop.iterations > 0, measure, 0.0), taken)
+
+
+@jax.jit
+def _status(options: Options, measures: Measures, unreached: Float[Array, "lanes"]) -> Int[Array, "lanes"]:
+    """The ``Status`` code of each lane; ``unreached`` is the share of mass that the kernel cannot move."""
+    tolerance, fixed = options.tolerance, options.fixed_iterations
+    open_ending = Status.FIXED_ITERATIONS if fixed else Status.MAX_ITERATIONS
+    code = jnp.where((unreached > tolerance) & (not fixed), Status.INFEASIBLE, open_ending)
+    code = jnp.where(getattr(measures, options.criterion) <= tolerance, Status.CONVERGED, code)
+    return jnp.where(measures.marginal_error < LOST, code, Status.NONFINITE).astype(jnp.int32)
+
+
+def _where_lane(active: Bool[Array, "lanes"], new: Array, old: Array) -> Array:
+    return jnp.where(active.reshape(active.shape + (1,) * (new.ndim - 1)), new, old)

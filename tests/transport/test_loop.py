@@ -1,0 +1,136 @@
+"""The driver of every solve: lanes freeze one by one, a lost lane keeps what was sound, options are checked."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float
+
+from morphot_jax import kernels, solve_barycenter, solve_sinkhorn
+from morphot_jax.system.errors import InputError
+from morphot_jax.transport.barycenter import solver_for
+from morphot_jax.transport.loop import LOST, Measures, Options, Solution, Start, advance, begin, finish, solve
+from morphot_jax.transport.status import Status
+from shapes import scatter
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Place:
+    """Where each lane is."""
+
+    x: Float[Array, " lanes"]
+    unreached: Float[Array, " lanes"]
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """A solver that is not of this package: x <- rate x in every lane; its error is |x|."""
+
+    measured = ("marginal_error",)
+
+    def start(self, problem, guess):
+        x = jnp.ones_like(problem) if guess is None else guess
+        return Start(Place(x, jnp.zeros_like(x)), None, jnp.ones(x.shape, bool))
+
+    def step(self, problem, options, state, memory, iteration):
+        x = problem * state.x
+        return Place(x, state.unreached), memory, Measures(jnp.abs(x))
+
+    def finish(self, problem, state, ending):
+        nothing = (state.x, state.x)
+        return Solution(
+            state.x, nothing, ending.status, ending.iterations, ending.last.marginal_error, state.unreached,
+            ending.history,
+        )  # fmt: skip
+
+
+def test_a_solver_that_the_driver_has_never_seen_runs_through_it():
+    found = solve(Shrinking(), jnp.array([0.5, 0.1, 1.0]), Options(1e-3, max_iterations=20))
+    assert [str(Status(int(code))) for code in found.status] == ["converged", "converged", "max_iterations"]
+    np.testing.assert_array_equal(found.iterations, [10, 3, 20])
+    np.testing.assert_allclose(found.value, [0.5**10, 1e-3, 1.0], rtol=1e-5)  # each lane where it stopped
+    assert np.isnan(found.history.marginal_error[1, 3:]).all()
+    assert found.history.change_l1 is None
+
+
+@pytest.mark.parametrize("rate", [np.nan, np.inf, 2.0 * LOST])
+def test_a_lost_lane_keeps_its_last_sound_state(rate):
+    """Its neighbour goes on as if it were alone."""
+    found = solve(Shrinking(), jnp.array([rate, 0.5]), Options(1e-2, max_iterations=20), jnp.array([0.75, 1.0]))
+    assert [str(Status(int(code))) for code in found.status] == ["nonfinite", "converged"]
+    np.testing.assert_allclose(found.value, [0.75, 0.5**7])
+    assert found.iterations[0] == 1
+
+
+def test_a_loop_goes_on_where_it_ended():
+    problem, options = jnp.array([0.5, 0.9]), Options(1e-3, max_iterations=50)
+    loop = begin(Shrinking(), problem, options)
+    for until in (1, 4, 30, 50):
+        loop = advance(Shrinking(), problem, options, loop, until)
+    whole = solve(Shrinking(), problem, options)
+    for part, other in zip(
+        jax.tree.leaves(finish(Shrinking(), problem, options, loop)), jax.tree.leaves(whole), strict=True
+    ):
+        np.testing.assert_array_equal(part, other)
+
+
+def test_exactly_so_many_iterations_are_made():
+    found = solve(Shrinking(), jnp.array([0.5]), Options(0.3, max_iterations=7, fixed_iterations=True))
+    assert int(found.iterations[0]) == 7
+    assert Status(int(found.status[0])) is Status.CONVERGED  # it is; otherwise it would say fixed_iterations
+
+
+def test_a_criterion_that_is_not_measured_is_refused():
+    with pytest.raises(InputError, match="criterion 'change_l1' is not measured here: give marginal_error"):
+        solve(Shrinking(), jnp.array([0.5]), Options(criterion="change_l1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_iterations": 0}, "0 iterations cannot be made"),
+        ({"max_iterations": 2.5}, "max_iterations is 2.5: give a whole number"),
+        ({"criterion": "change"}, "criterion 'change' is not known"),
+    ],
+)
+def test_options_are_checked_when_they_are_made(options, message):
+    unchecked = Options.__init__.__wrapped__ if hasattr(Options.__init__, "__wrapped__") else Options.__init__
+    with pytest.raises(InputError, match=message):
+        unchecked(object.__new__(Options), **options)
+
+
+def test_a_guard_and_debiasing_exclude_each_other_when_the_solver_is_made():
+    with pytest.raises(InputError, match="the original had no debiasing"):
+        solver_for(debias=True, guard=1e-30)
+
+
+def test_a_solution_prints_on_one_line():
+    maps = jnp.stack([jnp.asarray(scatter((4, 5, 6), seed), jnp.float32) for seed in (1, 2)])
+    found = solve_barycenter(maps, jnp.array([[0.5, 0.5]]), kernels.dense((4, 5, 6), 2.0), tolerance=1e-3)
+    text = repr(found)
+    assert text.startswith("Solution(value of shape (1, 4, 5, 6), 1 converged, at most ")
+    assert "\n" not in text
+    traced = []
+    jax.jit(lambda maps: traced.append(repr(solve_sinkhorn(*maps, kernels.dense((4, 5, 6), 2.0)))))(maps)
+    assert traced == ["Solution(value of shape (), traced)"]
+
+
+def far_apart(dtype):
+    """Two maps, 20 sigma apart: their potentials range over hundreds."""
+    maps = np.zeros((2, 3, 3, 24), dtype)
+    maps[0, 1, 1, 1:4], maps[1, 1, 1, 20:23] = 1.0, 1.0
+    maps[:, 1, 1, 11] = 1e-30
+    return jnp.asarray(maps)
+
+
+def test_what_leaves_single_precision_is_refused_or_says_so():
+    kernel = kernels.dense((3, 3, 24), 1.0, jnp.float32)
+    weights = jnp.array([[0.5, 0.5]], jnp.float32)
+    maps = far_apart(np.float32)
+    statuses = jax.jit(lambda maps: solve_barycenter(maps, weights, kernel).status)(maps)
+    if Status(int(statuses[0])) is Status.NONFINITE:
+        with pytest.raises(InputError, match="1 of 1 solves left the range of single precision"):
+            solve_barycenter(maps, weights, kernel)
