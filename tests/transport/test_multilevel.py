@@ -30,7 +30,7 @@ def test_halved_maps_keep_their_mass_and_its_place():
 def test_halved_kernel_sees_the_same_cost(double, kind):
     """K_c[i, j] = K[2 i, 2 j]: the values of the fine kernel at the distance of the coarse voxels."""
     fine = kernels.make(kind, (8, 10, 12), 1.3)
-    coarse = multilevel.halved_kernel(fine)
+    coarse = fine.halved()
     assert coarse.shape == (4, 5, 6)
     np.testing.assert_array_equal(coarse.x[1, 4], fine.x[2, 8])
     np.testing.assert_array_equal(coarse.z, np.asarray(fine.z)[::2, ::2])
@@ -42,11 +42,11 @@ def test_start_is_near_the_solution(double):
     a, b = blob(shape, (9, 10, 10), 2.6, 1e-4), blob(shape, (10, 11, 13), 2.2, 1e-4)
     kernel = kernels.heat(shape, sigma)
     fine = solve_sinkhorn(jnp.asarray(a), jnp.asarray(b), kernel, tolerance=1e-8)
-    small = multilevel.halved_kernel(kernel)
+    small = kernel.halved()
     coarse = solve_sinkhorn(*(jnp.asarray(m) for m in multilevel.halved(np.stack([a, b]))), small, tolerance=1e-6)
     for found, potential, support in zip(
         multilevel.start_on(shape, coarse, small),
-        (fine.potentials[0], fine.potentials[1]),
+        fine.potentials,
         (b > 0, a > 0),
         strict=True,
     ):
@@ -66,7 +66,7 @@ def test_a_coarse_start_saves_iterations_and_leaves_the_frames(monkeypatch, meth
     maps = [Volume((parts[0] + parts[k]).astype(np.float32), (1.0, 1.0, 1.0)) for k in (1, 2)]
     settings = Settings(method=method, times=(0.5,), sigma=1.5, tolerance=1e-8)
     direct = morph(maps, settings)
-    monkeypatch.setattr(pyramid, "FROM", 1)
+    monkeypatch.setattr(multilevel, "FROM", 1)
     started = morph(maps, settings)
     assert started.frames[0].status is Status.CONVERGED
     assert started.frames[0].iterations < 0.85 * direct.frames[0].iterations
