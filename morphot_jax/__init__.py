@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from morphot_jax.system.errors import InputError
     from morphot_jax.transport import kernels
     from morphot_jax.transport.barycenter import solve_barycenter
+    from morphot_jax.transport.iterate import Status
     from morphot_jax.transport.sinkhorn import sinkhorn_divergence, solve_sinkhorn
 
 __version__ = version("morphot_jax")
@@ -27,6 +28,7 @@ _HOMES = {
     "InputError": "system.errors",
     "displacement_field": "morphing.field",
     "Settings": "morphing.settings",
+    "Status": "transport.iterate",
     "Volume": "maps.volume",
     "morph": "morphing.trajectory",
     "order_maps": "morphing.order",
@@ -42,6 +44,7 @@ _MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
 __all__ = [
     "InputError",
     "Settings",
+    "Status",
     "Volume",
     "__version__",
     "displacement_field",
