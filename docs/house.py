@@ -104,7 +104,7 @@ def _from_the_top(below: dict[str, set[str]]) -> list[str]:
 def _frame(width: int, height: int) -> str:
     middle, eaves = LEFT + BOX // 2, TOP - 6
     return (
-        f'<rect class="paper" width="{width}" height="{height}" rx="8"/>\n'
+        f'<rect class="paper" width="{width}" height="{height}"/>\n'
         f'  <path class="roof" d="M{LEFT - 6} {eaves} L{middle} 12 L{LEFT + BOX + 6} {eaves} Z"/>\n'
         f'  <path class="ground" d="M4 {height - 8} H{width - 4}"/>'
     )
