@@ -29,19 +29,19 @@ REPORT_KEYS = {  # those that every report.json has
 }
 
 
-QUICK = {  # the studies, and how many pictures each leaves
-    "accuracy": 1,
-    "alignment": 1,
-    "annealing": 1,
-    "estimates": 1,
-    "fig1_accuracy": 3,
-    "fig2_convergence": 3,
-    "fig3_order": 2,
-    "fig4_connectivity": 3,
-    "gamma_and_grid": 1,
-    "peers": 1,
-    "robustness": 1,
-    "table1_speed": 1,
+QUICK = {  # the experiments that tests run with --quick, and how many pictures each leaves
+    "benches.accuracy": 1,
+    "benches.alignment": 1,
+    "benches.estimates": 1,
+    "benches.peers": 1,
+    "benches.robustness": 1,
+    "studies.annealing": 1,
+    "studies.fig1_accuracy": 3,
+    "studies.fig2_convergence": 3,
+    "studies.fig3_order": 2,
+    "studies.fig4_connectivity": 3,
+    "studies.gamma_and_grid": 1,
+    "studies.table1_speed": 1,
 }
 
 

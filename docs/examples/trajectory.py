@@ -13,9 +13,9 @@
 # %% [markdown]
 # # A trajectory from Python
 #
-# This page is a script, `docs/examples/trajectory.py`, executed when the pages are built. It morphs adenylate
-# kinase from open to closed on a small grid, looks at the frames and at what can be trusted about them, and ends
-# with the solver itself under `jit` and `vmap`.
+# This page is a script, `docs/examples/trajectory.py`. It runs when the pages are built. It morphs adenylate
+# kinase from open to closed on a small grid, looks at the frames and at their errors, and ends with the solver
+# itself under `jit` and `vmap`.
 
 # %%
 import jax
@@ -29,9 +29,9 @@ from morphot_jax.maps.samples import sample_volume
 # %% [markdown]
 # ## Maps
 #
-# A `Volume` is a density (axes z, y, x) that knows its voxel size and origin (x, y, z in Å).
-# `read_volume("map.mrc")` gives one, and so do the samples. `prepare_maps` puts them onto one grid, here the
-# middle of the box on 32^3 voxels, makes them non-negative and says what it did.
+# A `Volume` is a density (axes z, y, x) with its voxel size and origin (x, y, z in Å).
+# `read_volume("map.mrc")` gives one, and so do the samples. `prepare_maps` puts maps onto one grid, here the
+# middle of the box on 32^3 voxels. It makes them non-negative and says what it did.
 
 # %%
 maps = [sample_volume("adk-open"), sample_volume("adk-closed")]
@@ -44,7 +44,7 @@ print(f"{first.shape} voxels of {first.voxel_size[0]:g} Å, masses {first.mass:.
 # %% [markdown]
 # ## Morph
 #
-# Settings that are not given are chosen from the maps; `trajectory.plan` tells what they became and why.
+# Settings that are not given are chosen from the maps. `trajectory.plan` has the chosen values and the reasons.
 
 # %%
 settings = Settings(frames=9, sigma_angstrom=2.4)
@@ -56,7 +56,7 @@ for name, reason in plan.reasons.items():
 
 # %% [markdown]
 # Every frame has a status. The default method, `displacement`, takes all frames from one plan between the two
-# maps, so that they share its error: the part of the unit mass by which the plan misses the maps.
+# maps. So they share its error: the part of the unit mass by which the plan misses the maps.
 
 # %%
 for frame in trajectory.frames:
@@ -66,7 +66,7 @@ for frame in trajectory.frames:
 # %% [markdown]
 # ## Look
 #
-# Projections along z. The last row is the linear blend, in which one conformation fades out and the other in.
+# These are projections along z. The last row is the linear blend: one conformation fades out and the other in.
 
 
 # %%
@@ -90,8 +90,8 @@ plt.show()
 # %% [markdown]
 # ## Errors
 #
-# The error falls by a constant factor an iteration once it is over-relaxed. Methods differ in what an iteration
-# costs and in how many solves there are: one for all frames (`displacement`, `bridge`), or one a frame
+# Once the iteration is over-relaxed, its error falls by a constant factor each time. Methods differ in the cost
+# of an iteration and in the number of solves: one for all frames (`displacement`, `bridge`), or one a frame
 # (`barycenter`).
 
 # %%
@@ -110,8 +110,9 @@ plt.show()
 # %% [markdown]
 # ## How far from both ends
 #
-# A morph that moves mass leaves the first map and comes to the last evenly; measures take a trajectory `t z y x`
-# and one reference at once. Voxels above 1 % of the maximum in one of two maps only, over those of the reference:
+# A morph that moves mass leaves the first map and approaches the last evenly. Metrics take a trajectory `t z y x`
+# and one reference at once. The voxel difference counts the voxels above 1 % of the maximum in one of two maps
+# only, over those of the reference:
 
 # %%
 figure, panel = plt.subplots(figsize=(6, 3.2), layout="constrained")
@@ -127,8 +128,8 @@ plt.show()
 # %% [markdown]
 # ## Where does mass go?
 #
-# `displacement_field` gives, for every voxel of the first map that has mass, how far that mass goes: Å along z,
-# y, x. NaN stands for no mass.
+# `displacement_field` gives how far the mass at every voxel of the first map goes: vectors x, y, z in Å. NaN
+# stands for no mass.
 
 # %%
 field = displacement_field(prepared, Settings(sigma_angstrom=2.4))
@@ -149,9 +150,9 @@ plt.show()
 # %% [markdown]
 # ## The solver in your own code
 #
-# `solve_barycenter` is a pure function of arrays: all weight vectors run in one compiled loop, and it composes
+# `solve_barycenter` is a pure function of arrays. It solves all weight vectors in one compiled loop and composes
 # with `jit` and `vmap`. Another sigma, weight or tolerance compiles nothing anew. It follows the dtype of the
-# maps; real maps at small sigma need double precision, here for the length of a `with`.
+# maps. Real maps at small sigma need double precision, here inside a `with`.
 
 # %%
 with jax.enable_x64(True):

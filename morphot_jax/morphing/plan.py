@@ -33,7 +33,7 @@ FIELDS_PER_LANE = 4
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
 SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
 BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
-DETAIL = 1.7  # sigma: what is finer is lost in a barycenter (FSC 0.5; experiments.gamma_and_grid)
+DETAIL = 1.7  # sigma: what is finer is lost in a barycenter (FSC 0.5; experiments.studies.gamma_and_grid)
 CPU_BYTES = 32 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
 
 

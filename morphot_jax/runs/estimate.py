@@ -1,7 +1,7 @@
 """What a morph will take, told before it is solved: bytes and seconds.
 
 Memory: what is held before, the frames, what compiling leaves behind, and fields over the box that is solved.
-Their numbers are peaks of the process, measured at 64^3 to 200^3 on a CPU (as ``experiments.estimates`` does).
+Their numbers are peaks of the process, measured at 64^3 to 200^3 on a CPU (``experiments.benches.estimates``).
 
 Seconds: iterations grow with how far the maps spread, in sigma, for every method (over-relaxed as they are); one
 is so many convolutions, three products of matrices each, which reach some share of this machine's rate.

@@ -16,8 +16,8 @@ Around its way the mass spreads as the plan's own random walks do (``bridge``), 
 which the sharing supplies 1/6 voxel^2 on average; the rest comes from the heat kernel. At t = 0 and 1 the frames
 are the maps.
 
-Against morphs of the atoms (``experiments.accuracy``), averaging the ways brings rms and contour nearer on every
-pair that was tried; radii from 1.25 to 2 voxels do equally well there.
+Against morphs of the atoms (``experiments.benches.accuracy``), averaging the ways brings rms and contour nearer on
+every pair that was tried; radii from 1.25 to 2 voxels do equally well there.
 """
 
 import math

@@ -10,20 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments import (
-    accuracy,
-    bench_report,
-    bench_rows,
-    bench_solver,
-    bench_tasks,
-    cases,
-    other_programs,
-    processes,
-    roofline,
-    study,
-)
-from experiments.bench_rows import Solve
+from experiments import cases, other_programs, processes, solves, study
+from experiments.benches import accuracy, roofline, solver, solver_report, solver_tasks
 from experiments.processes import Runner
+from experiments.solves import Solve
 from morphot_jax import Volume, kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.maps.atoms import Atoms
 from morphot_jax.prepare.prepared import unit_mass
@@ -247,7 +237,7 @@ def tiny(tmp_path):
 
 def test_rows_are_measured_in_a_process_of_their_own(tiny):
     points = [processes.settings_of(task) for task in (replace(tiny, implementation="nobody"), tiny)]
-    runner = Runner(bench_solver.COMMAND, limit=600.0)
+    runner = Runner(solver.COMMAND, limit=600.0)
     failed, (row,) = processes.in_own_process(points, runner)
     assert failed == "failed: KeyError: 'nobody'"
     assert (row["status"], row["iterations"], row["timed_frames"]) == ("fixed_iterations", 20, 1)
@@ -264,24 +254,24 @@ def test_the_bench_measures_each_row_once(tiny, tmp_path, monkeypatch):
 
     def here(points, runner):
         asked.extend(points)
-        return [task.rows() for task in processes.tasks_from(json.dumps(points), bench_solver.TASKS)]
+        return [task.rows() for task in processes.tasks_from(json.dumps(points), solver.TASKS)]
 
     monkeypatch.setattr(processes, "in_own_process", here)
     large = replace(tiny, grid="9^3")
     tasks = [tiny, replace(tiny, frames=3), large]
-    monkeypatch.setattr(bench_solver, "tasks_of", lambda name, scope: tasks)
+    monkeypatch.setattr(solver, "tasks_of", lambda name, scope: tasks)
     arguments = ("-o", tmp_path / "out", "--only", "results", "--grid-limit", "8", "--maps", *tiny.maps)
-    done = run(bench_solver.main, *arguments)
+    done = run(solver.main, *arguments)
     assert done.exit_code == 0, done.output
     assert [(point["grid"], point["frames"]) for point in asked] == [("8^3", 5), ("8^3", 3)]
     rows = table(tmp_path / "out" / "results" / "results.csv")
     assert [(row["frames"], row["ratio"], row["maps"]) for row in rows] == [("5", "1", "a b"), ("3", "1", "a b")]
     assert json.loads((tmp_path / "out" / "claims.json").read_text(encoding="utf-8")) == []
 
-    assert run(bench_solver.main, *arguments).exit_code == 0
+    assert run(solver.main, *arguments).exit_code == 0
     assert len(asked) == 2
-    assert run(bench_solver.main, *arguments, "--only", "speed").exit_code == 2
-    assert run(bench_solver.main).exit_code == 2
+    assert run(solver.main, *arguments, "--only", "speed").exit_code == 2
+    assert run(solver.main).exit_code == 2
 
 
 def test_ratios_are_to_the_original_on_the_same_case():
@@ -290,13 +280,13 @@ def test_ratios_are_to_the_original_on_the_same_case():
         solved("bridge", seconds=2.0),
         solved("bridge", grid="9^3"),
     ]
-    found = bench_solver.with_ratios([row | {"sigma": 1.0} for row in rows])
+    found = solver.with_ratios([row | {"sigma": 1.0} for row in rows])
     assert [row["ratio"] for row in found] == [1.0, 3.0, None]
 
 
 def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
-    found = bench_rows.Outcome(2.0, [10, 30], 1e-7, ["converged", "converged"])
-    monkeypatch.setattr(bench_rows, "SOLVERS", dict.fromkeys(bench_rows.SOLVERS, lambda task: found))
+    found = solves.Outcome(2.0, [10, 30], 1e-7, ["converged", "converged"])
+    monkeypatch.setattr(solves, "SOLVERS", dict.fromkeys(solves.SOLVERS, lambda task: found))
     (own,) = replace(tiny, implementation="morphot_jax", timed=(0.25, 0.5)).rows()
     assert (own["seconds"], own["seconds_per_iteration"], own["iterations"]) == (5.0, 0.05, 30)
     (peer,) = replace(tiny, implementation="OTT-JAX", timed=(0.25, 0.5)).rows()
@@ -305,14 +295,14 @@ def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
     assert (whole["seconds"], whole["status"]) == (2.0, "converged")
 
 
-@pytest.mark.parametrize("table_name", bench_solver.COLUMNS)
+@pytest.mark.parametrize("table_name", solver.COLUMNS)
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_task_of_the_bench_is_a_point_of_its_own(table_name, quick):
-    tasks = bench_tasks.tasks_of(table_name, bench_tasks.Scope(study.SAMPLE, quick=quick))
+    tasks = solver_tasks.tasks_of(table_name, solver_tasks.Scope(study.SAMPLE, quick=quick))
     points = [processes.settings_of(task) for task in tasks]
     assert len({key_of(point) for point in points}) == len(points)
-    assert processes.tasks_from(json.dumps(points), bench_solver.TASKS) == list(tasks)
-    assert max(bench_tasks.voxels(task) for task in tasks) <= (64 if quick else 240)
+    assert processes.tasks_from(json.dumps(points), solver.TASKS) == list(tasks)
+    assert max(solver_tasks.voxels(task) for task in tasks) <= (64 if quick else 240)
 
 
 def solved(method, implementation="morphot_jax", **changes):
@@ -332,21 +322,21 @@ def test_claims_are_about_converged_rows_of_all_frames():
         solved("barycenter", "OTT-JAX", seconds=24.0, status="time_limit", marginal_error=2e-5),
         solved("bridge", grid="128^3", ratio=99.0),
     ]
-    found = {claim.claim.split(",")[0]: claim for claim in bench_report.claims(rows, [])[:3]}
+    found = {claim.claim.split(",")[0]: claim for claim in solver_report.claims(rows, [])[:3]}
     assert {name: claim.holds for name, claim in found.items()} == {
         "bridge": False,
         "displacement": True,
         "barycenter": True,
     }
     assert found["displacement"].measured == "60.0, converged"
-    (beside,) = bench_report.claims(rows, [])[3:]
+    (beside,) = solver_report.claims(rows, [])[3:]
     assert beside.holds
     assert beside.measured == "> 6.0: OTT-JAX ended at 2.0e-05, time_limit"
     stuck = [
         solved("bridge", status="max_iterations", ratio=80.0),
         solved("barycenter", status="max_iterations", seconds=9.0),
     ]
-    assert [claim.holds for claim in bench_report.claims(stuck, [])] == [False, False]
+    assert [claim.holds for claim in solver_report.claims(stuck, [])] == [False, False]
 
 
 def test_kernels_agree_where_they_are_sound():
@@ -360,7 +350,7 @@ def test_kernels_agree_where_they_are_sound():
             differences.items(), ("converged", "infeasible", "converged"), strict=True
         )
     ]
-    (claim,) = bench_report.claims([], rows)
+    (claim,) = solver_report.claims([], rows)
     assert claim.holds
     assert claim.measured == "1.0e-07, fft at 9^3 across 7.0 sigma infeasible"
 
@@ -395,8 +385,8 @@ def test_growth_is_the_slope_of_a_curve():
         {"sweep": "grid", "method": "bridge", "grid": f"{n}^3", "seconds": float(n**3), "status": status}
         for n, status in ((32, "converged"), (16, "max_iterations"), (8, "converged"))
     ]
-    values = bench_report.curve(rows, "grid", "bridge")
+    values = solver_report.curve(rows, "grid", "bridge")
     assert values == [(8.0, 512.0, True), (16.0, 4096.0, False), (32.0, 32768.0, True)]
-    assert bench_report.slope(*np.array(values)[:, :2].T) == pytest.approx(3.0)
-    panel = bench_report.growth_figure(rows).axes[0]
+    assert solver_report.slope(*np.array(values)[:, :2].T) == pytest.approx(3.0)
+    panel = solver_report.growth_figure(rows).axes[0]
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["bridge, slope 3.0", "not converged"]

@@ -12,17 +12,17 @@ import pytest
 from matplotlib.image import imread, imsave
 from scipy.spatial.transform import Rotation
 
-from experiments import (
+from experiments import study
+from experiments.benches import peers
+from experiments.motions import find_bodies, screwing
+from experiments.studies import (
     annealing,
     fig2_convergence,
     fig4_connectivity,
     gamma_and_grid,
-    peers,
     reproduction,
-    study,
     table1_speed,
 )
-from experiments.bodies import find_bodies, screwing
 from experiments.study import Claim
 from helpers import QUICK, ROOT
 from morphot_jax import kernels, solve_barycenter, solve_sinkhorn, write_volume
@@ -74,10 +74,10 @@ def test_quick_run(name, tmp_path):
 def test_shards_of_a_study_make_one_table(tmp_path):
     """Figures and claims come with the last of them."""
     for share, last in (("1/2", False), ("2/2", True)):
-        done = start("fig3_order", "-o", tmp_path / "parts", "--quick", "--shard", share)
+        done = start("studies.fig3_order", "-o", tmp_path / "parts", "--quick", "--shard", share)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "parts" / "claims.json").exists() is last
-    assert start("fig3_order", "-o", tmp_path / "whole", "--quick").returncode == 0
+    assert start("studies.fig3_order", "-o", tmp_path / "whole", "--quick").returncode == 0
     one, other = (tmp_path / folder / "results.csv" for folder in ("parts", "whole"))
     assert one.read_bytes() == other.read_bytes()
 
@@ -360,6 +360,7 @@ def test_the_page_says_what_holds_and_shows_small_pictures(tmp_path):
 
 
 def test_every_section_of_the_page_is_a_study_with_these_pictures():
-    assert set(reproduction.SECTIONS) == set(QUICK) - {"accuracy", "alignment", "estimates", "robustness"}
-    for name, section in reproduction.SECTIONS.items():
-        assert len(section.pictures) == QUICK[name]
+    pictures = {f"{section.folder}.{name}": section.pictures for name, section in reproduction.SECTIONS.items()}
+    assert {name for name in QUICK if name.startswith("studies.")} | {"benches.peers"} == set(pictures)
+    for name, shown in pictures.items():
+        assert len(shown) == QUICK[name]

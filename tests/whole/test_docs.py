@@ -1,7 +1,7 @@
 """What the README and the pages say: every command and block of Python is run, every option and name is there.
 
 Commands run on stand-ins for the maps that they name, each page's in one folder, one after the other, as a reader
-would. Those that something else runs are listed (``ELSEWHERE``, ``STUDIES``) with what does. Notebooks run
+would. Those that something else runs are listed (``ELSEWHERE``, ``EXPERIMENTS``) with what does. Notebooks run
 where the pages are built.
 """
 
@@ -75,9 +75,9 @@ ELSEWHERE = {
     "python -m pytest -m study": Elsewhere(".ci/run", "python -m pytest -m study"),
     "mkdocs build --strict --site-dir site": Elsewhere(".ci/run", "mkdocs build --strict --site-dir"),
 }
-STUDIES = dict.fromkeys(QUICK, "tests/test_studies.py") | {
-    "bench_solver": "tests/test_experiments.py",
-    "reproduction": "tests/test_studies.py",
+EXPERIMENTS = dict.fromkeys(QUICK, "tests/helpers.py") | {
+    "benches.solver": "tests/experiments/test_benches.py",
+    "studies.reproduction": "tests/experiments/test_studies.py",
 }
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)\n(?P<text>.*?)^(?P=indent)``` *$", re.M | re.DOTALL)
@@ -241,10 +241,11 @@ def test_the_build_executes_notebooks_and_stops_at_errors():
 @pytest.mark.parametrize("name", NAMES)
 def test_experiments_that_are_named_are_tested(name):
     said = [*commands(ROOT / name), *spans(ROOT / name)]
-    studies = {study for text in said for study in re.findall(r"-m experiments\.(\w+)", text)} - {"NAME"}
-    for study in studies:
-        assert study in STUDIES, f"{name}: nothing runs experiments.{study}"
-        assert study in (ROOT / STUDIES[study]).read_text(encoding="utf-8")
+    named = {found for text in said for found in re.findall(r"-m experiments\.([\w.]+)", text)} - {"studies.NAME"}
+    for experiment in named:
+        assert experiment in EXPERIMENTS, f"{name}: nothing runs experiments.{experiment}"
+        _, _, module = experiment.rpartition(".")
+        assert module in (ROOT / EXPERIMENTS[experiment]).read_text(encoding="utf-8")
 
 
 def test_every_option_that_is_named_exists():
@@ -252,7 +253,7 @@ def test_every_option_that_is_named_exists():
     command_line = typer.main.get_command(main.app)
     for command in (command_line, *command_line.commands.values()):
         known |= {option for parameter in command.params for option in parameter.opts}
-    for path in (ROOT / "experiments").glob("*.py"):
+    for path in (ROOT / "experiments").rglob("*.py"):
         known |= set(OPTION.findall(path.read_text(encoding="utf-8")))
     unknown = {
         f"{name}: {option}"
@@ -298,8 +299,9 @@ def test_every_public_name_has_its_place_in_the_api():
 
 
 def test_every_room_is_on_the_plan():
-    modules = {path.stem for path in Path(morphot_jax.__file__).parent.glob("*.py")} - {"__init__"}
-    assert modules - code_on("contributing.md") == set()
+    rooms = {path.parent.name for path in Path(morphot_jax.__file__).parent.glob("*/__init__.py")}
+    assert rooms
+    assert rooms - code_on("contributing.md") == set()
 
 
 # Links, versions, how to cite.

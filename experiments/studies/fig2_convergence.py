@@ -1,6 +1,6 @@
 """The paper's Figure 2: how many iterations does a barycenter take at each gamma?
 
-    python -m experiments.fig2_convergence -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.studies.fig2_convergence -o OUT
 
 The isobarycenter (t = 0.5) of two maps is solved on cubes of several sizes by two iterations,
 

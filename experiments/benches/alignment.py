@@ -1,4 +1,4 @@
-"""Are known rigid motions found again? ``python -m experiments.alignment -o OUT [--quick] [--shard I/N]``
+"""Are known rigid motions found again? ``python -m experiments.benches.alignment -o OUT [--quick] [--shard I/N]``
 
 Maps of adenylate kinase, of the spike with one domain up and of Mm-cpn (real) are turned and shifted at random,
 by up to 180 degrees and up to 10 voxels, and aligned to the map as it was, without noise and with white noise in

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench_rows import PEERS
-from experiments.roofline import CONVOLUTION, FRAME, MATMUL, SOUND, TRIAD
+from experiments.benches.roofline import CONVOLUTION, FRAME, MATMUL, SOUND, TRIAD
+from experiments.solves import PEERS
 from experiments.study import GOAL, Claim
 from morphot_jax.runs.sweep import Row
 

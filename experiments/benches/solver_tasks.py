@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from experiments.bench_rows import Solve, side
-from experiments.roofline import KERNELS, Agreement, Convolution, Roofline
+from experiments.benches.roofline import KERNELS, Agreement, Convolution, Roofline
+from experiments.solves import Solve, side
 
 HALF_WAY = (0.5,)
 INNER = (0.25, 0.5)  # frames that stand for all where every one would take too long

@@ -1,6 +1,6 @@
 """An open question of the paper: is it faster to begin with a large gamma and to lower it?
 
-    python -m experiments.annealing -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.studies.annealing -o OUT
 
 The isobarycenter of two maps is solved to a marginal error of 1e-6 at several gammas, by the plain and by the
 over-relaxed iteration, with gamma fixed or lowered on a schedule. A stage of a schedule is a solve with a larger

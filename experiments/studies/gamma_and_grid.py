@@ -1,6 +1,6 @@
 """An open question of the paper: which gamma at which grid gives a barycenter that looks the same?
 
-    python -m experiments.gamma_and_grid -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.studies.gamma_and_grid -o OUT
 
 The frame at t = 0.5 of two maps on cubes of several sizes at many gammas, as barycenter and by displacement, all
 brought to one grid:

@@ -1,4 +1,4 @@
-"""Does every method say the truth about itself? ``python -m experiments.robustness -o OUT``
+"""Does every method say the truth about itself? ``python -m experiments.benches.robustness -o OUT``
 
 Each method on each pair of maps at each sigma: a solve is to converge with the right mass, or to say that it did
 not; nothing may be NaN. OUT holds ``results.csv`` (a row for each cell), ``robustness.png`` and ``claims.json``.

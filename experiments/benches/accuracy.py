@@ -1,4 +1,4 @@
-"""How near does each method come to the morph of the atoms? ``python -m experiments.accuracy -o OUT``.
+"""How near does each method come to the morph of the atoms? ``python -m experiments.benches.accuracy -o OUT``.
 
 For every pair of maps of ``experiments.cases`` and every method, each frame is held against the density of the
 moved atoms at the same time, both at unit mass:

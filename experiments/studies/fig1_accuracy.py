@@ -1,11 +1,11 @@
 """The paper's Figure 1: the chaperonin Mm-cpn closes, and how near each method comes to its atoms.
 
-    python -m experiments.fig1_accuracy -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.studies.fig1_accuracy -o OUT
 
 21 frames from open to closed by every method, each held against two structural morphs: the atoms moved along
 straight lines, and as rigid bodies (three for each of the sixteen subunits, found from how they move) along
-screws. Measures as in ``experiments.accuracy``. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of
-the models 3IYF and 3J03.
+screws. Measures as in ``benches.accuracy``. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of the
+models 3IYF and 3J03.
 
 OUT holds ``results.csv``, ``frames.png`` (projections along t), ``accuracy.png`` (the paper's three curves),
 ``thresholds.png`` (at 5, 10 and 20 % too), ``claims.json``. About three minutes in full on 2 cores.
@@ -20,10 +20,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments import study
-from experiments.accuracy import MEASURES, THRESHOLDS, measures
-from experiments.bodies import find_bodies, screwing
+from experiments.benches.accuracy import MEASURES, THRESHOLDS, measures
 from experiments.cases import straight
 from experiments.methods import METHODS, frames_of
+from experiments.motions import find_bodies, screwing
 from experiments.study import GOAL, LOOKS, PAPER, Claim
 from morphot_jax import Settings
 from morphot_jax.maps.atoms import simulate_density

@@ -1,6 +1,6 @@
 """The same jobs on this package and on others: what can each do, in what time and memory, and is it right?
 
-    python -m experiments.peers -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N] [--docs FILE]
+    python -m experiments.benches.peers -o OUT [--docs FILE]
 
 Two jobs, on cubes of 64^3 and 128^3, and where some programs can go no further on 12^3 and on images of 64^2: the
 barycenter half way (t = 0.5), and the plan between two maps. Each is solved to a marginal error of 1e-6 by this
@@ -28,10 +28,10 @@ import typer
 from matplotlib.figure import Figure
 
 from experiments import other_programs, study
-from experiments.bench_rows import TOLERANCE, own_peak_memory, side, timed
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
 from experiments.other_programs import Found, Limits
 from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
+from experiments.solves import TOLERANCE, own_peak_memory, side, timed
 from experiments.study import COLOURS, GOAL, Claim
 from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
 from morphot_jax.morphing.plan import spread
@@ -55,10 +55,18 @@ HALF = (0.5, 0.5)
 SMALL = 16  # voxels: boxes up to this are for cost matrices, and get a sigma of one voxel
 COLUMNS = ("job", "grid", "sigma", "maps", "program", "seconds", "iterations", "marginal_error")
 COLUMNS += ("peak_memory_bytes", "difference", "status")
-COMMAND = ("-m", "experiments.peers", "-o", "", "--row")
+COMMAND = ("-m", "experiments.benches.peers", "-o", "", "--row")
 CANNOT = "cannot"
 REFERENCE_ERROR = 1e-9
 AGREEING = 1e-4
+HEAD = """# The same jobs on other programs
+
+Written by `python -m experiments.benches.peers` from its `results.csv`. Each job is solved to a marginal error of
+1e-6 by this package's definition, on 2 CPU cores, each program in a process of its own; seconds are those of a run
+after compilation. *Difference*: from this package's answer at 1e-9, relative: of the barycenter in L2, of the plan
+in its entropic cost. Where a program did not reach the error its seconds are a lower bound. The original makes 20
+iterations, cuts its kernel at 4 sigma and reflects at the faces of the box.
+"""
 
 
 @dataclass(frozen=True)
@@ -348,17 +356,7 @@ def peers_figure(rows: Sequence[Row]) -> Figure:
 
 def page(rows: Sequence[Row]) -> str:
     """The table as a page of the documentation."""
-    lines = [
-        "# The same jobs on other programs",
-        "",
-        "Written by `python -m experiments.peers` from its `results.csv`. Each job is solved to a marginal error",
-        "of 1e-6 by this package's definition, on 2 CPU cores, each program in a process of its own; seconds are",
-        "those of a run after compilation. *Difference*: from this package's answer at 1e-9, relative: of the",
-        "barycenter in L2, of the plan in its entropic cost. Where a program did not reach the error its seconds",
-        "are a lower bound. The original makes 20 iterations, cuts its kernel at 4 sigma and reflects at the",
-        "faces of the box.",
-        "",
-    ]
+    lines = [HEAD]
     for job, n in dict.fromkeys((row["job"], row["grid"]) for row in rows):
         some = [row for row in rows if (row["job"], row["grid"]) == (job, n)]
         lines += [f"## {job.capitalize()}, {n}, sigma {some[0]['sigma']:.3g} voxels", ""]

@@ -1,6 +1,6 @@
 """The paper's Figure 4: does a moving domain stay in one piece?
 
-    python -m experiments.fig4_connectivity -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.studies.fig4_connectivity -o OUT
 
 One receptor-binding domain of the SARS-CoV-2 spike rises (6VXX to 6VYB; adenylate kinase of the samples and its
 lid, where the spike is not at hand). For every method and for small to large sigma: into how many pieces do frames

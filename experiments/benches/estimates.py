@@ -1,4 +1,4 @@
-"""Are memory and time what a morph says beforehand? ``python -m experiments.estimates -o OUT [--quick]``
+"""Are memory and time what a morph says beforehand? ``python -m experiments.benches.estimates -o OUT [--quick]``
 
 ``morphot morph`` on the Mm-cpn sample by every method on several grids, each in a process of its own; its report
 tells what it expected and what it took. OUT holds ``results.csv``, ``estimates.png`` and ``claims.json``. Half an

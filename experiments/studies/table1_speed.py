@@ -1,6 +1,6 @@
 """The paper's Table 1: what 25 frames take on cubes of 60, 120 and 240 voxels.
 
-    python -m experiments.table1_speed -o OUT [--quick] [--maps A B] [--gamma-is sd|variance] [--shard I/N]
+    python -m experiments.studies.table1_speed -o OUT
 
 Wall time of a trajectory, after compilation, by this package's methods (to a marginal error of 1e-6) and by the
 original's algorithm in SciPy (20 iterations a frame), on the device that JAX finds. Where all frames would take
@@ -21,8 +21,8 @@ import typer
 from matplotlib.figure import Figure
 
 from experiments import study
-from experiments.bench_rows import Solve, side
 from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
+from experiments.solves import Solve, side
 from experiments.study import LOOKS, PAPER, Claim
 from morphot_jax.runs.sweep import Row, Sweep
 
@@ -42,7 +42,7 @@ COLUMNS += (
     "exponent",
     "status",
 )
-COMMAND = ("-m", "experiments.table1_speed", "-o", "", "--row")
+COMMAND = ("-m", "experiments.studies.table1_speed", "-o", "", "--row")
 
 
 def main(

@@ -1,6 +1,6 @@
 """Time to a given marginal error, side by side in one run: this package, the original's algorithm, and peers.
 
-    python -m experiments.bench_solver -o OUT [--quick] [--only TABLE] [--grid-limit N] [--maps A B]
+    python -m experiments.benches.solver -o OUT [--only TABLE] [--grid-limit N]
 
 OUT gets a folder with a table for each of these, and what they show in ``claims.json``:
 
@@ -11,7 +11,7 @@ OUT gets a folder with a table for each of these, and what they show in ``claims
 - ``kernels``: the time of one convolution by each kernel, and how far apart their barycenters are.
 - ``roofline``: the dense convolution beside the machine's matrix products and memory.
 
-Every row is measured in a process of its own, one after the other (``bench_rows``, ``roofline``); a run that was
+Every row is measured in a process of its own, one after the other (``solves``, ``roofline``); a run that was
 interrupted goes on where it ended, and tries again what failed. An hour or two in full on 2 cores, about
 two minutes with ``--quick``.
 """
@@ -22,14 +22,15 @@ from typing import Annotated
 
 import typer
 
-from experiments import bench_report, study
-from experiments.bench_rows import Solve
-from experiments.bench_tasks import Scope, tasks_of, voxels
+from experiments import study
+from experiments.benches import solver_report
+from experiments.benches.roofline import KERNEL_COLUMNS, ROOFLINE_COLUMNS, Agreement, Convolution, Roofline
+from experiments.benches.solver_tasks import Scope, tasks_of, voxels
 from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
-from experiments.roofline import KERNEL_COLUMNS, ROOFLINE_COLUMNS, Agreement, Convolution, Roofline
+from experiments.solves import Solve
 from morphot_jax.runs.sweep import Row, Sweep
 
-COMMAND = ("-m", "experiments.bench_solver", "-o", "", "--row")
+COMMAND = ("-m", "experiments.benches.solver", "-o", "", "--row")
 TASKS = (Solve, Convolution, Agreement, Roofline)
 
 CASE = ("grid", "frames", "sigma", "maps")  # rows that agree in these are solutions of the same
@@ -77,9 +78,9 @@ def main(
         study.run(sweep, partial(measured, runner=runner), at_once=len(tasks) if runner.together else 1)
         found[name] = sweep.rows()
     if found.get("growth"):
-        study.save(bench_report.growth_figure(found["growth"]), output / "growth.png")
-    bench_report.show(found)
-    study.conclude(output, bench_report.claims(found.get("results", []), found.get("kernels", [])))
+        study.save(solver_report.growth_figure(found["growth"]), output / "growth.png")
+    solver_report.show(found)
+    study.conclude(output, solver_report.claims(found.get("results", []), found.get("kernels", [])))
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:

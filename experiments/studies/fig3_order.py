@@ -1,6 +1,6 @@
 """The paper's Figure 3: maps on the way between two others, put in order.
 
-    python -m experiments.fig3_order -o OUT [--quick] [--maps A --maps B ...] [--gamma-is ...] [--shard I/N]
+    python -m experiments.studies.fig3_order -o OUT [--maps A --maps B ...]
 
 Two bodies of the spliceosome swing by a known angle from the bead model of 5NRL: six maps at even steps of the
 angle. One hundred frames between the first and the last by every method; each map is compared with each frame,

@@ -1,4 +1,4 @@
-"""The page on what holds of the paper: ``python -m experiments.reproduction RUNS --docs docs``.
+"""The page on what holds of the paper: ``python -m experiments.studies.reproduction RUNS --docs docs``.
 
 RUNS holds a folder for each study, named after it, as its full run has left it. The page gets the claims and the
 pictures of each (made small, in ``docs/images``), and what is to be said about them (``SECTIONS``).
@@ -23,9 +23,9 @@ PAGE = "reproduction.md"
 
 HEAD = """# What holds of the paper
 
-Written by `python -m experiments.reproduction` from the `claims.json` of full runs of the experiments, on 2 CPU
-cores, gamma taken for the standard deviation of the kernel (`--gamma-is sd`), on the maps EMD-5138 and EMD-5140 of
-Mm-cpn unless it says otherwise. Rerun any of them with `python -m experiments.NAME -o OUT`.
+Written by `python -m experiments.studies.reproduction` from the `claims.json` of full runs of the experiments, on
+2 CPU cores, gamma taken for the standard deviation of the kernel (`--gamma-is sd`), on the maps EMD-5138 and
+EMD-5140 of Mm-cpn unless it says otherwise. Each section names the command that runs it again.
 
 All maps are at unit mass, so thresholds on changes are relative to it. *Original* is the paper's algorithm in
 SciPy: kernel cut at 4 sigma and reflected at the faces of the box, 20 plain iterations a frame unless iterations
@@ -39,6 +39,7 @@ class Section(NamedTuple):
     title: str
     pictures: tuple[str, ...]
     remarks: str
+    folder: str = "studies"
 
 
 FIG2 = """
@@ -133,6 +134,7 @@ than ten at 128^3. POT's solvers for general maps take a cost matrix, which fits
 On 12^3 this package is *not* the fastest: a call takes its few milliseconds whatever the work, and OTT-JAX's takes
 half as many. All tables are in [peers.md](peers.md).
 """,
+        folder="benches",
     ),
 }
 
@@ -162,7 +164,7 @@ def page(claims: dict[str, list[Claim]]) -> str:
     parts = [HEAD, "## The paper's statements\n", _summary(claims)]
     for name, made in claims.items():
         section = SECTIONS[name]
-        parts.append(f"## {section.title}\n\n`python -m experiments.{name} -o OUT`\n")
+        parts.append(f"## {section.title}\n\n`python -m experiments.{section.folder}.{name} -o OUT`\n")
         if section.remarks:
             parts.append(section.remarks.strip() + "\n")
         parts += [f"![{section.title}](images/{name}_{picture})\n" for picture in section.pictures]

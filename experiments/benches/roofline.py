@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments import other_programs
-from experiments.bench_rows import TOLERANCE, timed
+from experiments.solves import TOLERANCE, timed
 from experiments.study import load, name_of
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
 from morphot_jax.morphing.plan import gap
