@@ -114,7 +114,7 @@ def solve(pair: tuple[str, str], point: Point) -> Row:
         "in_stages": made,
         "seconds": time.perf_counter() - started,
         "marginal_error": float(found.marginal_error[0]),
-        "status": Status(int(found.status[0])).word,
+        "status": str(Status(int(found.status[0]))),
     }
 
 

@@ -126,7 +126,7 @@ def package(task: Solve) -> Outcome:
         seconds,
         [frame.iterations for frame in frames],
         max(frame.marginal_error or 0.0 for frame in frames),
-        [frame.status.word for frame in frames],
+        [str(frame.status) for frame in frames],
     )
 
 
@@ -146,7 +146,7 @@ def _package_solver(task: Solve) -> Outcome:
         seconds, solution = timed(work, task.repeats)
         iterations, codes = (np.atleast_1d(x) for x in (solution.iterations, solution.status))
         error = float(jnp.max(solution.marginal_error))
-    return Outcome(seconds, iterations.tolist(), error, [Status(int(code)).word for code in codes])
+    return Outcome(seconds, iterations.tolist(), error, [str(Status(int(code))) for code in codes])
 
 
 def original(task: Solve) -> Outcome:

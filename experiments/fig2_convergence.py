@@ -132,7 +132,7 @@ def compute(pair: tuple[str, str], points: list[Settings]) -> Iterator[Outcome]:
         measured = {name: found[name][lane] for name in MEASURES}
         rows = [row | {"start_iterations": start} for row in crossings(measured)]
         if found["status"][lane] == Status.NONFINITE:
-            rows = [row | {"status": Status.NONFINITE.word} for row in rows]
+            rows = [row | {"status": str(Status.NONFINITE)} for row in rows]
         kept = {"history": np.stack(list(measured.values())).astype(np.float32)}
         yield Outcome(rows, kept | seen(found["value"][lane], volumes[0]))
 

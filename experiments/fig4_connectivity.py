@@ -168,7 +168,7 @@ def leaving(
         plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(last), kernel, max_iterations=1000)
         arrived = kernel.log_apply(plan.log_v + jnp.log(jnp.asarray(after)))
         stays = jnp.sum(jnp.asarray(before) * jnp.exp(plan.log_u + arrived))
-        return 1.0 - float(stays) / float((before * first).sum()), Status(int(plan.status)).word
+        return 1.0 - float(stays) / float((before * first).sum()), str(Status(int(plan.status)))
 
 
 @cache

@@ -207,7 +207,7 @@ def own_barycenter(job: Job, maps: np.ndarray, timer: other_programs.Timer, limi
     found = morph(prepared, settings)
     (frame,) = found.frames
     value = found.densities[0] / found.densities[0].sum(dtype=np.float64)
-    return Found(seconds, frame.iterations, frame.marginal_error or 0.0, frame.status.word, value)
+    return Found(seconds, frame.iterations, frame.marginal_error or 0.0, str(frame.status), value)
 
 
 def _solver_barycenter(job: Job, maps: np.ndarray, timer: other_programs.Timer, limits: Limits) -> Found:
@@ -248,7 +248,7 @@ def _relaxation(job: Job, maps: np.ndarray):
 
 def _found(seconds: float, found: Any, value: Any) -> Found:
     iterations, error, status = (np.ravel(x)[0] for x in (found.iterations, found.marginal_error, found.status))
-    return Found(seconds, int(iterations), float(error), Status(int(status)).word, value)
+    return Found(seconds, int(iterations), float(error), str(Status(int(status))), value)
 
 
 def _original(job: Job, maps: np.ndarray, timer: other_programs.Timer, limits: Limits) -> Found:

@@ -152,7 +152,7 @@ class Agreement:
             "seconds": seconds,
             "iterations": int(solution.iterations[0]),
             "marginal_error": float(solution.marginal_error[0]),
-            "status": (Status.INFEASIBLE if cut_off else Status(int(solution.status[0]))).word,
+            "status": str(Status.INFEASIBLE if cut_off else Status(int(solution.status[0]))),
         }
         return np.asarray(solution.value[0]), said
 

@@ -1,7 +1,7 @@
 """Many barycenters of one set of maps, a batch at a time, with progress: the host's side of a solve."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from morphot_jax.maps.window import bounding_box, part_of
 from morphot_jax.morphing.pair import run_sinkhorn
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress, Watch, run_in_stretches
+from morphot_jax.morphing.progress import Clock, ProgressReport, Watch, run_in_stretches
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport import barycenter, kernels, sinkhorn
@@ -32,7 +32,7 @@ class Lane:
     - ``kernel``: that it was solved with.
     """
 
-    value: Float[np.ndarray, "z y x"]
+    value: Float[np.ndarray, "z y x"] = field(repr=False)
     status: Status
     iterations: int
     marginal_error: float
@@ -40,7 +40,7 @@ class Lane:
     change_l2: float
     unreached: float
     bias: float
-    history: Float[np.ndarray, "iterations 3"]
+    history: Float[np.ndarray, "iterations 3"] = field(repr=False)
     kernel: KernelKind
 
 
@@ -52,7 +52,7 @@ def solve_lanes(
     wanted: Bool[np.ndarray, " t"],
     *,
     clock: Clock,
-    report: Callable[[Progress], None],
+    report: ProgressReport,
 ) -> Iterator[tuple[int, Lane]]:
     """Solve a barycenter for each wanted row of ``weights``; hand it out with its place once its batch is done.
 

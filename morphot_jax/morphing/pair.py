@@ -1,7 +1,7 @@
 """One pair of maps, solved once: the host's side of the methods that need a single plan for all their frames."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from morphot_jax.maps.window import Window, bounding_box, widened
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress, Watch, run_in_stretches
+from morphot_jax.morphing.progress import Clock, ProgressReport, Watch, run_in_stretches
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.transport import kernels, multilevel, sinkhorn
 from morphot_jax.transport.bridge import bridge_frames
@@ -36,8 +36,8 @@ class Transport:
     """
 
     window: Window
-    coupling: Coupling
-    sides: tuple[Side, Side]
+    coupling: Coupling = field(repr=False)
+    sides: tuple[Side, Side] = field(repr=False)
 
     @property
     def history(self) -> Float[np.ndarray, "iterations 1"]:
@@ -51,7 +51,7 @@ def solve_pair(
     settings: Settings,
     *,
     clock: Clock,
-    report: Callable[[Progress], None],
+    report: ProgressReport,
     within: Window | None = None,
     room: int = 0,
 ) -> Transport:

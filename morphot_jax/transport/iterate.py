@@ -29,10 +29,11 @@ class Status(IntEnum):
     NONFINITE = 3
     INFEASIBLE = 4
 
-    @property
-    def word(self) -> str:
-        """The name that reports use."""
+    def __str__(self) -> str:
         return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
     @property
     def advice(self) -> str:

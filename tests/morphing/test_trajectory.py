@@ -10,7 +10,7 @@ import pytest
 from morphot_jax import kernels
 from morphot_jax.maps.mrc import read_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.batches import Progress
+from morphot_jax.morphing.progress import Progress
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import blend, locate, morph
 from morphot_jax.prepare.prepared import prepare_maps
