@@ -127,8 +127,8 @@ plt.show()
 # %% [markdown]
 # ## Where does mass go?
 #
-# `displacement_field` gives, for every voxel of the first map that has mass, how far that mass goes: Å along z,
-# y, x. NaN stands for no mass.
+# `displacement_field` gives, for every voxel of the first map that has mass, how far that mass goes: the x,
+# y and z of a vector, in Å. NaN stands for no mass.
 
 # %%
 field = displacement_field(prepared, Settings(sigma_angstrom=2.4))
