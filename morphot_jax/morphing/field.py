@@ -5,7 +5,7 @@ x, y and z of a vector in Å; NaN elsewhere. The axes of the grid are ``z y x`` 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -80,7 +80,7 @@ class Displacement:
 
 
 def displacement_field(
-    maps: Prepared | Sequence[Volume],
+    maps: Prepared | Iterable[Volume],
     settings: Settings | None = None,
     *,
     domains: Mapping[str, Volume] = NO_DOMAINS,
@@ -103,7 +103,7 @@ def displacement_field(
 
 
 def displacement_between(
-    maps: Prepared | Sequence[Volume],
+    maps: Prepared | Iterable[Volume],
     settings: Settings | None = None,
     *,
     domains: Mapping[str, Volume] = NO_DOMAINS,

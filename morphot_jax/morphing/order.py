@@ -8,7 +8,7 @@ the relative L2 distance after the best scale, since the scale of a density is n
 map's place is the time of the least distance, refined by the parabola through its square and those beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,7 +50,7 @@ class Ordering:
 
 
 def order_maps(
-    maps: Sequence[Volume] | Prepared,
+    maps: Prepared | Iterable[Volume],
     between: tuple[Volume, Volume] | None = None,
     settings: Settings | None = None,
     *,

@@ -14,7 +14,7 @@ Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b
 meaning along the trajectory.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -147,7 +147,7 @@ class Trajectory:
 
 
 def morph(
-    maps: Prepared | Sequence[Volume],
+    maps: Prepared | Iterable[Volume],
     settings: Settings | None = None,
     *,
     plan: Plan | None = None,
@@ -157,7 +157,7 @@ def morph(
 ) -> Trajectory:
     """Interpolate between maps: the frame of ``settings.method`` at every time.
 
-    - ``maps``: two or more, in order; brought to one grid by ``prepare_maps`` unless they already were. More than
+    - ``maps``: two or more, in order, such as a list or a ``Trajectory``; brought to one grid by ``prepare_maps`` unless they already were. More than
       two are a sequence: map i of n lies at t = i / (n - 1).
     - ``plan``: ``plan_for`` these maps and settings, where that was made already.
     - ``report``: called with a ``Progress`` about twice a second.

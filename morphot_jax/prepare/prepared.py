@@ -7,7 +7,7 @@ Densities are resampled as they were given and cut (negative values, level, dust
 a step at the surface, which would ring, and turns noise about zero into a haze of positive density.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, TypeVar
@@ -55,7 +55,7 @@ class Prepared:
 
 
 def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be asked for
-    volumes: Sequence[Volume],
+    volumes: Iterable[Volume],
     *,
     align: Align = "none",
     box: int | None = None,

@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import morphot_jax
+from helpers import SHARED_DATA
 from map_bytes import MODES, by_hand, ramp
 from morphot_jax.maps.mrc import read_header, read_volume, write_volume
 from morphot_jax.maps.volume import Volume
