@@ -157,8 +157,8 @@ def morph(
 ) -> Trajectory:
     """Interpolate between maps: the frame of ``settings.method`` at every time.
 
-    - ``maps``: two or more, in order: a list, or a ``Trajectory``. They are brought to one grid by ``prepare_maps``
-      unless they already were. More than two are a sequence: map i of n lies at t = i / (n - 1).
+    - ``maps``: two or more, in order: a list, or a ``Trajectory``. ``prepare_maps`` brings them to one grid unless
+      it already has. More than two are a sequence: map i of n lies at t = i / (n - 1).
     - ``plan``: ``plan_for`` these maps and settings, where that was made already.
     - ``report``: called with a ``Progress`` about twice a second.
     - ``keep``: called with every frame as soon as it is finished, and with its densities. ``known``: frames by
