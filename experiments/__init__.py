@@ -1,1 +1,1 @@
-"""Experiments on morphot_jax: ``studies`` of the paper's figures and tables, ``benches`` of what the project sets itself."""
+"""Experiments: ``studies`` of the paper's figures and tables, ``benches`` of what the project sets itself."""

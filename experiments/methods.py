@@ -51,6 +51,6 @@ def frames_of(method: str, maps: Prepared, times: tuple[float, ...], settings: S
     if method == "debiased":
         settings = replace(settings, method="barycenter", debias=True, tolerance=DEBIASED_ERROR)
     trajectory = morph(maps, settings)
-    statuses = sorted({frame.status.word for frame in trajectory.frames} - {"converged"}) or ["converged"]
+    statuses = sorted({str(frame.status) for frame in trajectory.frames} - {"converged"}) or ["converged"]
     iterations = max(frame.iterations for frame in trajectory.frames)
     return Frames(np.stack([unit_mass(data) for data in trajectory.densities]), " ".join(statuses), iterations)

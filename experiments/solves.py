@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from morphot_jax.transport.status import Status
 
 from experiments import other_programs
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
@@ -24,7 +25,6 @@ from experiments.methods import DEBIASED_ERROR
 from experiments.study import load, name_of, unit_maps
 from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
 from morphot_jax.system import memory
-from morphot_jax.transport.iterate import Status
 
 TOLERANCE = 1e-6
 PATIENCE = 60.0  # seconds of runs after which there is no other
@@ -126,7 +126,7 @@ def package(task: Solve) -> Outcome:
         seconds,
         [frame.iterations for frame in frames],
         max(frame.marginal_error or 0.0 for frame in frames),
-        [frame.status.word for frame in frames],
+        [str(frame.status) for frame in frames],
     )
 
 
@@ -146,7 +146,7 @@ def _package_solver(task: Solve) -> Outcome:
         seconds, solution = timed(work, task.repeats)
         iterations, codes = (np.atleast_1d(x) for x in (solution.iterations, solution.status))
         error = float(jnp.max(solution.marginal_error))
-    return Outcome(seconds, iterations.tolist(), error, [Status(int(code)).word for code in codes])
+    return Outcome(seconds, iterations.tolist(), error, [str(Status(int(code))) for code in codes])
 
 
 def original(task: Solve) -> Outcome:

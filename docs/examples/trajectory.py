@@ -60,7 +60,7 @@ for name, reason in plan.reasons.items():
 
 # %%
 for frame in trajectory.frames:
-    print(f"t = {frame.time:.3f}  mass {frame.mass:.1f}  {frame.status.word}, error {frame.marginal_error:.1e}")
+    print(f"t = {frame.time:.3f}  mass {frame.mass:.1f}  {frame.status}, error {frame.marginal_error:.1e}")
 
 
 # %% [markdown]

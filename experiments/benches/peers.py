@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 from matplotlib.figure import Figure
+from morphot_jax.transport.status import Status
 
 from experiments import other_programs, study
 from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
@@ -38,7 +39,6 @@ from morphot_jax.morphing.plan import spread
 from morphot_jax.runs.sweep import Outcome, Row, Sweep
 from morphot_jax.runs.sweep import Settings as Point
 from morphot_jax.system import files
-from morphot_jax.transport.iterate import Status
 from morphot_jax.transport.relaxation import automatic
 
 PROGRAMS = {  # and the modules that they need
@@ -215,7 +215,7 @@ def own_barycenter(job: Job, maps: np.ndarray, timer: other_programs.Timer, limi
     found = morph(prepared, settings)
     (frame,) = found.frames
     value = found.densities[0] / found.densities[0].sum(dtype=np.float64)
-    return Found(seconds, frame.iterations, frame.marginal_error or 0.0, frame.status.word, value)
+    return Found(seconds, frame.iterations, frame.marginal_error or 0.0, str(frame.status), value)
 
 
 def _solver_barycenter(job: Job, maps: np.ndarray, timer: other_programs.Timer, limits: Limits) -> Found:
@@ -256,7 +256,7 @@ def _relaxation(job: Job, maps: np.ndarray):
 
 def _found(seconds: float, found: Any, value: Any) -> Found:
     iterations, error, status = (np.ravel(x)[0] for x in (found.iterations, found.marginal_error, found.status))
-    return Found(seconds, int(iterations), float(error), Status(int(status)).word, value)
+    return Found(seconds, int(iterations), float(error), str(Status(int(status))), value)
 
 
 def _original(job: Job, maps: np.ndarray, timer: other_programs.Timer, limits: Limits) -> Found:

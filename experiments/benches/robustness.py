@@ -72,7 +72,7 @@ def solve(maps: Prepared, method: str, sigma: float) -> Row:
         settings = replace(settings, method="barycenter", debias=True, tolerance=DEBIASED_ERROR)
     found = morph(maps, settings)
     targets = [(1 - frame.time) * maps.masses[0] + frame.time * maps.masses[1] for frame in found.frames]
-    statuses = sorted({frame.status.word for frame in found.frames} - {"converged"}) or ["converged"]
+    statuses = sorted({str(frame.status) for frame in found.frames} - {"converged"}) or ["converged"]
     assert found.plan is not None
     return {
         "status": " ".join(statuses),

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from morphot_jax.transport.status import Status
 
 from experiments import other_programs
 from experiments.solves import TOLERANCE, timed
@@ -27,7 +28,6 @@ from experiments.study import load, name_of
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
 from morphot_jax.morphing.plan import gap
 from morphot_jax.prepare.prepared import unit_mass
-from morphot_jax.transport.iterate import Status
 
 KERNELS = ("dense", "fft", "log", "heat", "truncated")
 KERNEL_COLUMNS = (
@@ -152,7 +152,7 @@ class Agreement:
             "seconds": seconds,
             "iterations": int(solution.iterations[0]),
             "marginal_error": float(solution.marginal_error[0]),
-            "status": (Status.INFEASIBLE if cut_off else Status(int(solution.status[0]))).word,
+            "status": str(Status.INFEASIBLE if cut_off else Status(int(solution.status[0]))),
         }
         return np.asarray(solution.value[0]), said
 

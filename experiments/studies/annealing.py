@@ -21,6 +21,7 @@ import numpy as np
 import typer
 from jaxtyping import Array
 from matplotlib.figure import Figure
+from morphot_jax.transport.status import Status
 
 from experiments import study
 from experiments.methods import from_plan
@@ -30,7 +31,6 @@ from morphot_jax.morphing.plan import spread
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
 from morphot_jax.transport.barycenter import Solution
-from morphot_jax.transport.iterate import Status
 from morphot_jax.transport.relaxation import PLAIN, Relaxation, automatic
 
 SIDE, QUICK_SIDE = 60, 24
@@ -114,7 +114,7 @@ def solve(pair: tuple[str, str], point: Point) -> Row:
         "in_stages": made,
         "seconds": time.perf_counter() - started,
         "marginal_error": float(found.marginal_error[0]),
-        "status": Status(int(found.status[0])).word,
+        "status": str(Status(int(found.status[0]))),
     }
 
 

@@ -30,6 +30,7 @@ import typer
 from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from morphot_jax.transport.status import Status
 
 from experiments import study
 from experiments.methods import from_plan
@@ -39,7 +40,6 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.plan import ORIGINAL_GUARD, spread
 from morphot_jax.runs.sweep import Outcome, Row, Settings, Sweep
 from morphot_jax.transport.barycenter import Solution
-from morphot_jax.transport.iterate import Status
 from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation, automatic
 
 THRESHOLDS = (1e-4, 1e-6, 1e-8)
@@ -132,7 +132,7 @@ def compute(pair: tuple[str, str], points: list[Settings]) -> Iterator[Outcome]:
         measured = {name: found[name][lane] for name in MEASURES}
         rows = [row | {"start_iterations": start} for row in crossings(measured)]
         if found["status"][lane] == Status.NONFINITE:
-            rows = [row | {"status": Status.NONFINITE.word} for row in rows]
+            rows = [row | {"status": str(Status.NONFINITE)} for row in rows]
         kept = {"history": np.stack(list(measured.values())).astype(np.float32)}
         yield Outcome(rows, kept | seen(found["value"][lane], volumes[0]))
 

@@ -29,6 +29,7 @@ import numpy as np
 import typer
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
+from morphot_jax.transport.status import Status
 
 from experiments import study
 from experiments.cases import SPIKE_VOXEL, SPIKE_WIDTH, straight
@@ -41,7 +42,6 @@ from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
 from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
-from morphot_jax.transport.iterate import Status
 
 FRAMES, QUICK_FRAMES = 25, 5
 QUICK_GRID = 32
@@ -168,7 +168,7 @@ def leaving(
         plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(last), kernel, max_iterations=1000)
         arrived = kernel.log_apply(plan.log_v + jnp.log(jnp.asarray(after)))
         stays = jnp.sum(jnp.asarray(before) * jnp.exp(plan.log_u + arrived))
-        return 1.0 - float(stays) / float((before * first).sum()), Status(int(plan.status)).word
+        return 1.0 - float(stays) / float((before * first).sum()), str(Status(int(plan.status)))
 
 
 @cache

@@ -25,10 +25,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from morphot_jax.morphing.batches import Progress as Step
 from morphot_jax.morphing.field import Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
+from morphot_jax.morphing.progress import Progress as Step
 from morphot_jax.morphing.settings import Settings, with_method
 from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
@@ -286,7 +286,7 @@ def _table_of(frames: Sequence[Frame], columns: Sequence[str]) -> Table:
     for frame in frames:
         error = "-" if frame.marginal_error is None else f"{frame.marginal_error:.1e}"
         colour = COLOURS.get(frame.status, "red")
-        status = f"[{colour}]{frame.status.word}[/{colour}]"
+        status = f"[{colour}]{frame.status}[/{colour}]"
         values = (frame.index, f"{frame.time:.4g}", f"{frame.mass:.6g}", frame.iterations, error, status)
         table.add_row(*(str(value) for name, value in zip(COLUMNS, values, strict=True) if name in columns))
     return table

@@ -26,7 +26,7 @@ ATOMS_AT_ONCE = 4096  # bounds the memory of the one-dimensional profiles
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Atoms:
     """Points that scatter.
 
@@ -41,6 +41,9 @@ class Atoms:
     chains: tuple[str, ...] = ()
     residues: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Atoms({len(self.weights)} points, mass {self.mass:.6g})"
 
     @property
     def mass(self) -> float:

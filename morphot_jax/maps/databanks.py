@@ -12,7 +12,6 @@ the entry.
 import json
 import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from filelock import FileLock
 
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import Report, silent
 
 ADDRESSES = {
     "emdb": ("MORPHOT_EMDB", "https://ftp.ebi.ac.uk/pub/databases/emdb/structures/EMD-{id}/map/emd_{id}.map.gz"),
@@ -35,8 +35,6 @@ TIMEOUT = 30.0  # seconds without an answer
 RETRIES = 3
 LARGEST = 8 * 2**30  # bytes
 CHUNK = 1 << 16
-
-Report = Callable[[int, int], None]  # bytes that have come, and bytes in all (0: not known)
 
 
 class Entry(NamedTuple):
@@ -78,7 +76,7 @@ def fetch(
     retries: int = RETRIES,
     timeout: float = TIMEOUT,
     largest: int = LARGEST,
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> Path:
     """The file of an entry, from the cache or else from its address.
 

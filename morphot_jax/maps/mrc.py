@@ -33,10 +33,12 @@ from mrcfile.utils import (
 )
 
 from morphot_jax import __version__
+from morphot_jax.maps.check import one_map
 from morphot_jax.maps.volume import Volume
 from morphot_jax.system import memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.files import Report, complete_file, instead_of
+from morphot_jax.system.files import complete_file, instead_of
+from morphot_jax.system.reporting import Report, silent
 
 HEADER_BYTES = HEADER_DTYPE.itemsize
 FORMAT_VERSION = 20141
@@ -110,7 +112,7 @@ class MapHeader:
 
 
 def read_volume(
-    path: str | os.PathLike[str], *, voxel_size: VoxelSize | None = None, report: Report = lambda done, total: None
+    path: str | os.PathLike[str], *, voxel_size: VoxelSize | None = None, report: Report = silent
 ) -> Volume:
     """Read a density map: MRC2014 or CCP4, any axis order, either byte order, modes 0, 1, 2, 6 and 12.
 
@@ -138,7 +140,6 @@ def read_volume(
         if header.voxel_size is None:
             raise InputError("its header gives no voxel size; give it with --apix (Python: voxel_size=), in Å")
         data = _to_zyx(_read_voxels(stream, path, header, report), header)
-        _require_finite(data)
         return Volume(data, header.voxel_size, header.origin, header.nstart, header.cell_angles)
 
 
@@ -151,6 +152,19 @@ def read_header(path: str | os.PathLike[str]) -> MapHeader:
         return _parse_header(stream.read(HEADER_BYTES), compression)
 
 
+def read_stored(
+    path: str | os.PathLike[str], *, report: Report = silent
+) -> tuple[MapHeader, Float[np.ndarray, "z y x"]]:
+    """The header of a map file and its voxels as they are stored, NaN and all: for those who describe a file.
+
+    Raises ``InputError`` as ``read_volume`` does, but not for voxels that are not finite or a missing voxel size.
+    """
+    path = Path(path)
+    with _naming(path, "read"), _open(path) as (stream, compression):
+        header = _parse_header(stream.read(HEADER_BYTES), compression)
+        return header, _to_zyx(_read_voxels(stream, path, header, report), header)
+
+
 def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a density map as MRC2014: mode 2, little-endian, axes x y z, compressed by suffix .gz or .bz2.
 
@@ -159,8 +173,10 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
     appears under its name only when it is complete; equal volumes give equal bytes.
 
     Raises ``InputError`` with one line when the file exists and ``overwrite`` is false, when it cannot be
-    written, and when the volume has voxels that float32 cannot hold, or no valid voxel size or origin.
+    written, when it is given anything but a ``Volume``, and when the volume has voxels, a box or an origin that
+    float32 cannot hold.
     """
+    one_map(volume, "write_volume needs a map")
     path = Path(path)
     with _naming(path, "write"):
         if path.is_dir():
@@ -169,7 +185,8 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
             raise InputError("the file exists; choose another name or ask for overwriting")
         with np.errstate(over="ignore"):
             data = np.ascontiguousarray(volume.data, dtype="<f4")
-        _require_finite(data)
+        if bad := data.size - np.count_nonzero(np.isfinite(data)):
+            raise InputError(f"{bad} of {data.size} voxels are beyond what float32 holds; scale the densities")
         header = _header_for(volume, data)
         with complete_file(path) as file, _compressed(file, SUFFIXES.get(path.suffix.lower())) as stream:
             stream.write(header.tobytes())
@@ -356,22 +373,17 @@ def _to_zyx(block: bytearray, header: MapHeader) -> Float[np.ndarray, "z y x"]:
     return np.ascontiguousarray(zyx, np.float32)
 
 
-def _require_finite(data: Float[np.ndarray, "z y x"]) -> None:
-    bad = data.size - np.count_nonzero(np.isfinite(data))
-    if bad:
-        raise InputError(f"{bad} of {data.size} voxels are NaN or infinite; replace them, for instance by 0")
-
-
 def _header_for(volume: Volume, data: Float[np.ndarray, "z y x"]) -> np.void:
     z, y, x = volume.shape
     header = np.zeros(1, HEADER_DTYPE.newbyteorder("<"))[0]
     with np.errstate(over="ignore"):  # reported below
         header["cella"] = tuple(np.multiply(volume.voxel_size, (x, y, z)))
         header["origin"], nstart = _place(volume)
-    if not data.size or not all(math.isfinite(edge) and edge > 0 for edge in _floats(header["cella"])):
-        raise InputError(f"voxel size {volume.voxel_size} and shape {volume.shape} make no box; give both > 0")
+    if not all(math.isfinite(edge) and edge > 0 for edge in _floats(header["cella"])):
+        box = f"voxel size {volume.voxel_size} and shape {volume.shape}"
+        raise InputError(f"{box} make no box that a header can hold; give the voxel size in Å")
     if not all(map(math.isfinite, _floats(header["origin"]))):
-        raise InputError(f"the origin {volume.origin} is not finite; give one in Å")
+        raise InputError(f"the origin {volume.origin} does not fit into a header; give it in Å")
     header["cellb"] = volume.cell_angles
     header["nx"], header["ny"], header["nz"] = header["mx"], header["my"], header["mz"] = x, y, z
     header["nxstart"], header["nystart"], header["nzstart"] = nstart

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 PSI = 1.533751168755204288118041  # of the super-Fibonacci spirals: psi^4 = psi + 4
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pose:
     """Point p goes to ``rotation`` @ p + ``shift``; coordinates along x, y, z in Å.
 
@@ -19,6 +19,11 @@ class Pose:
 
     rotation: Float[np.ndarray, "3 3"]
     shift: Float[np.ndarray, "3"]
+
+    def __repr__(self) -> str:
+        axis, shift = (", ".join(f"{value:.4g}" for value in vector) for vector in (self.axis, self.shift))
+        mirror = "mirrored (x to -x), " if self.mirrored else ""
+        return f"Pose({mirror}turned by {self.degrees:.4g}° about ({axis}), then shifted by ({shift}) Å)"
 
     @classmethod
     def fitted(

@@ -1,4 +1,4 @@
-"""Maps on grids: whether two grids are one, and how a map goes from one grid to another.
+"""How a map goes from one grid to another.
 
 Computed in double precision on the host, returned in the input's dtype.
 """
@@ -11,41 +11,10 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from morphot_jax.maps.pose import IDENTITY, Pose
-from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.volume import Grid, Shape, Volume, same_grid
 from morphot_jax.system.errors import InputError
 
 DUST = 1e-6  # fraction of the maximum below which density is dust, not mass
-SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
-
-Shape = tuple[int, int, int]
-
-
-def check_map(volume: Volume, label: str) -> None:
-    """Raise InputError, quoting ``label``, for a map that nothing can be done with."""
-    data = volume.data
-    if data.ndim != 3 or data.size == 0:
-        raise InputError(f"{label} has the shape {data.shape}: a map is a 3D array with at least one voxel")
-    if not volume.orthogonal:
-        raise InputError(
-            f"{label} has cell angles {triple_text(volume.cell_angles)}°: only right angles can be used"
-        )
-    if not all(isfinite(v) and v > 0 for v in volume.voxel_size):
-        raise InputError(f"{label} has a voxel size of {triple_text(volume.voxel_size)} Å: it must be positive")
-    if not all(isfinite(v) for v in volume.origin):
-        raise InputError(f"{label} has its origin at {triple_text(volume.origin)} Å: it must be finite")
-    if bad := int(data.size - np.isfinite(data).sum()):
-        raise InputError(f"{label} has {bad} voxels that are NaN or infinite: replace them, by zero for instance")
-    if data.max() <= 0:
-        raise InputError(f"{label} has no positive density (its maximum is {data.max():g}): nothing to transport")
-
-
-def same_grid(a: Volume, b: Volume) -> bool:
-    """Whether the shapes are equal and no voxel of one map lies over 0.02 voxels from its like in the other."""
-    if a.shape != b.shape:
-        return False
-    first = np.subtract(a.origin, b.origin)
-    last = first + np.multiply(np.subtract(a.voxel_size, b.voxel_size), np.array(a.shape[::-1]) - 1)
-    return bool(np.all(np.maximum(abs(first), abs(last)) <= SAME_PLACE * np.array(b.voxel_size)))
 
 
 def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np.ndarray, "Z Y X"]:
@@ -62,7 +31,7 @@ def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np
     return data
 
 
-def resample_onto(volume: Volume, like: Volume, pose: Pose = IDENTITY) -> Volume:
+def resample_onto(volume: Volume, like: Volume | Grid, pose: Pose = IDENTITY) -> Volume:
     """The densities of ``volume``, moved by ``pose``, at the voxel positions of ``like``; zero outside its box.
 
     Density values are kept, so that the mass (sum over voxels) changes by the ratio of the voxel volumes. Shifts
@@ -123,7 +92,7 @@ def with_mass(data: Float[np.ndarray, "z y x"], mass: float) -> Float[np.ndarray
     return data.astype(np.float64) * (mass / total)
 
 
-def share_outside(volume: Volume, like: Volume, surface: float) -> float:
+def share_outside(volume: Volume, like: Volume | Grid, surface: float) -> float:
     """Share of the density in voxels at or above ``surface`` whose positions lie outside the box of ``like``."""
     solid = np.where(volume.data >= surface, volume.data, 0.0)
     inside = []
@@ -135,9 +104,14 @@ def share_outside(volume: Volume, like: Volume, surface: float) -> float:
     return 1.0 - float(solid[np.ix_(*inside)].sum(dtype=np.float64) / solid.sum(dtype=np.float64))
 
 
-def places_of(volume: Volume, indices: np.ndarray) -> Float[np.ndarray, "n 3"]:
+def places_of(volume: Volume | Grid, indices: np.ndarray) -> Float[np.ndarray, "n 3"]:
     """Positions in Å along x, y, z of voxels given by their indices along z, y, x."""
     return np.array(volume.origin) + indices[:, ::-1] * np.array(volume.voxel_size)
+
+
+def indices_of(volume: Volume | Grid, places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Positions in Å along x, y, z as indices along z, y, x, between voxels: the inverse of ``places_of``."""
+    return ((places - np.array(volume.origin)) / np.array(volume.voxel_size))[:, ::-1]
 
 
 def voxel_volume(volume: Volume) -> float:
@@ -157,7 +131,7 @@ def triple_text(values) -> str:
     return f"({', '.join(f'{v:g}' for v in values)})"
 
 
-def grid_text(volume: Volume) -> str:
+def grid_text(volume: Volume | Grid) -> str:
     x, y, z = shape = volume.shape[::-1]
     voxel = [round(v, 4) for v in volume.voxel_size]
     voxels = f"{x}^3 voxels" if x == y == z else f"{by_text(shape)} voxels (x y z)"
@@ -165,7 +139,7 @@ def grid_text(volume: Volume) -> str:
     return f"{voxels} of {size} Å at origin {triple_text(volume.origin)} Å"
 
 
-def _interpolated(volume: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
+def _interpolated(volume: Volume, like: Volume | Grid) -> Float[np.ndarray, "z y x"]:
     """The map at the voxels of another grid, by its Fourier series along each axis."""
     data, places, ratios = volume.data.astype(np.float64), [], []
     for axis, n in enumerate(volume.shape):
@@ -182,7 +156,7 @@ def _interpolated(volume: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
     return with_mass(np.where((data > 0) & _near(volume.data, places, reach), data, 0.0), float(data.sum()))
 
 
-def _splined(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "z y x"]:
+def _splined(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray, "z y x"]:
     """The moved map at the voxels of another grid, by cubic splines."""
     fine = _band_limited(volume, like)
     # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
@@ -216,7 +190,7 @@ def _fourier_resample_axis(data: Float[np.ndarray, "z y n"], new: int) -> Float[
     return np.fft.irfft(spectrum, n=new, axis=-1)
 
 
-def _affine(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "3 4"]:
+def _affine(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray, "3 4"]:
     """From voxels of ``like`` to those of ``volume`` that come to lie there, along z, y, x."""
     back = pose.inverse()
     turn = back.rotation * np.array(like.voxel_size) / np.array(volume.voxel_size)[:, None]
@@ -224,7 +198,7 @@ def _affine(volume: Volume, like: Volume, pose: Pose) -> Float[np.ndarray, "3 4"
     return np.column_stack([turn[::-1, ::-1], start[::-1]])
 
 
-def _band_limited(volume: Volume, like: Volume) -> Volume:
+def _band_limited(volume: Volume, like: Volume | Grid) -> Volume:
     """The map in double precision without the detail that the grid of ``like`` cannot hold."""
     ratios = np.minimum(1.0, np.divide(volume.voxel_size, like.voxel_size))[::-1]
     shape = shape_of(np.maximum(1, np.rint(volume.shape * ratios)))
@@ -232,10 +206,10 @@ def _band_limited(volume: Volume, like: Volume) -> Volume:
     return coarse.with_data(coarse.data.astype(np.float64) * (prod(shape) / volume.data.size))
 
 
-def _place(volume: Volume, like: Volume, start: np.ndarray) -> Volume:
-    """An empty grid on the lattice of ``volume``: from its voxel ``start`` (z, y, x) on, shaped like ``like``."""
+def _place(volume: Volume, like: Volume | Grid, start: np.ndarray) -> Grid:
+    """A grid on the lattice of ``volume``: from its voxel ``start`` (z, y, x) on, shaped like ``like``."""
     x, y, z = (o + i * v for o, i, v in zip(volume.origin, start[::-1], volume.voxel_size, strict=True))
-    return replace(volume, data=np.broadcast_to(np.float64(0), like.shape), origin=(float(x), float(y), float(z)))
+    return Grid(like.shape, volume.voxel_size, (float(x), float(y), float(z)))
 
 
 def _copied(data: np.ndarray, start: np.ndarray, shape: Shape) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Many barycenters of one set of maps, a batch at a time."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from morphot_jax.maps.window import bounding_box, part_of
 from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress
+from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport import barycenter, sinkhorn
@@ -34,7 +34,7 @@ class Lane:
     - ``kernel``: that it was solved with.
     """
 
-    value: Float[np.ndarray, "z y x"]
+    value: Float[np.ndarray, "z y x"] = field(repr=False)
     status: Status
     iterations: int
     marginal_error: float
@@ -42,7 +42,7 @@ class Lane:
     change_l2: float
     unreached: float
     bias: float
-    history: Float[np.ndarray, "iterations 3"]
+    history: Float[np.ndarray, "iterations 3"] = field(repr=False)
     kernel: KernelKind
 
 
@@ -54,7 +54,7 @@ def solve_lanes(
     wanted: Bool[np.ndarray, " t"],
     *,
     clock: Clock,
-    report: Callable[[Progress], None],
+    report: ProgressReport,
 ) -> Iterator[tuple[int, Lane]]:
     """Solve a barycenter for each wanted row of ``weights``; hand it out with its place once its batch is done.
 

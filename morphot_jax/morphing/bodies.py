@@ -21,6 +21,7 @@ come to rest in a wrong place. Where much is left to do, a body is laid onto wha
 second map (``align``), and the rounds go on from there if that leaves less.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,9 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from morphot_jax.maps.check import one_map
 from morphot_jax.maps.pose import IDENTITY, Pose
-from morphot_jax.maps.resample import places_of
+from morphot_jax.maps.resample import indices_of, places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
 from morphot_jax.prepare.align import align_maps
@@ -68,13 +70,13 @@ class Body:
     """
 
     name: str
-    share: Float[np.ndarray, "z y x"]
-    indices: Int[np.ndarray, "n 3"]
-    points: Float[np.ndarray, "n 3"]
-    mass: Float[np.ndarray, " n"]
-    corner: Int[np.ndarray, " 3"]
-    coefficients: Float[np.ndarray, "a b c"]
-    support: Float[np.ndarray, "a b c"]
+    share: Float[np.ndarray, "z y x"] = dataclasses.field(repr=False)
+    indices: Int[np.ndarray, "n 3"] = dataclasses.field(repr=False)
+    points: Float[np.ndarray, "n 3"] = dataclasses.field(repr=False)
+    mass: Float[np.ndarray, " n"] = dataclasses.field(repr=False)
+    corner: Int[np.ndarray, " 3"] = dataclasses.field(repr=False)
+    coefficients: Float[np.ndarray, "a b c"] = dataclasses.field(repr=False)
+    support: Float[np.ndarray, "a b c"] = dataclasses.field(repr=False)
 
     @property
     def centre(self) -> Float[np.ndarray, " 3"]:
@@ -95,7 +97,7 @@ class Body:
 class Round:
     """Poses of the bodies, and what is left between the map with its bodies there and the second map.
 
-    - ``number``: of the round, from 1. ``field``: d, Å along z, y, x on the grid of the map.
+    - ``number``: of the round, from 1. ``field``: d, x, y, z in Å on the grid of the map.
     - ``ends``: where the mass of each body goes, P x + d(P x). ``images``: the rigid motions nearest to that.
     - ``changes``: how far these are from the poses, and ``left``: d(P x), each root mean square over a body in Å.
     - ``cost``: mean of |d|^2 over the map's mass, Å^2.
@@ -103,8 +105,8 @@ class Round:
 
     number: int
     poses: tuple[Pose, ...]
-    field: Float[np.ndarray, "3 z y x"]
-    ends: tuple[Float[np.ndarray, "_ 3"], ...]
+    field: Float[np.ndarray, "3 z y x"] = dataclasses.field(repr=False)
+    ends: tuple[Float[np.ndarray, "_ 3"], ...] = dataclasses.field(repr=False)
     images: tuple[Pose, ...]
     changes: tuple[float, ...]
     left: tuple[float, ...]
@@ -114,10 +116,11 @@ class Round:
 def bodies_of(volume: Volume, masks: Mapping[str, Volume]) -> tuple[Body, ...]:
     """The parts of a map inside masks of 0 to 1, by name.
 
-    Where masks sum to more than one, they share the density. Raises InputError for a mask that holds no mass, and
-    where more than half of the mass in one is in another as well.
+    Where masks sum to more than one, they share the density. Raises InputError for a mask that is no map or holds
+    no mass, and where more than half of the mass in one is in another as well.
     """
-    weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in masks.items()}
+    given = {name: one_map(mask, f"domain '{name}' needs a mask") for name, mask in masks.items()}
+    weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in given.items()}
     for name, weight in weights.items():
         check_holds(name, int(((weight > INSIDE) & (volume.data > 0)).sum()))
     _check_apart(volume.data, weights)
@@ -134,7 +137,7 @@ def check_holds(name: str, voxels: int) -> None:
 def settled(first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways) -> tuple[Round, Round]:
     """Alternate transport and rigid fits until no body moves: the round that is best, and the last.
 
-    ``ways``: d, what is left to do from a map on the grid of both to the second map, Å along z, y, x; NaN without
+    ``ways``: d, what is left to do from a map on the grid of both to the second map, x, y, z in Å; NaN without
     mass. Rounds from one start end where every body would move by less than ``STILL`` voxels, or after ``ROUNDS``.
     The last is the best unless an earlier one has a clearly smaller cost.
     """
@@ -149,13 +152,13 @@ def settled(first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways) -
 def combined(volume: Volume, bodies: Sequence[Body], found: Round) -> Float[np.ndarray, "3 z y x"]:
     """How far the mass of a map goes: its bodies by their poses and d where they end, the rest by d alone.
 
-    Å along z, y, x; NaN without mass; by their shares where parts meet.
+    x, y, z in Å; NaN without mass; by their shares where parts meet.
     """
     rest = _rest(volume, bodies)
     field = np.where(rest > 0, rest * found.field, 0.0)
     for body, ends in zip(bodies, found.ends, strict=True):
         voxels = tuple(body.indices.T)
-        field[:, *voxels] += body.share[voxels] * (ends - body.points)[:, ::-1].T
+        field[:, *voxels] += body.share[voxels] * (ends - body.points).T
     return np.where(volume.data > 0, field, np.nan)
 
 
@@ -244,12 +247,12 @@ def _rest(volume: Volume, bodies: Sequence[Body]) -> Float[np.ndarray, "z y x"]:
 
 def _put(density: Float[np.ndarray, "z y x"], volume: Volume, body: Body, pose: Pose) -> None:
     """Add a moved body: cubic splines of it, without what rings below zero or about it; its mass is kept."""
-    ends = _voxels(volume, pose.carried(body.points))
+    ends = indices_of(volume, pose.carried(body.points))
     shape = np.array(volume.shape)
     low = np.clip(np.floor(ends.min(axis=0)).astype(int) - 1, 0, shape)
     high = np.clip(np.ceil(ends.max(axis=0)).astype(int) + 2, low, shape)
     near = np.moveaxis(np.indices(high - low), 0, -1).reshape(-1, 3) + low
-    where = _voxels(volume, pose.inverse().carried(places_of(volume, near))).T - body.corner[:, None]
+    where = indices_of(volume, pose.inverse().carried(places_of(volume, near))).T - body.corner[:, None]
     values = ndimage.map_coordinates(body.coefficients, where, order=3, mode="constant", prefilter=False)
     inside = ndimage.map_coordinates(body.support, where, order=1, mode="constant") > FOOTPRINT
     values = np.where(inside, np.maximum(values, 0.0), 0.0)
@@ -297,16 +300,11 @@ def _sampled(
     field: Float[np.ndarray, "3 z y x"], volume: Volume, places: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n 3"]:
     """A field at places, by trilinear weights of the voxels where it is known; zero far from all of them."""
-    where = _voxels(volume, places).T
+    where = indices_of(volume, places).T
     known = np.isfinite(field[0])
     parts = [known.astype(np.float64), *(np.where(known, part, 0.0) for part in field)]
     weight, *sums = (ndimage.map_coordinates(part, where, order=1, mode="constant") for part in parts)
-    return np.stack([np.divide(part, weight, out=np.zeros_like(part), where=weight > 0) for part in sums[::-1]], 1)
-
-
-def _voxels(volume: Volume, places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Places in Å along x, y, z as indices along z, y, x, between voxels."""
-    return ((places - np.array(volume.origin)) / np.array(volume.voxel_size))[:, ::-1]
+    return np.stack([np.divide(part, weight, out=np.zeros_like(part), where=weight > 0) for part in sums], 1)
 
 
 def _pose(body: Body, numbers: Float[np.ndarray, " 6"]) -> Pose:

@@ -1,22 +1,23 @@
 """Where the mass of a map goes to become another, and what that says of its parts.
 
-A field holds, at the voxels of the first map that have mass, how far that mass goes: Å along z, y, x; NaN
-elsewhere.
+A field holds, at the voxels of the first map that have mass, how far that mass goes: ``field[:, k, j, i]`` are the
+x, y and z of a vector in Å; NaN elsewhere. The axes of the grid are ``z y x`` as those of every map.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
 from morphot_jax.morphing.bodies import (
-    INSIDE,
     ROUNDS,
     SETTLED,
     Body,
@@ -28,10 +29,11 @@ from morphot_jax.morphing.bodies import (
 )
 from morphot_jax.morphing.pair import solve_pair, ways_between
 from morphot_jax.morphing.plan import Plan, plan_for
-from morphot_jax.morphing.progress import Clock, Progress
+from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.settings import Settings, check_settings
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import silent
 from morphot_jax.transport.status import Status
 
 NO_DOMAINS: Mapping[str, Volume] = MappingProxyType({})
@@ -42,8 +44,6 @@ ROUGH = (
 SPARE_SIGMAS = 2.0  # about the maps, in the box of all solves: bodies may go too far on their way
 MUCH = 1.0  # voxels, root mean square: more than that, left of the way of a body, is said
 SPARE_ROOM = 1.1  # times the voxels that have mass: some more have when bodies lie apart
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,26 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Displacement:
-    """The field between two maps, Å along z, y, x, NaN without mass; and how its parts move.
+    """The field between two maps, x, y, z in Å, NaN without mass; and how its parts move.
 
     ``domains``: the whole map, named 'all', then each part. ``warnings``: what is to be known of them.
     """
 
-    field: Float[np.ndarray, "3 z y x"]
+    field: Float[np.ndarray, "3 z y x"] = dataclasses.field(repr=False)
     domains: tuple[Domain, ...]
     warnings: tuple[str, ...] = ()
 
 
 def displacement_field(
-    maps: Prepared | Sequence[Volume],
+    maps: Prepared | Iterable[Volume],
     settings: Settings | None = None,
     *,
     domains: Mapping[str, Volume] = NO_DOMAINS,
-    report: Report = lambda progress: None,
+    report: ProgressReport = silent,
 ) -> Float[np.ndarray, "3 z y x"]:
-    """How far the mass of the first of two maps goes on its way to the second: Å along z, y, x; NaN without mass.
+    """How far the mass of the first of two maps goes on its way to the second: x, y, z in Å; NaN without mass.
 
+    ``field[:, k, j, i]`` is the vector at voxel (k, j, i): first axis x, y, z, then the grid's own z, y, x.
     The averaged ways D of ``displacement``, by the plan that the method 'displacement' would use.
 
     ``domains``: masks, 0 to 1, of parts of the first map that move as bodies, by name. Without them a body that
@@ -102,16 +103,18 @@ def displacement_field(
 
 
 def displacement_between(
-    maps: Prepared | Sequence[Volume],
+    maps: Prepared | Iterable[Volume],
     settings: Settings | None = None,
     *,
     domains: Mapping[str, Volume] = NO_DOMAINS,
-    report: Report = lambda progress: None,
+    report: ProgressReport = silent,
 ) -> Displacement:
     """``displacement_field``, and how the domains move, with the same arguments and errors."""
     settings = replace(settings or Settings(), method="displacement")
     check_settings(settings)
-    prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
+    if not isinstance(maps, Prepared):
+        maps = prepare_maps(several_maps(maps, "displacement_field needs two maps"))
+    prepared = maps
     if len(prepared.volumes) != 2:
         raise InputError(f"{len(prepared.volumes)} maps were given: a displacement goes from one to another")
     first, last = prepared.volumes
@@ -120,27 +123,27 @@ def displacement_between(
     assert plan is not None  # displacement is solved
     if not bodies:
         course = _Course(last, plan, settings, report)
-        field = course.ways(first.data, last.data)
-        return Displacement(field, (domain_of(field, first, "all"),))
+        found = course.ways(first.data, last.data)
+        return Displacement(found, (domain_of(found, first, "all"),))
     loose = replace(settings, tolerance=max(settings.tolerance, ERROR))
     course = _Course(last, plan, loose, report, most=ROUNDS)
-    found, final = settled(first, last, bodies, course.left_from)
-    field = combined(first, bodies, found)
+    best, final = settled(first, last, bodies, course.left_from)
+    found = combined(first, bodies, best)
     parts = [
         replace(
             _domain(body.name, body.points, ends - body.points, body.mass, first.mass),
             rounds=final.number,
             change=change,
         )
-        for body, ends, change in zip(bodies, found.ends, found.changes, strict=True)
+        for body, ends, change in zip(bodies, best.ends, best.changes, strict=True)
     ]
-    return Displacement(field, (domain_of(field, first, "all"), *parts), _doubts(first, bodies, found, final))
+    return Displacement(found, (domain_of(found, first, "all"), *parts), _warnings(first, bodies, best, final))
 
 
 class _Course:
     """Ways from one map after another to the same map, in one compilation as far as that goes."""
 
-    def __init__(self, last: Volume, plan: Plan, settings: Settings, report: Report, most: int = 1):
+    def __init__(self, last: Volume, plan: Plan, settings: Settings, report: ProgressReport, most: int = 1):
         self.last, self.plan, self.settings, self.report = last, plan, settings, report
         self.rounds, self.most = 0, most
         self.window: Window | None = None
@@ -156,19 +159,18 @@ class _Course:
     def ways(
         self, source: Float[np.ndarray, "z y x"], target: Float[np.ndarray, "z y x"]
     ) -> Float[np.ndarray, "3 z y x"]:
-        """The averaged ways, Å along z, y, x; NaN without mass. InputError where the solve does not converge."""
+        """The averaged ways, x, y, z in Å; NaN without mass. InputError where the solve does not converge."""
         common = {"within": self.window, "room": self.room}
         pair = np.stack([source, target])
         transport = solve_pair(pair, self.plan, self.settings, clock=Clock(), report=self._watch, **common)
         status = Status(int(transport.solution.status))
         rough = status is Status.MAX_ITERATIONS and float(transport.solution.marginal_error) <= ROUGH
         if status is not Status.CONVERGED and not (self.most > 1 and rough):
-            raise InputError(f"the plan between the maps ended as {status.word}: {status.advice}")
-        field = np.full((3, *source.shape), np.nan)
-        voxels = ways_between(transport, self.plan)
-        edges = np.array(self.last.voxel_size[::-1])[:, None, None, None]
-        field[(slice(None), *transport.window)] = voxels * edges
-        return field
+            raise InputError(f"the plan between the maps ended as {status}: {status.advice}")
+        found = np.full((3, *source.shape), np.nan)
+        voxels = ways_between(transport, self.plan)[::-1]
+        found[(slice(None), *transport.window)] = voxels * np.array(self.last.voxel_size)[:, None, None, None]
+        return found
 
     def _make_room(self, pair: Float[np.ndarray, "2 z y x"]) -> None:
         """Widen the box and lengthen the supports where these maps need more, and by some more than that."""
@@ -188,32 +190,33 @@ class _Course:
         self.report(replace(progress, done=min(self.rounds, self.most), lanes=self.most, seconds_left=left))
 
 
-def _doubts(first: Volume, bodies: Sequence[Body], found: Round, final: Round) -> tuple[str, ...]:
+def _warnings(first: Volume, bodies: Sequence[Body], found: Round, final: Round) -> tuple[str, ...]:
     """Where the rounds did not end as they should."""
     bound = SETTLED * min(first.voxel_size)
-    said = []
+    notes = []
     if found is not final:
-        said.append(
+        notes.append(
             f"domains fit best in round {found.number} of {final.number} ({found.cost**0.5:.2f} Å left, root mean "
             f"square; {final.cost**0.5:.2f} Å in the last): their motions are those of that round"
         )
     for body, change, left in zip(bodies, found.changes, found.left, strict=True):
         if change >= bound:
-            said.append(
+            notes.append(
                 f"domain '{body.name}' did not settle: after {final.number} rounds one more would move it by "
                 f"{change:.2g} Å (root mean square; {bound:.2g} Å or less was asked for)"
             )
         if left > MUCH * min(first.voxel_size):
-            said.append(
+            notes.append(
                 f"domain '{body.name}' does not move as one body, or not as was found: its mass ends {left:.2f} Å "
                 "(root mean square) from where the motion takes it"
             )
-    return tuple(said)
+    return tuple(notes)
 
 
 def magnitude(field: Float[np.ndarray, "3 z y x"]) -> Float[np.ndarray, "z y x"]:
     """|D| in Å; zero where there is no mass."""
-    return np.nan_to_num(np.sqrt((field**2).sum(axis=0)))
+    x, y, z = field
+    return np.nan_to_num(np.sqrt(z**2 + y**2 + x**2))
 
 
 def moving(field: Float[np.ndarray, "3 z y x"], volume: Volume) -> Bool[np.ndarray, "z y x"]:
@@ -221,16 +224,18 @@ def moving(field: Float[np.ndarray, "3 z y x"], volume: Volume) -> Bool[np.ndarr
     return np.isfinite(field[0]) & (volume.data > 0)
 
 
-def domain_of(
-    field: Float[np.ndarray, "3 z y x"], volume: Volume, name: str, mask: Float[np.ndarray, "z y x"] | None = None
-) -> Domain:
-    """How the mass of ``volume`` inside a mask moves, or all of it. InputError where there is none."""
-    inside = moving(field, volume)
-    if mask is not None:
-        inside &= mask > INSIDE
-    indices = np.argwhere(inside)
+def starts_and_ways(
+    field: Float[np.ndarray, "3 z y x"], volume: Volume, indices: Int[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """Where voxels lie and how far their mass goes, Å along x, y, z; ``indices`` are along z, y, x."""
+    return places_of(volume, indices), field[:, *indices.T].T
+
+
+def domain_of(field: Float[np.ndarray, "3 z y x"], volume: Volume, name: str) -> Domain:
+    """How the mass of ``volume`` moves. InputError where there is none."""
+    indices = np.argwhere(moving(field, volume))
     check_holds(name, len(indices))
-    points, ways = places_of(volume, indices), field[:, *indices.T].T[:, ::-1]
+    points, ways = starts_and_ways(field, volume, indices)
     mass = volume.data[tuple(indices.T)].astype(np.float64)
     return _domain(name, points, ways, mass, volume.mass)
 
@@ -268,12 +273,12 @@ def arrows(
     while seen[::step, ::step, ::step].sum() > most:
         step += 1
     indices = np.argwhere(seen[::step, ::step, ::step]) * step
-    starts = places_of(volume, indices)
-    return starts, starts + field[:, *indices.T].T[:, ::-1]
+    starts, ways = starts_and_ways(field, volume, indices)
+    return starts, starts + ways
 
 
 def field_maps(field: Float[np.ndarray, "3 z y x"], volume: Volume) -> dict[str, Volume]:
     """The field as maps on the grid of ``volume``: its length and its parts along x, y, z, in Å."""
-    z, y, x = np.nan_to_num(field)
+    x, y, z = np.nan_to_num(field)
     named = {"displacement": magnitude(field), "displacement_x": x, "displacement_y": y, "displacement_z": z}
     return {name: volume.with_data(data.astype(np.float32)) for name, data in named.items()}

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress, Watch
+from morphot_jax.morphing.progress import Clock, ProgressReport, Watch
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.transport import kernels, loop
 from morphot_jax.transport.kernels import Kernel
@@ -40,7 +40,7 @@ class Host:
         plan: Plan,
         settings: Settings,
         clock: Clock,
-        report: Callable[[Progress], None],
+        report: ProgressReport,
         *,
         lanes: int = 1,
         batch: int = 1,

@@ -8,22 +8,24 @@ the relative L2 distance after the best scale, since the scale of a density is n
 map's place is the time of the least distance, refined by the parabola through its square and those beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from morphot_jax.maps import metrics
+from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.progress import Progress
+from morphot_jax.morphing.progress import ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Trajectory, morph
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import silent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ordering:
     """Maps along a trajectory.
 
@@ -38,17 +40,21 @@ class Ordering:
     nearest: Int[np.ndarray, " maps"]
     trajectory: Trajectory
 
+    def __repr__(self) -> str:
+        first, last = self.places.min(), self.places.max()
+        return f"Ordering({len(self.places)} maps from t = {first:.3f} to {last:.3f} along {self.trajectory})"
+
     @property
     def order(self) -> Int[np.ndarray, " maps"]:
         return np.argsort(self.places, kind="stable")
 
 
 def order_maps(
-    maps: Sequence[Volume] | Prepared,
+    maps: Prepared | Iterable[Volume],
     between: tuple[Volume, Volume] | None = None,
     settings: Settings | None = None,
     *,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: ProgressReport = silent,
 ) -> Ordering:
     """Find the place of each map on the trajectory between two.
 
@@ -56,18 +62,21 @@ def order_maps(
     - ``maps`` may be prepared already, the two ends first; then ``between`` is left out.
     - ``settings``: of the trajectory; without explicit frames or times, 101 frames.
 
-    Raises InputError for maps that cannot be used, or too few.
+    Raises InputError for what is no map, for maps that cannot be used, and for too few.
     """
     settings = settings or Settings(frames=101)
     if not isinstance(maps, Prepared):
         if between is None:
             raise InputError("no ends were given: name the two maps that the others lie between")
-        maps = prepare_maps([*between, *maps])
+        ends = several_maps(between, "order_maps needs two maps to order the others between")
+        if len(ends) != 2:
+            raise InputError(f"{len(ends)} maps were given to order the others between: give two")
+        maps = prepare_maps([*ends, *several_maps(maps, "order_maps needs one or more maps")])
     if len(maps.volumes) < 3:
         raise InputError(f"{max(0, len(maps.volumes) - 2)} maps to be ordered were given: give one or more")
     levels = None if maps.levels is None else maps.levels[:2]
-    ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2], levels=levels)
-    trajectory = morph(ends, settings, report=report)
+    two = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2], levels=levels)
+    trajectory = morph(two, settings, report=report)
     times = np.array([frame.time for frame in trajectory.frames])
     distances = distances_between(
         np.stack([volume.data for volume in maps.volumes[2:]]), np.asarray(trajectory.densities)

@@ -1,7 +1,7 @@
 """One pair of maps, solved once: the methods that need a single plan for all their frames."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from morphot_jax.maps.window import Window, bounding_box, widened
 from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
-from morphot_jax.morphing.progress import Clock, Progress
+from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.transport import kernels, multilevel
 from morphot_jax.transport.bridge import bridge_frames
@@ -38,7 +38,7 @@ class Transport:
 
     window: Window
     solution: Solution
-    sides: tuple[Side, Side]
+    sides: tuple[Side, Side] = field(repr=False)
 
     @property
     def shape(self) -> kernels.Shape:
@@ -58,7 +58,7 @@ def solve_pair(
     settings: Settings,
     *,
     clock: Clock,
-    report: Callable[[Progress], None],
+    report: ProgressReport,
     within: Window | None = None,
     room: int = 0,
 ) -> Transport:

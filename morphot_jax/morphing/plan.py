@@ -46,7 +46,7 @@ class Plan:
     - ``extent``: voxels of the largest box that is solved, along z, y, x. ``iterations``: the most a solve may
       make. ``guard``: smallest divisor (``solve_barycenter``).
     - ``fallback``: the kernel that takes over where the chosen one turns out not to reach.
-    - ``reasons``: why, for each automatic choice. ``doubts``: what those who asked for something should know.
+    - ``reasons``: why, for each automatic choice. ``warnings``: what to know about what was asked for.
     """
 
     sigma: tuple[float, float, float]
@@ -61,7 +61,7 @@ class Plan:
     iterations: int
     guard: float | None
     reasons: dict[str, str]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -124,7 +124,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
             "batch": batch_reason,
             "relaxation": relaxation_reason,
         },
-        doubts=_doubts(kernel, distance, dtype),
+        warnings=_warnings(kernel, distance, dtype),
     )
 
 
@@ -201,7 +201,7 @@ def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[Kerne
     return kernel, "log" if kernel == "dense" else None, reason
 
 
-def _doubts(kernel: KernelKind, distance: float, dtype: np.dtype) -> tuple[str, ...]:
+def _warnings(kernel: KernelKind, distance: float, dtype: np.dtype) -> tuple[str, ...]:
     """Whether a kernel of limited range was asked for between maps that lie farther apart."""
     limit = kernels.safe_range(kernel, dtype)
     if distance <= limit:

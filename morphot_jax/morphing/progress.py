@@ -25,6 +25,9 @@ class Progress:
     seconds_left: float | None
 
 
+ProgressReport = Callable[[Progress], None]
+
+
 @dataclass
 class Clock:
     """Seconds spent so far to compile and to solve."""
@@ -43,7 +46,7 @@ class Clock:
 class Watch:
     """Turns what is seen of the batches, one after the other, into ``Progress``."""
 
-    def __init__(self, lanes: int, batch: int, limit: int, settings: Settings, report: Callable[[Progress], None]):
+    def __init__(self, lanes: int, batch: int, limit: int, settings: Settings, report: ProgressReport):
         self.lanes, self.batch, self.limit, self.report = lanes, batch, limit, report
         by_error = settings.iterations is None and settings.criterion == "marginal_error"
         self.tolerance = settings.tolerance if by_error else None

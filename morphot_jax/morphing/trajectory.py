@@ -14,21 +14,22 @@ Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b
 meaning along the trajectory.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
-from morphot_jax.morphing.progress import Clock, Progress
+from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
@@ -39,10 +40,9 @@ from morphot_jax.morphing.settings import (
 )
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import silent
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport.status import Status
-
-Report = Callable[[Progress], None]
 
 WHOLE: Window = (slice(None), slice(None), slice(None))
 ENDED_WELL = (Status.CONVERGED, Status.FIXED_ITERATIONS)
@@ -72,7 +72,9 @@ class Frame:
     bias: float | None = None
     kernel: KernelKind | None = None
     strayed: float = 0.0
-    history: Float[np.ndarray, "iterations measures"] = field(default_factory=lambda: np.empty((0, 1)), repr=False)
+    history: Float[np.ndarray, "iterations measures"] = field(
+        default_factory=lambda: np.empty((0, 1)), repr=False, compare=False
+    )
 
 
 class Kept(NamedTuple):
@@ -81,16 +83,19 @@ class Kept(NamedTuple):
     frame: Frame
     density: Float[np.ndarray, "z y x"]
 
+    def __repr__(self) -> str:
+        return f"Kept({self.frame}, shape={self.density.shape})"
+
 
 Keep = Callable[[Frame, Float[np.ndarray, "z y x"]], None]
 NONE_KNOWN: Mapping[int, Kept] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
-    """The frames of a morph.
+    """The frames of a morph: a sequence of maps, ``trajectory[i]``.
 
-    - ``densities``: axes ``t z y x``, single precision; ``volume(i)`` gives frame i as a map in its place.
+    - ``densities``: axes ``t z y x``, single precision.
     - ``frames``: time, mass, status and errors of each.
     - ``plan``: what the automatic settings became and why; None where nothing was solved.
     - ``actions``: what was done to the maps and the frames. ``clock``: seconds spent to compile and to solve.
@@ -104,8 +109,35 @@ class Trajectory:
     actions: tuple[str, ...]
     clock: Clock
 
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, index: int) -> Volume: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Volume, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Volume | tuple[Volume, ...]:
+        """Frame ``index`` as a map, or the frames of a slice; IndexError for a frame that is not there."""
+        if isinstance(index, slice):
+            return tuple(self.volume(i) for i in range(*index.indices(len(self))))
+        return self.volume(index)
+
+    def __iter__(self) -> Iterator[Volume]:
+        return (self.volume(index) for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        worst = max((frame.status for frame in self.frames), key=lambda status: (status not in ENDED_WELL, status))
+        return (
+            f"Trajectory({len(self)} frames by the method {self.settings.method}, shape={self.template.shape}, "
+            f"worst status {worst})"
+        )
+
     def volume(self, index: int) -> Volume:
-        """Frame ``index`` as a map."""
+        """Frame ``index`` as a map; negative ones count from the end. IndexError for a frame that is not there."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no frame {index}: the trajectory has {len(self)}, numbered from 0")
         return self.template.with_data(self.densities[index])
 
     @property
@@ -115,30 +147,32 @@ class Trajectory:
 
 
 def morph(
-    maps: Prepared | Sequence[Volume],
+    maps: Prepared | Iterable[Volume],
     settings: Settings | None = None,
     *,
     plan: Plan | None = None,
-    report: Report = lambda progress: None,
-    keep: Keep = lambda frame, density: None,
+    report: ProgressReport = silent,
+    keep: Keep = silent,
     known: Mapping[int, Kept] = NONE_KNOWN,
 ) -> Trajectory:
     """Interpolate between maps: the frame of ``settings.method`` at every time.
 
-    - ``maps``: two or more, in order; brought to one grid by ``prepare_maps`` unless they already were. More than
-      two are a sequence: map i of n lies at t = i / (n - 1).
+    - ``maps``: two or more, in order: a list, or a ``Trajectory``. ``prepare_maps`` brings them to one grid unless
+      it already has. More than two are a sequence: map i of n lies at t = i / (n - 1).
     - ``plan``: ``plan_for`` these maps and settings, where that was made already.
     - ``report``: called with a ``Progress`` about twice a second.
     - ``keep``: called with every frame as soon as it is finished, and with its densities. ``known``: frames by
       their index that ``keep`` was given by another run of the same maps and settings; they are not solved again,
       and the others come out bit for bit as if they were (but the methods 'linear' and 'mixed' know nothing).
 
-    Raises InputError for maps or settings that cannot be used. A frame that does not converge is returned all the
-    same, and its ``status`` says so.
+    Raises InputError for what is no map, and for maps or settings that cannot be used. A frame that does not
+    converge is returned all the same, and its ``status`` says so.
     """
     settings = settings or Settings()
     check_settings(settings)
-    prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
+    if not isinstance(maps, Prepared):
+        maps = prepare_maps(several_maps(maps, "morph needs two or more maps"))
+    prepared = maps
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
     plan = plan or plan_for(prepared.volumes, settings)
@@ -154,16 +188,16 @@ def morph(
         densities, frames = work.frames(times, partial(_barycenters, work, plan))
     else:
         keys = keyframes_between(len(prepared.volumes), settings)
-        keyed = replace(work, keep=lambda frame, density: None, known=NONE_KNOWN)
+        keyed = replace(work, keep=silent, known=NONE_KNOWN)
         anchors, solved = keyed.frames(np.linspace(0.0, 1.0, keys), partial(_barycenters, keyed, plan))
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
     if settings.method in ("linear", "mixed"):
         for frame in frames:
             keep(frame, densities[frame.index])
-    said = () if plan is None else plan.doubts + _said_of(frames, plan)
+    notes = () if plan is None else plan.warnings + _notes(frames, plan)
     return Trajectory(
-        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + said, work.clock
+        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + notes, work.clock
     )
 
 
@@ -205,7 +239,7 @@ class _Stretch(NamedTuple):
     indices: list[int]
     shares: Float[np.ndarray, " n"]
     wanted: Bool[np.ndarray, " n"]
-    watch: Report
+    watch: ProgressReport
 
 
 class _Made(NamedTuple):
@@ -227,7 +261,7 @@ class _Work:
     prepared: Prepared
     settings: Settings
     clock: Clock
-    report: Report
+    report: ProgressReport
     keep: Keep
     known: Mapping[int, Kept]
 
@@ -270,8 +304,8 @@ def _barycenters(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
     weights = np.stack([1.0 - stretch.shares, stretch.shares], axis=1)
     known = [work.known[index].frame for index in stretch.indices if index in work.known]
     used = plan.fallen_back() if any(frame.kernel != plan.kernel for frame in known) else plan
-    maps, told = stretch.pair[(slice(None), *window)], {"clock": work.clock, "report": stretch.watch}
-    for place, lane in solve_lanes(maps, weights, used, work.settings, stretch.wanted, **told):
+    maps, watched = stretch.pair[(slice(None), *window)], {"clock": work.clock, "report": stretch.watch}
+    for place, lane in solve_lanes(maps, weights, used, work.settings, stretch.wanted, **watched):
         share = float(stretch.shares[place])
         density = _scaled(lane, stretch.masses, share, work.settings)
         yield _Made(place, window, density, _frame_of_lane(lane, work.settings))
@@ -285,13 +319,13 @@ def _transported(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
         transport, stretch.shares, plan, work.settings, work.clock, stretch.wanted
     ):
         share = float(stretch.shares[place])
-        told = shared if place == 0 else replace(shared, history=shared.history[:0])  # with the first frame alone
+        own = shared if place == 0 else replace(shared, history=shared.history[:0])  # with the first frame alone
         if share in (0.0, 1.0):
-            yield _Made(place, WHOLE, stretch.pair[int(share)], told)
+            yield _Made(place, WHOLE, stretch.pair[int(share)], own)
         else:
             strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
             scaled = _to_mass(density, stretch.masses, share)
-            yield _Made(place, transport.window, scaled, replace(told, strayed=strayed))
+            yield _Made(place, transport.window, scaled, replace(own, strayed=strayed))
         stretch.watch(Progress(place + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
@@ -311,18 +345,18 @@ def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
     )
 
 
-def _said_of(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
-    """What became of frames otherwise than was planned."""
-    said = []
+def _notes(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """How frames were made otherwise than was planned."""
+    notes = []
     for kernel in dict.fromkeys(frame.kernel for frame in frames if frame.kernel != plan.kernel):
         indices = ", ".join(str(frame.index) for frame in frames if frame.kernel == kernel)
-        said.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
+        notes.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
     strayed = max(frame.strayed for frame in frames)
     if strayed > NOTICEABLE:
-        said.append(
+        notes.append(
             f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps"
         )
-    return tuple(said)
+    return tuple(notes)
 
 
 def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
@@ -366,6 +400,6 @@ def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarr
     return replace(worst, index=index, time=time, mass=mass_of(density))
 
 
-def _shifted(report: Report, passed: int, total: int) -> Report:
+def _shifted(report: ProgressReport, passed: int, total: int) -> ProgressReport:
     """Progress after so many frames as progress of all."""
     return lambda progress: report(replace(progress, done=progress.done + passed, lanes=total))

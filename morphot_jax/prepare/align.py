@@ -31,11 +31,13 @@ from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 from scipy.ndimage import gaussian_filter, spline_filter
 
+from morphot_jax.maps.check import check_map, one_map
 from morphot_jax.maps.pose import IDENTITY, Pose, degrees_between, spread_rotations
-from morphot_jax.maps.resample import check_map, places_of, resample_onto, resampled, shape_of
+from morphot_jax.maps.resample import places_of, resample_onto, resampled, shape_of
 from morphot_jax.maps.spectrum import shells, summed
-from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.words import Motion
 
 ROTATIONS = 4608  # tried: one of them lies within 12 degrees of any
@@ -52,8 +54,6 @@ TOGETHER = 64  # rotations tried between two reports
 STEPS = 40  # of L-BFGS, at most
 PADDING = 4  # voxels of nothing about the coefficients of a spline
 STILL = 1e-3  # voxels: a step that moves the body's surface by less is the last
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def align_maps(
     *,
     motion: Motion = "rigid",
     mirror: bool = False,
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> Alignment:
     """Find the motion of ``moving`` that overlaps best with ``fixed``.
 
@@ -93,8 +93,8 @@ def align_maps(
     use the better of the two. ``report``: called with the work done and all there is. Raises InputError for maps
     that ``prepare_maps`` would not take, and for those that are the same everywhere.
     """
-    check_map(moving, "the map to align")
-    check_map(fixed, "the map to align it to")
+    check_map(one_map(moving, "align_maps needs a map to move"), "the map to align")
+    check_map(one_map(fixed, "align_maps needs a map that stays"), "the map to align it to")
     pair = _Pair(moving, fixed)
     rotations = spread_rotations(ROTATIONS) if motion == "rigid" else np.eye(3)[None]
     hands = (False, True) if mirror else (False,)
@@ -196,8 +196,8 @@ def _cube(
     """The map on a cube about a centre, of norm one."""
     edge = length / voxels
     x, y, z = centre - 0.5 * (voxels - 1) * edge
-    empty = np.broadcast_to(np.float64(0), (voxels, voxels, voxels))
-    data = resample_onto(volume, Volume(empty, (edge, edge, edge), (x, y, z))).data.astype(np.float64)
+    cube = Grid((voxels, voxels, voxels), (edge, edge, edge), (float(x), float(y), float(z)))
+    data = resample_onto(volume, cube).data.astype(np.float64)
     return data / np.linalg.norm(data)
 
 

@@ -10,20 +10,19 @@ from math import isfinite, prod
 import numpy as np
 
 from morphot_jax.maps.resample import (
-    Shape,
     by_text,
     grid_text,
     resample_onto,
     resampled,
-    same_grid,
     shape_of,
     share_outside,
     triple_text,
     voxel_volume,
 )
-from morphot_jax.maps.volume import MAX_AXIS, Volume
-from morphot_jax.prepare.align import Report, align_maps
+from morphot_jax.maps.volume import MAX_AXIS, Grid, Shape, Volume
+from morphot_jax.prepare.align import align_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import Report
 from morphot_jax.system.words import Motion
 
 NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
@@ -53,7 +52,7 @@ def aligned_to_first(
 
 def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[str]]:
     """A map on the grid of the first; ``level`` tells its body, 0 where none is known."""
-    if same_grid(volume, first):
+    if volume.same_grid(first):
         same_header = volume.voxel_size == first.voxel_size and volume.origin == first.origin
         return volume if same_header else replace(volume, voxel_size=first.voxel_size, origin=first.origin), []
     outside = share_outside(volume, first, level or SOLID * float(volume.data.max()))
@@ -80,7 +79,7 @@ def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) ->
         raise InputError(f"a box of {side} voxels was asked for: give 4 to {MAX_AXIS}")
     offset = [(n - side) // 2 for n in first.shape[::-1]]  # of the new box from the old one, along x, y, z
     x, y, z = (o + k * v for o, k, v in zip(first.origin, offset, first.voxel_size, strict=True))
-    like = replace(first, data=np.broadcast_to(np.float64(0), (side,) * 3), origin=(x, y, z))
+    like = Grid((side, side, side), first.voxel_size, (x, y, z))
     said = [f"all maps cut or padded from {grid_text(first)} to {grid_text(like)}"]
     for volume, label in zip(volumes, labels, strict=True):
         outside = share_outside(volume, like, SOLID * float(volume.data.max()))

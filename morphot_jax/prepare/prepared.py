@@ -7,7 +7,7 @@ Densities are resampled as they were given and cut (negative values, level, dust
 a step at the surface, which would ring, and turns noise about zero into a haze of positive density.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, TypeVar
@@ -15,12 +15,13 @@ from typing import Literal, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax.maps.resample import DUST, check_map, resample_onto, same_grid, triple_text, with_mass
+from morphot_jax.maps.check import check_map, one_map, several_maps
+from morphot_jax.maps.resample import DUST, resample_onto, triple_text, with_mass
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare import clean
-from morphot_jax.prepare.align import Report
 from morphot_jax.prepare.common_grid import aligned_to_first, boxed, onto_first, sampled
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import Report, part_of, silent, split
 from morphot_jax.system.words import PREPARING, Align, Match, check_word
 
 INVERTED = "it reaches farther below its most common density than above: is its contrast inverted?"
@@ -31,7 +32,7 @@ Level = float | Sequence[float] | Literal["auto", "none"] | None
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prepared:
     """Maps on one grid with densities >= 0.
 
@@ -44,9 +45,17 @@ class Prepared:
     actions: tuple[str, ...]
     levels: tuple[float, ...] | None = None
 
+    def __repr__(self) -> str:
+        first = self.volumes[0]
+        return (
+            f"Prepared({len(self.volumes)} maps, shape={first.shape}, "
+            f"voxel_size={triple_text(first.voxel_size)} Å, "
+            f"masses {min(self.masses):.6g} to {max(self.masses):.6g}, {len(self.actions)} actions)"
+        )
+
 
 def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be asked for
-    volumes: Sequence[Volume],
+    volumes: Iterable[Volume],
     *,
     align: Align = "none",
     box: int | None = None,
@@ -59,7 +68,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     mask: Volume | None = None,
     match: Match = "none",
     names: Sequence[str] | None = None,
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> Prepared:
     """Put maps onto one grid and make their densities non-negative, in this order.
 
@@ -85,10 +94,12 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
        end, so that its mass is the first one's.
 
     ``names`` are quoted in the sentences. ``report``: told of the work done, and of all.
-    Raises ``InputError`` for maps without positive density, with NaN or infinite voxels, oblique cells or voxel
-    sizes that are no lengths, for maps whose boxes do not overlap, for levels that leave nothing and grids that
-    cannot be made.
+    Raises ``InputError`` for what is no ``Volume``, for maps without positive density or with oblique cells, for
+    maps whose boxes do not overlap, for levels that leave nothing and grids that cannot be made.
     """
+    volumes = several_maps(volumes, "prepare_maps needs maps")
+    if mask is not None:
+        one_map(mask, "prepare_maps needs a map as its mask")
     labels = _labels(volumes, names)
     for volume, label in zip(volumes, labels, strict=True):
         check_map(volume, label)
@@ -104,9 +115,7 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
             f"level {level} is in the densities of the maps as given, which match 'spectrum' changes: use one only"
         )
 
-    low_passing, looking, laying, cleaning = _shares(
-        report, lowpass is not None, 1, ALIGNING * (align != "none"), 1
-    )
+    low_passing, looking, laying, cleaning = split(report, lowpass is not None, 1, ALIGNING * (align != "none"), 1)
     volumes, actions = _low_passed(volumes, lowpass, labels, low_passing)
     labelled = _each(list(zip(volumes, labels, strict=True)), looking)
     dark = [label for volume, label in labelled if clean.inverted(volume.data)]
@@ -145,21 +154,6 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
         surfaces.append(density_scale * cut * kept.mass / before)
     given = tuple(surfaces) if any(levels) else None
     return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions), given)
-
-
-def part_of(report: Report, index: int, parts: int) -> Report:
-    """Progress of one part of the work as progress of all."""
-    return lambda done, total: report(index * total + done, parts * total)
-
-
-def _shares(report: Report, *shares: int) -> list[Report]:
-    """Progress of pieces of the work, each with its share in it, as progress of all."""
-    whole = sum(shares)
-
-    def told(before: int, share: int) -> Report:
-        return lambda done, total: report(before * total + share * done, whole * total)
-
-    return [told(sum(shares[:index]), share) for index, share in enumerate(shares)]
 
 
 def _each(items: Sequence[Item], report: Report) -> Iterator[Item]:
@@ -245,7 +239,7 @@ def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, li
 
 def mask_on(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
     """A mask on the grid of a map, 0 to 1."""
-    return np.clip((mask if same_grid(mask, like) else resample_onto(mask, like)).data, 0.0, 1.0)
+    return np.clip((mask if mask.same_grid(like) else resample_onto(mask, like)).data, 0.0, 1.0)
 
 
 def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: str) -> tuple[Volume, list[str]]:

@@ -1,7 +1,7 @@
 """Runs that show what ``morphot morph`` has left: ``view`` writes its viewer anew, ``movie`` films it."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ class Finished:
     """What a run has left: its report, and its frames, which are read when they are asked for."""
 
     folder: Path
-    content: dict[str, Any]
+    content: dict[str, Any] = field(repr=False)
     names: list[str]
-    times: Float[np.ndarray, " t"]
-    levels: Float[np.ndarray, " t"]
+    times: Float[np.ndarray, " t"] = field(repr=False)
+    levels: Float[np.ndarray, " t"] = field(repr=False)
 
     @classmethod
     def read(cls, folder: Path) -> "Finished":
@@ -76,7 +76,7 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
         with reporter.solving() as watch:
             values, longest = lengths_along(scene, _sigma(finished), watch)
         coloured = viewer.Coloured(values, longest)
-    text = viewer.page(scene, viewer.told_of(finished.content, finished.levels, scene), coloured)
+    text = viewer.page(scene, viewer.run_details(finished.content, finished.levels, scene), coloured)
     path = folder / viewer.VIEWER
     files.write_text(path, text)
     reporter.say(f"{path}: {len(finished)} frames, {len(text.encode()) / 1e6:.1f} MB")

@@ -22,10 +22,10 @@ from morphot_jax.maps import databanks
 from morphot_jax.maps.load import load
 from morphot_jax.morphing.contours import levels_along
 from morphot_jax.morphing.plan import plan_for
-from morphot_jax.morphing.progress import Progress
+from morphot_jax.morphing.progress import Progress, ProgressReport
 from morphot_jax.morphing.settings import Settings, check_settings, frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Report, Trajectory, morph
-from morphot_jax.prepare.prepared import Level, Prepared, part_of, prepare_maps
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph
+from morphot_jax.prepare.prepared import Level, Prepared, prepare_maps
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.checkpoint import Checkpoint
 from morphot_jax.runs.estimate import estimate
@@ -36,6 +36,7 @@ from morphot_jax.show import figures, viewer
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import Report, part_of
 from morphot_jax.system.words import Align, Match
 
 FIGURES = "figures"
@@ -109,7 +110,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
             ):
                 keep = _keeping(kept, request, reporter, device)
                 trajectory = morph(prepared, settings, plan=plan, report=watch_and_heed, keep=keep, known=known)
-            run = said_of(request, inputs, device, trajectory, prepared, reporter, seconds)
+            run = run_of(request, inputs, device, trajectory, prepared, reporter, seconds)
             with timed(seconds, "write"), reporter.working("writing") as watch:
                 kept.begin()
                 keep_log(request, reporter, device)
@@ -161,7 +162,7 @@ def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float
     return inputs, prepared
 
 
-def said_of(
+def run_of(
     request: Request,
     inputs: list[Input],
     device: devices.DeviceHandle,
@@ -170,7 +171,7 @@ def said_of(
     reporter: Reporter,
     seconds: dict[str, float],
 ) -> Run:
-    """What the report is to tell, its warnings told at once."""
+    """What the report says of a run beside its frames; its warnings go to the reporter at once."""
     seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
     warnings = report.warnings_of(trajectory)
     for warning in warnings:
@@ -235,7 +236,7 @@ def _keeping(kept: Checkpoint, request: Request, reporter: Reporter, device: dev
 
 
 @contextmanager
-def _interruptible(kept: Checkpoint, reporter: Reporter, watch: Report) -> Iterator[Report]:
+def _interruptible(kept: Checkpoint, reporter: Reporter, watch: ProgressReport) -> Iterator[ProgressReport]:
     """Where the run is interrupted: say what it leaves, and how to go on.
 
     The block reports to what it is given, which heeds an interrupt that was lost: Python loses one that comes
@@ -270,7 +271,7 @@ def _interruptible(kept: Checkpoint, reporter: Reporter, watch: Report) -> Itera
 
 
 def _write_pictures(
-    request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any], watch: files.Report
+    request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any], watch: Report
 ) -> None:
     """Write what people look at: tables, pictures, the viewer. ``content``: of the report."""
     files.make_folder(request.output / FIGURES)
@@ -288,7 +289,7 @@ def _write_pictures(
             for file, picture in figures.both(name, figure).items():
                 files.write_bytes(request.output / FIGURES / file, picture)
     watch(work - 1, work)
-    text = viewer.page(scene, viewer.told_of(content, levels, scene))
+    text = viewer.page(scene, viewer.run_details(content, levels, scene))
     files.write_text(request.output / viewer.VIEWER, text)
 
 

@@ -26,7 +26,7 @@ from morphot_jax.runs.morph_run import (
     keep_log,
     prepared_maps,
     read_maps,
-    said_of,
+    run_of,
     timed,
     with_memory,
 )
@@ -57,7 +57,7 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
         with jax.default_device(device), reporter.solving() as watch:
             ordering = order_maps(prepared, settings=settings, report=watch)
         trajectory = ordering.trajectory
-        run = said_of(request, inputs, device, trajectory, prepared, reporter, seconds)
+        run = run_of(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing"):
             names = request.maps[2:]
             files.make_folder(request.output)
@@ -173,8 +173,8 @@ def _write_field(
     scene = scene_of(first.data[None], np.zeros(1), np.array([level]), first)
     coloured = viewer.Coloured(lengths_on(scene, first, field, np.zeros(1)), longest)
     starts, ends = arrows(field, first, SEEN_ARROWS)
-    told = viewer.told_of_field([item.name for item in inputs], found)
-    page = viewer.page(scene, told, coloured, viewer.Arrows(starts, ends - starts))
+    details = viewer.field_details([item.name for item in inputs], found)
+    page = viewer.page(scene, details, coloured, viewer.Arrows(starts, ends - starts))
     files.write_text(request.output / viewer.VIEWER, page)
 
 

@@ -20,10 +20,11 @@ from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Frame, Trajectory
-from morphot_jax.prepare.align import Alignment, Report
+from morphot_jax.prepare.align import Alignment
 from morphot_jax.prepare.levels import enclosed
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.show import chimerax
+from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.tables import to_csv
 from morphot_jax.system.threads import side_by_side
 from morphot_jax.transport.status import Status
@@ -192,7 +193,7 @@ def warnings_of(trajectory: Trajectory) -> list[str]:
 
 def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> str:
     frames = [trajectory.frames[index] for index in indices]
-    text = f"{len(indices)} of {len(trajectory.frames)} frames ended as {status.word}"
+    text = f"{len(indices)} of {len(trajectory.frames)} frames ended as {status}"
     if status == Status.INFEASIBLE:
         gap = trajectory.plan.distance if trajectory.plan else math.nan
         worst = max(frame.unreached for frame in frames)
@@ -207,7 +208,7 @@ def frame_rows(
     first: Volume,
     last: Volume,
     levels: Float[np.ndarray, " t"],
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> list[dict[str, Any]]:
     """What metrics.csv tells of each frame: its report, its level, what that encloses (Å^3), how far it is from
     the ends and from the frame before; ``report``: told of the frames that are measured.
@@ -224,7 +225,7 @@ def frame_rows(
             "mass": repr(frame.mass),
             "marginal_error": _number(frame.marginal_error),
             "iterations": frame.iterations,
-            "status": frame.status.word,
+            "status": str(frame.status),
             "maximum": float(density.max()),
             "level": float(levels[frame.index]),
             "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
@@ -301,7 +302,7 @@ def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
         "mass": frame.mass,
         "marginal_error": _number(frame.marginal_error),
         "iterations": frame.iterations,
-        "status": frame.status.word,
+        "status": str(frame.status),
         "change_l1": _number(frame.change_l1),
         "change_l2": _number(frame.change_l2),
         "unreached": _number(frame.unreached),

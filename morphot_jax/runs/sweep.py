@@ -30,6 +30,7 @@ from filelock import FileLock
 
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import silent
 from morphot_jax.system.tables import columns_to_csv
 
 Value = str | float | int | bool | None
@@ -117,7 +118,7 @@ class Sweep:
         shard: Shard | None = None,
         alike: Callable[[Settings], Any] = lambda settings: None,
         at_once: int = 1,
-        report: Callable[[Step], None] = lambda step: None,
+        report: Callable[[Step], None] = silent,
     ) -> None:
         """Compute what is missing, and write the table after each group.
 

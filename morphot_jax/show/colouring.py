@@ -1,23 +1,22 @@
 """How far the mass at a place of a frame goes on its whole way: values that surfaces are coloured by."""
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from morphot_jax.maps.resample import places_of
-from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.field import displacement_field, moving
-from morphot_jax.morphing.progress import Progress
+from morphot_jax.maps.resample import indices_of
+from morphot_jax.maps.volume import Grid, Volume
+from morphot_jax.morphing.field import displacement_field, moving, starts_and_ways
+from morphot_jax.morphing.progress import ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.show.scene import Scene, shares_of
+from morphot_jax.system.reporting import silent
 
 BLUR = 1.5  # voxels: places between those that mass comes from take the mean of what is around them
 
 
 def lengths_along(
-    scene: Scene, sigma: float = 0.0, report: Callable[[Progress], None] = lambda progress: None
+    scene: Scene, sigma: float = 0.0, report: ProgressReport = silent
 ) -> tuple[Float[np.ndarray, "t z y x"], float]:
     """The mean length (Å) of the ways of the mass at each voxel of each frame, and what 99 % of surfaces keep to.
 
@@ -39,14 +38,15 @@ def lengths_on(
 ) -> Float[np.ndarray, "t cz cy cx"]:
     """The mean length (Å) of the ways of the mass around each voxel of a scene, at shares of its way.
 
-    ``field``: D on the grid of the first map, Å along z, y, x (``displacement_field``).
+    ``field``: D on the grid of the first map, x, y, z in Å (``displacement_field``).
     """
     indices = np.argwhere(moving(field, first))
-    starts, ways = places_of(first, indices), field[:, *indices.T].T[:, ::-1]
+    starts, ways = starts_and_ways(field, first, indices)
     mass, lengths = first.data[*indices.T].astype(np.float64), np.linalg.norm(ways, axis=1)
-    corner, voxel = np.array(scene.origin), np.array(scene.voxel_size)
-    places = (((starts + share * ways - corner) / voxel)[:, ::-1] for share in shares)
-    return np.stack([_means(at, mass, lengths, scene.densities.shape[1:]) for at in places])
+    z, y, x = shape = scene.densities.shape[1:]
+    seen = Grid((z, y, x), scene.voxel_size, scene.origin)
+    places = (indices_of(seen, starts + share * ways) for share in shares)
+    return np.stack([_means(at, mass, lengths, shape) for at in places])
 
 
 def _means(

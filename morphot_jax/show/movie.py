@@ -12,6 +12,7 @@ from morphot_jax.show.render import VIEWS, Camera, surface_picture
 from morphot_jax.show.scene import Scene
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import Report
 from morphot_jax.system.threads import AT_ONCE, side_by_side
 from morphot_jax.system.words import View
 
@@ -44,7 +45,7 @@ def writer_for(output: Path) -> Callable[[Sequence[Still], Path, int], None]:
     return _write_mp4
 
 
-def pictures(scene: Scene, view: View, size: int, report: Callable[[int, int], None]) -> list[Still]:
+def pictures(scene: Scene, view: View, size: int, report: Report) -> list[Still]:
     """Every frame in pixels; even numbers of them a side, as films need."""
     camera = Camera.on(scene, VIEWS[view], size - size % 2)
     count = len(scene.times)

@@ -4,7 +4,7 @@ The eye looks along -z of a frame of its own (x to the right, y up, z towards it
 takes the axes of the map into it. No triangles are made, so nothing is sorted and no graphics card is needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -33,8 +33,8 @@ RIM = 4.0  # voxels in depth between neighbours that make an outline
 class Camera:
     """A square of ``width`` Å about ``centre`` (Å along x, y, z), seen in so many pixels a side by a view."""
 
-    view: Float[np.ndarray, "3 3"]
-    centre: Float[np.ndarray, "3"]
+    view: Float[np.ndarray, "3 3"] = field(repr=False)
+    centre: Float[np.ndarray, "3"] = field(repr=False)
     width: float
     pixels: int
 

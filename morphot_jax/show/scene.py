@@ -7,8 +7,7 @@ A frame has one level (``levels``); at f times its level its surface is the one 
 V_0 and V_1 being what the first and the last frame enclose at f times theirs: surfaces do not flicker at any f.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -18,13 +17,12 @@ from jaxtyping import Float, Int
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box
 from morphot_jax.prepare.levels import enclosed, level_of_volume
+from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.threads import side_by_side
 
 FACTORS = np.geomspace(0.25, 4.0, 17)  # of a level; the middle one is 1
 MOST_VOXELS = 8_000_000  # in all frames together
 MARGIN = 2  # voxels around what is seen
-
-Report = Callable[[int, int], None]
 
 
 @runtime_checkable
@@ -36,7 +34,7 @@ class Frames(Protocol):
     def __getitem__(self, index: int, /) -> Float[np.ndarray, "z y x"]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """Frames as they are shown.
 
@@ -45,10 +43,10 @@ class Scene:
     - ``voxel_size``, ``origin``: Å along x, y, z. ``coarsened``: voxels of the frames along an edge of one here.
     """
 
-    densities: Float[np.ndarray, "t z y x"]
-    times: Float[np.ndarray, " t"]
-    levels: Float[np.ndarray, " t"]
-    contours: Float[np.ndarray, "t f"]
+    densities: Float[np.ndarray, "t z y x"] = field(repr=False)
+    times: Float[np.ndarray, " t"] = field(repr=False)
+    levels: Float[np.ndarray, " t"] = field(repr=False)
+    contours: Float[np.ndarray, "t f"] = field(repr=False)
     voxel_size: tuple[float, float, float]
     origin: tuple[float, float, float]
     coarsened: int
@@ -74,7 +72,7 @@ def scene_of(
     template: Volume,
     *,
     most: int = MOST_VOXELS,
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> Scene:
     """The frames around all of their surfaces; where that is more than ``most`` voxels, means of cubes of them.
 

@@ -8,7 +8,7 @@ import html
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -34,7 +34,7 @@ POLICY = (
 
 
 @dataclass(frozen=True)
-class Told:
+class Details:
     """What the page tells beside the picture: a title, names and values, notes, and a row for each frame.
 
     A row holds t, level, error and status, as text.
@@ -50,7 +50,7 @@ class Told:
 class Coloured:
     """Values on the voxels of a scene, from 0 to ``longest``, that its surfaces can be coloured by."""
 
-    values: Float[np.ndarray, "t z y x"]
+    values: Float[np.ndarray, "t z y x"] = field(repr=False)
     longest: float
 
 
@@ -58,12 +58,12 @@ class Coloured:
 class Arrows:
     """Arrows from ``starts`` along ``ways``: Å along x, y, z."""
 
-    starts: Float[np.ndarray, "n 3"]
-    ways: Float[np.ndarray, "n 3"]
+    starts: Float[np.ndarray, "n 3"] = field(repr=False)
+    ways: Float[np.ndarray, "n 3"] = field(repr=False)
 
 
-def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arrows | None = None) -> str:
-    """The whole file. Text in ``told`` is shown as text, whatever it holds."""
+def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrows: Arrows | None = None) -> str:
+    """The whole file. Text in ``details`` is shown as text, whatever it holds."""
     import k3d  # noqa: PLC0415 - half a second that other commands need not wait
     from k3d.factory.plot import plot as new_plot  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
                 flat_shading=False,
                 opacity=1.0 if arrows is None else SEEN_THROUGH,
                 model_matrix=_placing(scene),
-                custom_data=_content(scene, told, coloured),
+                custom_data=_content(scene, details, coloured),
             )
         ]
         if arrows is not None and len(arrows.starts):
@@ -98,10 +98,10 @@ def page(scene: Scene, told: Told, coloured: Coloured | None = None, arrows: Arr
         text = plot.get_snapshot(compression_level=COMPRESSION, additional_js_code=_part("viewer.js"))
         for widget in (*items, plot):
             widget.close()  # else they would be kept, and their arrays, for a notebook that there is not
-    return _furnished(text, told.title)
+    return _furnished(text, details.title)
 
 
-def told_of(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: Scene) -> Told:
+def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: Scene) -> Details:
     """What there is to tell of a run: ``content`` is its report."""
     settings = content["settings"]
     resolved = settings.get("resolved") or {}
@@ -123,10 +123,10 @@ def told_of(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: 
         for frame, level in zip(content["frames"], levels, strict=True)
     ]
     names = [_last_part(str(item["path"])) for item in content["inputs"]]
-    return Told(" → ".join(names), facts, notes, rows)
+    return Details(" → ".join(names), facts, notes, rows)
 
 
-def told_of_field(names: Sequence[str], found: Displacement) -> Told:
+def field_details(names: Sequence[str], found: Displacement) -> Details:
     """What there is to tell of a displacement: how the whole map and each of its parts move."""
     facts = [(f"map {number}", name) for number, name in enumerate(names, start=1)]
     for domain in found.domains:
@@ -134,7 +134,7 @@ def told_of_field(names: Sequence[str], found: Displacement) -> Told:
         moved = f"{domain.length:.2f} Å on average, turns by {pose.degrees:.1f}°, slides {pose.slide:.2f} Å"
         facts.append((_last_part(domain.name), moved))
     title = "Displacement: " + " → ".join(map(_last_part, names))
-    return Told(title, facts, list(found.warnings))
+    return Details(title, facts, list(found.warnings))
 
 
 def _last_part(name: str) -> str:
@@ -146,16 +146,16 @@ def _short(error: float | None) -> str:
     return "-" if error is None else f"{error:.0e}"
 
 
-def _content(scene: Scene, told: Told, coloured: Coloured | None) -> dict[str, Any]:
+def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[str, Any]:
     """What ``viewer.js`` draws from; densities as the bits of half-precision numbers."""
     densities = np.where(scene.densities > 0.5 * scene.contours.min(), scene.densities, 0.0)
     halves = np.minimum(densities, np.finfo(np.float16).max).astype(np.float16).view(np.uint16)
     found = {
-        "title": told.title,
-        "facts": [list(fact) for fact in told.facts],
-        "notes": list(told.notes),
-        "rows": [list(row) for row in told.rows],
-        "good": [status.word for status in ENDED_WELL],
+        "title": details.title,
+        "facts": [list(fact) for fact in details.facts],
+        "notes": list(details.notes),
+        "rows": [list(row) for row in details.rows],
+        "good": [str(status) for status in ENDED_WELL],
         "times": scene.times.tolist(),
         "levels": scene.levels.tolist(),
         "contours": scene.contours.tolist(),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+LONGEST_QUOTE = 80  # characters
 
 
 class InputError(ValueError):
@@ -12,6 +13,12 @@ class InputError(ValueError):
     The message is one line: it quotes what was received, says why it cannot be used and what to do instead.
     The command line prints it and exits with 2; Python callers catch it, or the ``ValueError`` that it is.
     """
+
+
+def quoted(value: object) -> str:
+    """A value as it is quoted in a message: its ``repr`` on one line, or its type where that is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_QUOTE else f"a {type(value).__name__}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

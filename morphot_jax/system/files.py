@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from itertools import islice
@@ -15,8 +15,6 @@ from morphot_jax.system.errors import InputError, nearest
 
 UNFINISHED = r"\.[0-9a-f]{16}\.part"  # names of files that are being written
 MOST_NAMES = 10_000  # of a folder that are compared with one that is not there
-
-Report = Callable[[int, int], None]  # told of the work done, and of all: 0 where that is not known
 
 
 @contextmanager

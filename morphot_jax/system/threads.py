@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from morphot_jax.system.reporting import Report, silent
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -14,7 +16,7 @@ AT_ONCE = min(4, os.cpu_count() or 1)  # more would hold too many copies of larg
 def side_by_side(
     work: Callable[[Item], Result],
     items: Iterable[Item],
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = silent,
 ) -> list[Result]:
     """What the work makes of each item, in order. Contexts of JAX, such as x64, do not reach into the threads.
 

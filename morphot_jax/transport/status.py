@@ -15,10 +15,8 @@ class Status(IntEnum):
     def __str__(self) -> str:
         return self.name.lower()
 
-    @property
-    def word(self) -> str:
-        """The name that reports use."""
-        return self.name.lower()
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
     @property
     def advice(self) -> str:

@@ -34,6 +34,14 @@ def test_one_motion_after_another(seed):
     np.testing.assert_allclose(first.carried(points[0]), first.matrix @ [*points[0], 1.0])
 
 
+def test_a_pose_prints_its_motion_on_one_line():
+    turn = Rotation.from_rotvec([0.0, 0.0, np.radians(30.0)]).as_matrix()
+    assert repr(Pose(turn, np.array([1.0, -2.0, 0.5]))) == (
+        "Pose(turned by 30° about (0, 0, 1), then shifted by (1, -2, 0.5) Å)"
+    )
+    assert repr(Pose(np.diag([-1.0, 1.0, 1.0]), np.zeros(3))).startswith("Pose(mirrored (x to -x), turned by 0°")
+
+
 def test_angle_and_axis():
     quarter = Pose(np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), np.zeros(3))  # x goes to y
     assert quarter.degrees == pytest.approx(90.0)

@@ -65,6 +65,11 @@ def test_masks_that_cannot_be_used_are_refused(volume):
         bodies_of(volume, {"faint": volume.with_data(0.2 * LEFT)})
 
 
+def test_a_mask_has_to_be_a_map(unchecked, volume):
+    with pytest.raises(InputError, match=r"domain 'lid' needs a mask \(Volume\), and got the path 'lid.mrc'"):
+        bodies_of(volume, {"lid": "lid.mrc"})
+
+
 def test_a_body_that_does_not_move_leaves_the_map_as_it_is(volume, left):
     np.testing.assert_allclose(moved(volume, left, [IDENTITY]), volume.data, atol=1e-9 * volume.data.max())
 
@@ -135,11 +140,12 @@ def test_rounds_end_at_the_whole_of_a_shift_whatever_share_of_the_rest_one_finds
         body = density - np.where(LEFT > 0, 0.0, volume.data)
         left_to_go = start + whole - centre_of(volume, np.where(body > 1e-9, body, 0.0))
         field = np.full((3, *SHAPE), np.nan)
-        field[:, density > 0] = share * left_to_go[::-1, None]
+        field[:, density > 0] = share * left_to_go[:, None]
         return field
 
     found, last = settled(volume, volume, left, ways)
     assert found is last
+    assert len(repr(found).splitlines()) == len(repr(left).splitlines()) == 1
     assert last.number <= 7
     assert last.changes[0] < STILL
     np.testing.assert_allclose(found.poses[0].shift, whole, atol=2 * STILL / min(share, 1.0))
@@ -147,7 +153,7 @@ def test_rounds_end_at_the_whole_of_a_shift_whatever_share_of_the_rest_one_finds
     np.testing.assert_array_equal(np.isnan(field[0]), volume.data == 0)
     there = field[:, (volume.data > 0) & (LEFT > 0)]
     np.testing.assert_allclose(
-        there, np.broadcast_to(whole[::-1, None], there.shape), atol=2 * STILL / min(share, 1.0)
+        there, np.broadcast_to(whole[:, None], there.shape), atol=2 * STILL / min(share, 1.0)
     )
 
 

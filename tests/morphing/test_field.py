@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from morphot_jax.maps.atoms import Atoms, choose_box, simulate_density
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import places_of
 from morphot_jax.morphing.bodies import ROUNDS, STILL
-from morphot_jax.morphing.field import arrows, displacement_between, domain_of, field_maps, magnitude
+from morphot_jax.morphing.field import Displacement, arrows, displacement_between, domain_of, field_maps, magnitude
 from morphot_jax.system.errors import InputError
 from shapes import balls, blob, volume_of
 
@@ -25,7 +26,7 @@ def rigid_field(volume, pose):
     indices = np.argwhere(volume.data > 0)
     points = places_of(volume, indices)
     field = np.full((3, *volume.shape), np.nan)
-    field[:, *indices.T] = (pose.carried(points) - points)[:, ::-1].T
+    field[:, *indices.T] = (pose.carried(points) - points).T
     return field
 
 
@@ -46,19 +47,30 @@ def test_a_rigid_field_gives_its_motion(body):
     np.testing.assert_allclose(found.mean, np.average(ways, axis=0, weights=mass), atol=1e-9)
 
 
-def test_a_mask_tells_parts_apart(body):
-    one = Pose(np.eye(3), np.array([3.0, 0.0, 0.0]))
-    other = Pose(Rotation.from_rotvec([0.0, 0.0, 0.3]).as_matrix(), np.zeros(3))
-    left = np.zeros(SHAPE)
-    left[:, :, :7] = 1.0
-    field = np.where(left > 0, rigid_field(body, one), rigid_field(body, other))
-    first, second = (domain_of(field, body, name, mask) for name, mask in (("l", left), ("r", 1.0 - left)))
-    assert first.share + second.share == pytest.approx(1.0)
-    assert first.mean == pytest.approx((3.0, 0.0, 0.0))
-    assert first.pose.degrees == pytest.approx(0.0, abs=1e-6)
-    assert second.pose.degrees == pytest.approx(np.degrees(0.3))
+def test_a_field_that_is_known_nowhere_has_no_motion(body):
     with pytest.raises(InputError, match="'nothing' holds 0 voxels"):
-        domain_of(field, body, "nothing", np.zeros(SHAPE))
+        domain_of(np.full((3, *SHAPE), np.nan), body, "nothing")
+
+
+def test_a_displacement_prints_one_line_without_its_field(body):
+    field = rigid_field(body, turning(12.0, shift=(1.0, 2.0, 3.0)))
+    text = repr(Displacement(field, (domain_of(field, body, "all"),)))
+    assert len(text.splitlines()) == 1
+    assert "nan" not in text
+    assert "turned by 12°" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a.mrc", "b.mrc"], "displacement_field needs two maps (Volume), and map 1 is the path 'a.mrc'"),
+        (None, "displacement_field needs two maps (Volume), and got None"),
+        (np.zeros((2, 3, 4, 5)), "got an array of shape (2, 3, 4, 5): a map has three axes"),
+    ],
+)
+def test_what_is_no_map_is_refused(unchecked, given, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        displacement_field(given)
 
 
 def test_maps_and_arrows_of_a_field(body):
@@ -147,7 +159,7 @@ def test_a_field_with_domains_is_that_of_the_turned_maps_turned():
         volume.with_data(np.ascontiguousarray(volume.data.transpose(1, 2, 0))) for volume in prepared.volumes
     ]
     turned = displacement_field(prepare_maps(volumes), domains=everywhere(volumes[0]))
-    np.testing.assert_allclose(turned, field.transpose(0, 2, 3, 1)[[1, 2, 0]], atol=0.02)
+    np.testing.assert_allclose(turned, field.transpose(0, 2, 3, 1)[[2, 0, 1]], atol=0.02)
 
 
 def test_bodies_turn_beside_what_stays():

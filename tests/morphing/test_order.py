@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,13 @@ def test_maps_are_found_where_they_lie(method):
     assert found.distances.shape == (3, 13)
     assert np.abs(found.times[found.nearest] - found.places).max() <= 1 / 12
     assert found.trajectory.complete
+    first, last = min(times), max(times)
+    assert repr(found).startswith("Ordering(3 maps from t = ")
+    assert [round(float(t), 1) for t in re.findall(r"\d\.\d{3}", repr(found))[:2]] == [
+        round(first, 1),
+        round(last, 1),
+    ]
+    assert len(repr(found).splitlines()) == 1
 
 
 def test_places_do_not_depend_on_the_scale_of_the_maps():
@@ -71,3 +80,21 @@ def test_what_cannot_be_ordered_is_refused():
         order_maps([moving(0.5)])
     with pytest.raises(InputError, match="0 maps to be ordered were given"):
         order_maps([], (moving(0.0), moving(1.0)))
+
+
+@pytest.mark.parametrize(
+    ("maps", "between", "words"),
+    [
+        (
+            "a.mrc",
+            (moving(0.0), moving(1.0)),
+            "order_maps needs one or more maps (Volume), and got the path 'a.mrc'",
+        ),
+        ([moving(0.5)], "ends", "two maps to order the others between (Volume), and got the path 'ends'"),
+        ([moving(0.5)], (moving(0.0), None), "and map 2 is None"),
+        ([moving(0.5)], [moving(0.0)], "1 maps were given to order the others between: give two"),
+    ],
+)
+def test_what_is_no_map_is_refused(unchecked, maps, between, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        order_maps(maps, between, SETTINGS)

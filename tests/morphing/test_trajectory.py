@@ -1,5 +1,7 @@
 """Trajectories: methods, times, masses, sequences, and that nothing depends on how the frames are batched."""
 
+import inspect
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -7,12 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from morphot_jax import kernels
+from morphot_jax import displacement_field, kernels, order_maps
 from morphot_jax.maps.mrc import read_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.batches import Progress
+from morphot_jax.morphing.progress import Progress
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import blend, locate, morph
+from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.status import Status
@@ -250,3 +253,75 @@ def test_auto_is_displacement_and_says_why(maps):
     np.testing.assert_array_equal(
         found.densities, morph(maps[:2], Settings(method="displacement", times=(0.5,), sigma=1.0)).densities
     )
+
+
+# As a value
+
+
+def test_a_trajectory_is_a_sequence_of_its_frames_as_maps(maps):
+    found = morph(maps[:2], Settings(method="linear", frames=4))
+    assert len(found) == len(list(found)) == 4
+    for index, volume in enumerate(found):
+        for same in (volume, volume, found[index - 4], found.volume(index), found.volume(index - 4)):
+            np.testing.assert_array_equal(same.data, found.densities[index])
+            assert same.same_grid(maps[0])
+    assert [volume.mass for volume in found[1:3]] == [found[1].mass, found[2].mass]
+    assert found[4:] == ()
+    np.testing.assert_array_equal(np.stack(found[::-1]), found.densities[::-1])
+
+
+@pytest.mark.parametrize("index", [4, -5, 100])
+def test_frames_that_are_not_there_raise_index_errors(maps, index):
+    found = morph(maps[:2], Settings(method="linear", frames=4))
+    for get in (found.__getitem__, found.volume):
+        with pytest.raises(IndexError, match=f"there is no frame {index}: the trajectory has 4"):
+            get(index)
+
+
+def test_a_trajectory_can_be_morphed_along_again(maps):
+    found = morph(maps[:2], Settings(method="linear", frames=3))
+    again = morph(found, Settings(method="linear", frames=3))
+    np.testing.assert_array_equal(again.densities, found.densities)
+
+
+def test_a_trajectory_prints_one_line_with_its_worst_status(maps):
+    found = morph(maps[:2], replace(QUICK, frames=3, max_iterations=3))
+    assert str(Status.MAX_ITERATIONS) == f"{Status.MAX_ITERATIONS}" == "max_iterations"
+    assert repr(found) == (
+        f"Trajectory(3 frames by the method barycenter, shape={SHAPE}, worst status max_iterations)"
+    )
+    assert len(repr(found.frames[1]).splitlines()) == 1
+    fixed = replace(found, frames=tuple(replace(frame, status=Status.FIXED_ITERATIONS) for frame in found.frames))
+    assert repr(fixed).endswith("worst status fixed_iterations)")
+
+
+def test_equal_frames_are_equal_whatever_their_history(maps):
+    frames = morph(maps[:2], replace(QUICK, frames=3)).frames
+    assert frames[1] == replace(frames[1], history=np.zeros((2, 3)))
+    assert frames[1] != frames[2]
+
+
+@pytest.mark.parametrize(
+    "function", [morph, order_maps, displacement_field, prepare_maps, read_volume, align_maps]
+)
+def test_help_shows_no_lambdas(function):
+    assert "lambda" not in str(inspect.signature(function))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            "a.mrc",
+            "morph needs two or more maps (Volume), and got the path 'a.mrc': read it with read_volume first",
+        ),
+        (["a.mrc", "b.mrc"], "and map 1 is the path 'a.mrc'"),
+        (np.ones((3, 4)), "and got an array of shape (3, 4): a map has three axes, z y x"),
+        ([np.ones((2, 2, 2), int)] * 2, "and map 1 is an array of shape (2, 2, 2): make a map of it with Volume("),
+        (None, "and got None"),
+    ],
+)
+def test_what_is_no_map_is_refused(unchecked, given, words):
+    with pytest.raises(InputError, match=re.escape(words)) as error:
+        morph(given)
+    assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ from morphot_jax import read_volume
 from morphot_jax.maps.pose import IDENTITY, Pose
 from morphot_jax.maps.resample import resample_onto
 from morphot_jax.maps.samples import sample_atoms, sample_volume
-from morphot_jax.prepare.align import align_maps
+from morphot_jax.prepare.align import Alignment, align_maps
 from morphot_jax.system.errors import InputError
 from shapes import BODY, balls, motion, volume_of
 
@@ -86,6 +86,21 @@ def test_progress_is_told_to_the_end():
 def test_a_map_that_is_the_same_everywhere_cannot_be_aligned():
     with pytest.raises(InputError, match="one density everywhere"):
         align_maps(volume_of(np.ones((8, 8, 8))), balls(BODY))
+
+
+def test_only_maps_are_aligned(unchecked):
+    with pytest.raises(InputError, match=r"^align_maps needs a map to move \(Volume\), and got None: [^\n]*$"):
+        align_maps(None, balls(BODY))
+    with pytest.raises(
+        InputError, match=r"^align_maps needs a map that stays \(Volume\), and got the path 'b.mrc'"
+    ):
+        align_maps(balls(BODY), "b.mrc")
+
+
+def test_an_alignment_prints_one_line():
+    text = repr(Alignment(motion(3), 0.9, 0.1))
+    assert "Pose(turned by" in text
+    assert len(text.splitlines()) == 1
 
 
 def test_a_map_moved_by_a_pose_is_the_map_of_moved_atoms():

@@ -80,6 +80,7 @@ def test_description_of_a_map_is_what_was_written(maps):
     assert entry["sd"] == pytest.approx(data.std(dtype=float))
     assert entry["negative_share"] == 0.0
     assert entry["nonzero_share"] == pytest.approx((data > 0).mean())
+    assert entry["nonfinite_voxels"] == 0
     json.dumps(entry, allow_nan=False)
 
 
@@ -100,6 +101,22 @@ def test_description_of_a_map_without_voxel_size_invents_none(tmp_path):
     entry = describe_map(str(path))
     assert (entry["voxel_size_xyz"], entry["nstart_xyz"]) == ([0.0, 0.0, 0.0], [5, 0, 0])
     assert entry["origin_xyz"] == [0.0, 0.0, 0.0]  # nstart times an unknown voxel size is no place
+
+
+def test_description_of_a_map_with_voxels_that_are_no_numbers(tmp_path):
+    path = tmp_path / "map.mrc"
+    write_volume(Volume(np.arange(24, dtype=np.float32).reshape(2, 3, 4), (2.0, 2.0, 2.0)), path)
+    content = bytearray(path.read_bytes())
+    content[-8:] = struct.pack("<2f", np.nan, np.inf)
+    path.write_bytes(content)
+    entry = describe_map(str(path))
+    assert entry["nonfinite_voxels"] == 2
+    assert (entry["minimum"], entry["maximum"], entry["mass"], entry["mean"]) == (0.0, 21.0, 231.0, 10.5)
+    content[-96:] = struct.pack("<f", np.nan) * 24
+    path.write_bytes(content)
+    entry = describe_map(str(path))
+    assert (entry["nonfinite_voxels"], entry["minimum"], entry["mass"]) == (24, None, None)
+    json.dumps(entry, allow_nan=False)
 
 
 def test_description_of_a_sample():

@@ -12,8 +12,8 @@ import morphot_jax
 from helpers import REPORT_KEYS
 from morphot_jax.maps.metrics import compare_maps
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.batches import Clock
 from morphot_jax.morphing.plan import Plan
+from morphot_jax.morphing.progress import Clock
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.levels import level_of_mass

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from morphot_jax.maps.metrics import relative_rms, voxel_difference
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.batches import Clock
+from morphot_jax.morphing.progress import Clock
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.levels import level_of_mass

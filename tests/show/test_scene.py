@@ -102,6 +102,13 @@ def test_any_frames_make_a_scene(shape, seed, most):
     assert np.isfinite(scene.radius)
 
 
+def test_a_scene_prints_one_line():
+    frames = np.stack([blob((9, 10, 11), (4, 5, 5), 1.5)] * 3).astype(np.float32)
+    text = repr(scene_of(frames, np.linspace(0.0, 1.0, 3), np.full(3, 1e-3), Volume(frames[0], (1.0, 1.0, 1.0))))
+    assert len(text.splitlines()) == 1
+    assert "array" not in text
+
+
 def test_single_frames_and_unsorted_times_make_a_scene():
     frames, _, levels = moving(3)
     assert made(frames[:1], np.array([0.3]), levels[:1]).densities.shape[0] == 1

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.show.scene import scene_of
-from morphot_jax.show.viewer import FOV, POLICY, Arrows, Coloured, Told, page
+from morphot_jax.show.viewer import FOV, POLICY, Arrows, Coloured, Details, page
 from shapes import ARMS, AXES, tripod
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,7 +50,7 @@ def frames_scene(count=4, n=20):
 def told(count=4, title="a.mrc → b.mrc", **texts):
     rows = [(f"{t:.3g}", "0.1", "1e-07", "converged") for t in np.linspace(0, 1, count)]
     rows[-1] = (*rows[-1][:3], "max_iterations")
-    return Told(title, [("method", "bridge"), ("sigma", "1 voxels")], ["resampled"], rows, **texts)
+    return Details(title, [("method", "bridge"), ("sigma", "1 voxels")], ["resampled"], rows, **texts)
 
 
 class Opened:
@@ -226,7 +226,7 @@ def test_panel_tells_of_the_run(opened):
 
 def test_hostile_names_are_shown_as_text(opened):
     rows = [(HOSTILE, "1", "1", HOSTILE)] * 4
-    viewer = opened(page(frames_scene(), Told(HOSTILE, [(HOSTILE, HOSTILE)], [HOSTILE], rows)))
+    viewer = opened(page(frames_scene(), Details(HOSTILE, [(HOSTILE, HOSTILE)], [HOSTILE], rows)))
     assert viewer.page.locator("#title").text_content() == HOSTILE
     assert viewer.page.title() == HOSTILE.strip()
     assert viewer.page.locator("#facts dd").text_content() == HOSTILE
@@ -248,7 +248,7 @@ def test_page_fits_a_telephone(opened):
 
 def test_single_maps_have_no_time(opened):
     scene = frames_scene(1)
-    viewer = opened(page(scene, Told("one", [])))
+    viewer = opened(page(scene, Details("one", [])))
     assert not viewer.page.locator("#bar").is_visible()
     assert body_of(viewer.picture()).any()
 
@@ -274,7 +274,7 @@ def test_arrows_are_shown_and_hidden(opened):
     scene = frames_scene(1)
     starts = scene.centre + np.array([[-12.0, -12.0, 0.0], [-12.0, -12.0, 8.0]])
     arrows = Arrows(starts, np.array([[0.0, 25.0, 0.0], [25.0, 0.0, 0.0]]))
-    viewer = opened(page(scene, Told("arrows", []), None, arrows))
+    viewer = opened(page(scene, Details("arrows", []), None, arrows))
     shown = viewer.picture()
     viewer.page.uncheck("#arrow")
     viewer.page.wait_for_timeout(300)

@@ -95,12 +95,11 @@ def compare(
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.maps.load import load
     from morphot_jax.maps.metrics import compare_maps
-    from morphot_jax.maps.resample import same_grid
-    from morphot_jax.prepare.prepared import part_of
+    from morphot_jax.system.reporting import part_of
 
     with Terminal().working("reading") as watch:
         a, b = (load(name, report=part_of(watch, index, 2)).volume for index, name in enumerate((first, second)))
-    if not same_grid(a, b):
+    if not a.same_grid(b):
         raise InputError(
             f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
             "compare maps on one grid"
@@ -169,7 +168,7 @@ def info(
 
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.maps.load import describe_map
-    from morphot_jax.prepare.prepared import part_of
+    from morphot_jax.system.reporting import part_of
 
     with Terminal().working("reading") as watch:
         parts = (part_of(watch, index, len(maps)) for index in range(len(maps)))
