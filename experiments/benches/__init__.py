@@ -1,1 +1,1 @@
-"""What the project sets itself: speed, accuracy, robustness, alignment, estimates, and other programs beside it."""
+"""What the project sets itself: speed, accuracy, robustness, alignment, estimates, and peers to compare with."""

@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments import other_programs
-from experiments.solves import TOLERANCE, timed
-from experiments.study import load, name_of
+from experiments.maps import load, name_of
+from experiments.solves import TOLERANCE
+from experiments.timing import median_seconds, timed
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
 from morphot_jax.morphing.plan import gap
 from morphot_jax.prepare.prepared import unit_mass
@@ -264,7 +265,7 @@ def log_apply(kernel: kernels.Kernel, log_field: jax.Array) -> jax.Array:
 def seconds_of(work: Callable, *arguments: Any, repeats: int) -> float:
     """Median time of a function of arrays, or of dataclasses of them, once it is compiled."""
     compiled = jax.jit(work)
-    return timed(lambda: jax.block_until_ready(compiled(*arguments)), repeats)[0]
+    return median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
 
 
 def dtype_of(precision: str) -> np.dtype:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from experiments.benches.roofline import KERNELS, Agreement, Convolution, Roofline
-from experiments.solves import Solve, side
+from experiments.maps import side
+from experiments.solves import Solve
 
 HALF_WAY = (0.5,)
 INNER = (0.25, 0.5)  # frames that stand for all where every one would take too long
