@@ -15,13 +15,7 @@ from jaxtyping import Float
 from experiments.maps import DATA
 from experiments.motions import straight, swinging
 from morphot_jax import Volume, read_volume
-from morphot_jax.maps.atoms import (
-    WIDTH_PER_RESOLUTION,
-    Atoms,
-    Box,
-    choose_box,
-    simulate_density,
-)
+from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, simulate_density
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
 
 QUARTERS = (0.25, 0.5, 0.75)

@@ -242,17 +242,11 @@ def _pot_matrix(problem: Problem) -> Run:
     if np.ptp(weights) > 0:
         raise ValueError(f"weights {weights}: POT's barycenter by a cost matrix takes equal ones")
     columns = np.ascontiguousarray(problem.maps.reshape(len(problem.maps), -1).T)
-    cost = ot.dist(_voxels(problem.box))
+    cost, most = ot.dist(_voxels(problem.box)), problem.limits.iterations
 
     def run(threshold: float):
         value, log = ot.bregman.barycenter(
-            columns,
-            cost,
-            problem.epsilon,
-            weights,
-            numItermax=problem.limits.iterations,
-            stopThr=threshold,
-            log=True,
+            columns, cost, problem.epsilon, weights, numItermax=most, stopThr=threshold, log=True
         )
         error = 4.0 * float(np.prod(weights) * log["err"][-1])
         return value.reshape(problem.box), log["niter"] + 1, lambda: error

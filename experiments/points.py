@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from morphot_jax.runs.sweep import Outcome, Settings, Shard, Step, Sweep
+from morphot_jax.runs.sweep import Outcome, Row, Settings, Shard, Step, Sweep
 
 Compute = Callable[[list[Settings]], Iterable[Outcome]]
 
@@ -13,8 +13,8 @@ def one_by_one(measure: Callable[[Settings], Outcome]) -> Compute:
     return partial(map, measure)
 
 
-def run(sweep: Sweep, compute: Compute, share: Shard | None = None, **options) -> bool:
-    """Compute the points of a share that are missing; whether every point is there now."""
+def run(sweep: Sweep, compute: Compute, share: Shard | None = None, **options) -> list[Row]:
+    """Compute the missing points of a share; the rows of the table once every point is there, else none."""
     varying = [name for name in sweep.columns if len({str(p.get(name)) for p in sweep.points.values()}) > 1]
 
     def report(step: Step) -> None:
@@ -28,7 +28,8 @@ def run(sweep: Sweep, compute: Compute, share: Shard | None = None, **options) -
         print(
             f"{missing} of {len(sweep.points)} points are missing: figures and claims come with the last of them"
         )
-    return not missing
+        return []
+    return sweep.rows()
 
 
 def _short(value: object) -> str:

@@ -1,11 +1,11 @@
 """One row of a table of times: some implementation solves some case.
 
 Every solve is to a marginal error of 1e-6 by the package's definition, save debiased ones (1e-5) and the
-original's 20 iterations a frame. Times are medians of runs after a first one that compiles; work that takes
-more than ``timing.PATIENCE`` is done once, its compilation of a few seconds counted in. Where only a few frames are
-timed their seconds are scaled up to all frames: evenly, except that the two ends of a trajectory, which need hardly an
-iteration, are a gift to other programs. Seconds per iteration are those of one frame. The memory is that of the
-process: for every program it includes JAX, which measures the error.
+original's 20 iterations a frame. Times are medians of runs after a first one that compiles; work that takes more
+than ``timing.PATIENCE`` is done once, its compilation of a few seconds counted in. Where only a few frames are
+timed their seconds are scaled up to all frames: evenly, except that the two ends of a trajectory, which need
+hardly an iteration, are a gift to other programs. Seconds per iteration are those of one frame. The memory is that
+of the process: for every program it includes JAX, which measures the error.
 """
 
 from collections.abc import Callable, Sequence

@@ -85,8 +85,8 @@ def main(options: Options) -> None:
     cases = at_hand(chosen(options.cases, CASE_NAMES, "--cases") or cases)
     places = [point for name in cases for point in points_of(name, (*methods, GIVEN), options.sigma, times)]
     output, sweep = options.output, Sweep(options.output, places, COLUMNS)
-    if points.run(sweep, points.one_by_one(measure), options.share):
-        means = Means(sweep.rows())
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
+        means = Means(rows)
         files.write_text(output / "summary.csv", summary(means))
         accuracy_figure(means).savefig(output / "accuracy.png", dpi=110)
         show(means)

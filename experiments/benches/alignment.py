@@ -67,8 +67,7 @@ def main(options: ShardOptions) -> None:
     sweep = Sweep(output, grid(study=["alignment"], map=titles, snr=SNR, motion=range(motions)), COLUMNS)
     if sweep.missing():
         align_maps(volume_of(titles[0]), volume_of(titles[0]))  # compiled before anything is timed
-    if points.run(sweep, points.one_by_one(measure), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
         with figures.style():
             figures.save(alignment_figure(rows), output / "alignment.png")
         conclude(output, claims(rows))

@@ -47,8 +47,7 @@ def main(options: ShardOptions) -> None:
         and (point["batch"] is None or point["method"] == "barycenter")
     ]
     sweep = Sweep(output, places, COLUMNS)
-    if points.run(sweep, points.one_by_one(taken), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(taken), options.share):
         with figures.style():
             figures.save(estimates_figure(rows), output / "estimates.png")
         conclude(output, claims(rows))

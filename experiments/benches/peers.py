@@ -83,8 +83,7 @@ def main(options: Options) -> None:
     ]
     sweep = Sweep(output, places, COLUMNS)
     compute = partial(answers, runner=Runner((Job,), options.row_limit, together=quick))
-    if points.run(sweep, compute, options.share, at_once=len(places) if quick else 1):
-        rows = sweep.rows()
+    if rows := points.run(sweep, compute, options.share, at_once=len(places) if quick else 1):
         with figures.style():
             figures.save(peers_figure(rows), output / "peers.png")
         conclude(output, claims(rows))

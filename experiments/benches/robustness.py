@@ -40,8 +40,7 @@ def main(options: ShardOptions) -> None:
     cases, sigmas = (QUICK_CASES, QUICK_SIGMAS) if options.quick else (CASES, SIGMAS)
     places = grid(study=["robustness"], sigma=sigmas, case=at_hand(cases), method=TRANSPORT)
     sweep = Sweep(options.output, places, COLUMNS)
-    if points.run(sweep, points.one_by_one(measure), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
         figures.save(robustness_figure(rows), options.output / "robustness.png")
         conclude(options.output, claims(rows))
 

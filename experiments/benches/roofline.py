@@ -31,35 +31,12 @@ from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.transport.iterate import Status
 
 KERNELS = ("dense", "fft", "log", "heat", "truncated")
-KERNEL_COLUMNS = (
-    "what",
-    "kernel",
-    "precision",
-    "grid",
-    "sigma",
-    "maps",
-    "seconds",
-    "iterations",
-    "marginal_error",
-    "distance",
-    "difference",
-    "status",
-)
+KERNEL_COLUMNS = ("what", "kernel", "precision", "grid", "sigma", "maps", "seconds", "iterations")
+KERNEL_COLUMNS += ("marginal_error", "distance", "difference", "status")
 CONVOLUTION, FRAME = "convolution", "frame at t = 0.5"
 
-ROOFLINE_COLUMNS = (
-    "what",
-    "precision",
-    "grid",
-    "operations",
-    "bytes",
-    "seconds",
-    "gflops",
-    "gbytes_per_second",
-    "share_of_matmul",
-    "share_of_bandwidth",
-    "status",
-)
+ROOFLINE_COLUMNS = ("what", "precision", "grid", "operations", "bytes", "seconds", "gflops", "gbytes_per_second")
+ROOFLINE_COLUMNS += ("share_of_matmul", "share_of_bandwidth", "status")
 MATMUL, TRIAD = "matrix product", "triad"
 PARTS = ("three products", "convolution", "barycenter iteration")
 ITERATIONS = (5, 25)  # of two runs: what the second takes longer is what the iterations between them take

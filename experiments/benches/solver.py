@@ -39,17 +39,10 @@ TASKS = (Solve, Convolution, Agreement, Roofline)
 
 CASE = ("grid", "frames", "sigma", "maps")  # rows that agree in these are solutions of the same
 SOLVE_COLUMNS = ("method", "implementation", "kernel", "precision", *CASE, "timed_frames", "seconds")
+SOLVED = ("iterations", "marginal_error")
 COLUMNS = {
-    "results": (
-        *SOLVE_COLUMNS,
-        "seconds_per_iteration",
-        "iterations",
-        "marginal_error",
-        "peak_memory_bytes",
-        "ratio",
-        "status",
-    ),
-    "growth": ("sweep", *SOLVE_COLUMNS, "iterations", "marginal_error", "status"),
+    "results": (*SOLVE_COLUMNS, "seconds_per_iteration", *SOLVED, "peak_memory_bytes", "ratio", "status"),
+    "growth": ("sweep", *SOLVE_COLUMNS, *SOLVED, "status"),
     "kernels": KERNEL_COLUMNS,
     "roofline": ROOFLINE_COLUMNS,
 }

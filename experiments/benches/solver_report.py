@@ -16,43 +16,35 @@ FASTER = (("bridge", 40.0), ("displacement", 25.0), ("barycenter", 2.0))
 FASTER_THAN_OTT = 5.0
 AGREEING = 1e-6
 
-SHOWN = {  # on the terminal: columns of each table, their titles, and the format of their numbers
-    "results": {
-        "method": ("method", ""),
-        "implementation": ("by", ""),
-        "kind": ("kernel", ""),
-        "grid": ("grid", ""),
-        "frames": ("frames", ""),
-        "seconds": ("seconds", ".3g"),
-        "ratio": ("ratio", ".3g"),
-        "iterations": ("iterations", ""),
-        "marginal_error": ("error", ".1e"),
-        "gigabytes": ("GB", ".2f"),
-        "status": ("status", ""),
-    },
-    "kernels": {
-        "what": ("what", ""),
-        "kernel": ("kernel", ""),
-        "precision": ("precision", ""),
-        "grid": ("grid", ""),
-        "seconds": ("seconds", ".3g"),
-        "iterations": ("iterations", ""),
-        "distance": ("sigma apart", ".1f"),
-        "difference": ("difference", ".1e"),
-        "status": ("status", ""),
-    },
-    "roofline": {
-        "what": ("what", ""),
-        "precision": ("precision", ""),
-        "grid": ("grid", ""),
-        "gflops": ("GFLOP/s", ".3g"),
-        "share_of_matmul": ("of matmul", ".0%"),
-        "gbytes_per_second": ("GB/s", ".3g"),
-        "share_of_bandwidth": ("of memory", ".0%"),
-        "status": ("status", ""),
-    },
+COLUMNS = {  # on the terminal: the title of each, and the format of its numbers
+    "method": ("method", ""),
+    "implementation": ("by", ""),
+    "kind": ("kernel", ""),
+    "what": ("what", ""),
+    "kernel": ("kernel", ""),
+    "precision": ("precision", ""),
+    "grid": ("grid", ""),
+    "frames": ("frames", ""),
+    "seconds": ("seconds", ".3g"),
+    "ratio": ("ratio", ".3g"),
+    "iterations": ("iterations", ""),
+    "marginal_error": ("error", ".1e"),
+    "gigabytes": ("GB", ".2f"),
+    "distance": ("sigma apart", ".1f"),
+    "difference": ("difference", ".1e"),
+    "gflops": ("GFLOP/s", ".3g"),
+    "share_of_matmul": ("of matmul", ".0%"),
+    "gbytes_per_second": ("GB/s", ".3g"),
+    "share_of_bandwidth": ("of memory", ".0%"),
+    "status": ("status", ""),
 }
-WORDS = ("method", "implementation", "kind", "what", "kernel", "precision", "status")
+SHOWN = {
+    "results": "method implementation kind grid frames seconds ratio iterations marginal_error gigabytes status",
+    "kernels": "what kernel precision grid seconds iterations distance difference status",
+    "roofline": "what precision grid gflops share_of_matmul gbytes_per_second share_of_bandwidth status",
+}
+WORDS = ("method", "implementation", "kind", "what", "kernel", "precision", "status")  # to the left
+
 PLAIN_WIDTH = 120  # of tables that are not shown on a terminal
 
 METHODS = ("bridge", "barycenter")
@@ -189,7 +181,7 @@ def show(tables: dict[str, list[Row]]) -> None:
     }
     for name, rows in shown.items():
         if rows:
-            console.print(_table(name, rows))
+            console.print(_table(rows, SHOWN[name].split()))
     for sweep in SWEEPS if tables.get("growth") else ():
         for method in METHODS:
             values = curve(tables["growth"], sweep, method)
@@ -198,13 +190,12 @@ def show(tables: dict[str, list[Row]]) -> None:
                 print(f"{method}: seconds grow like {sweep}^{slope(x, seconds):.1f}")
 
 
-def _table(name: str, rows: list[Row]) -> Table:
-    """The columns of ``SHOWN``; words to the left, numbers to the right."""
+def _table(rows: list[Row], names: list[str]) -> Table:
     table = Table(box=None, header_style="bold")
-    for column, (title, _) in SHOWN[name].items():
-        table.add_column(title, justify="left" if column in WORDS else "right", overflow="fold")
+    for name in names:
+        table.add_column(COLUMNS[name][0], justify="left" if name in WORDS else "right", overflow="fold")
     for row in rows:
-        values = [(row.get(column), form) for column, (_, form) in SHOWN[name].items()]
+        values = [(row.get(name), COLUMNS[name][1]) for name in names]
         table.add_row(*("" if value in (None, "") else f"{value:{form}}" for value, form in values))
     return table
 

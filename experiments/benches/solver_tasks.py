@@ -132,17 +132,8 @@ def _small(scope: Scope) -> list[Solve]:
 def _barycenter(scope: Scope, grid: str) -> Solve:
     """The package's own barycenters of all frames, at the sigma that is the default."""
     sigma = side(grid) / 60
-    return Solve(
-        "morphot_jax",
-        "barycenter",
-        "dense",
-        "double",
-        grid,
-        sigma,
-        scope.maps,
-        scope.frames,
-        repeats=scope.repeats,
-    )
+    case = (grid, sigma, scope.maps, scope.frames)
+    return Solve("morphot_jax", "barycenter", "dense", "double", *case, repeats=scope.repeats)
 
 
 def _single_plans(case: Solve) -> list[Solve]:

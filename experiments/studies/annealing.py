@@ -59,8 +59,7 @@ def main(options: PairOptions) -> None:
     about = {name: [value] for name, value in maps.about(pair).items()}
     axes = {"study": ["annealing"], **about, "grid": [side], "iteration": ITERATIONS}
     sweep = Sweep(output, grid(**axes, schedule=SCHEDULES, sigma=sigmas), COLUMNS)
-    if points.run(sweep, points.one_by_one(partial(measure, pair)), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(partial(measure, pair)), options.share):
         with figures.style():
             figures.save(annealing_figure(rows), output / "annealing.png")
         conclude(output, claims(rows))

@@ -53,8 +53,7 @@ def main(options: PairOptions) -> None:
     shared = {"study": "fig1_accuracy", **about(pair), "grid": grid, "frames": frames}
     sigma = options.sigma_of(GAMMA * grid)
     sweep = Sweep(output, [shared | {"sigma": sigma, "method": method} for method in methods], COLUMNS)
-    if points.run(sweep, points.one_by_one(partial(measure, pair)), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(partial(measure, pair)), options.share):
         with figures.style():
             figures.save(frames_figure(sweep, pair), output / "frames.png")
             figures.save(curves_figure(rows, "1"), output / "accuracy.png")

@@ -91,15 +91,15 @@ class Options(PairOptions):
 def main(options: Options) -> None:
     """Count the iterations that barycenters take at each gamma."""
     output, sweep = options.output, sweep_of(options)
-    ready = points.run(
+    rows = points.run(
         sweep,
         partial(compute, options.pair),
         options.share,
         alike=lambda point: (point["grid"], point["iteration"], point["most"]),
         at_once=options.batch,
     )
-    if ready:
-        rows, scope = sweep.rows(), options.scope
+    if rows:
+        scope = options.scope
         with figures.style():
             figures.save(iterations_figure(rows, scope), output / "iterations.png")
             figures.save(errors_figure(rows), output / "errors.png")

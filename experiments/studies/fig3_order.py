@@ -74,8 +74,7 @@ def main(options: Options) -> None:
     shared = {"study": ["fig3_order"], "case": [case], "grid": [side], "sigma": [sigma], "frames": [frames]}
     shared["contents"] = [about(given)["contents"]]
     sweep = Sweep(output, grid(**shared, variant=VARIANTS, method=methods), COLUMNS)
-    if points.run(sweep, points.one_by_one(partial(measure, given)), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(partial(measure, given)), options.share):
         with figures.style():
             figures.save(matrices_figure(sweep), output / "order.png")
             figures.save(places_figure(rows), output / "places.png")

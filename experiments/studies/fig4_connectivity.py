@@ -101,8 +101,7 @@ def main(options: PairOptions) -> None:
     if given is None:
         places += grid(**shared, what=["plan"], sigma=sigmas)
     sweep = Sweep(output, places, COLUMNS)
-    if points.run(sweep, points.one_by_one(partial(measure, given)), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(partial(measure, given)), options.share):
         usual = min(sigmas, key=lambda sigma: abs(sigma * GRID / side - USUAL))
         with figures.style():
             figures.save(connectivity_figure(rows, usual), output / "connectivity.png")

@@ -41,18 +41,8 @@ QUICK_SIGMAS = (0.7, 1.0, 1.4, 2.0, 2.8)
 REFERENCE, QUICK_REFERENCE = 60, 24
 LEAST = 0.5  # voxels: kernels narrower than that hardly join neighbours, and solves take thousands of iterations
 METHODS = ("barycenter", "displacement")
-COLUMNS = (
-    "maps",
-    "grid",
-    "method",
-    "gamma",
-    "sigma",
-    "sigma_angstrom",
-    "like",
-    "distance",
-    "resolution",
-    "status",
-)
+COLUMNS = ("maps", "grid", "method", "gamma", "sigma", "sigma_angstrom", "like", "distance", "resolution")
+COLUMNS += ("status",)
 COMPARED = (1.0, 1.4, 2.0)  # sigmas on the grid of the reference that others are to look like
 
 
@@ -70,8 +60,7 @@ def main(options: PairOptions) -> None:
     ]
     sweep = Sweep(output, places, COLUMNS)
     sweep.derive = partial(with_comparisons, sweep, middle, options)
-    if points.run(sweep, points.one_by_one(partial(half_way, pair)), options.share):
-        rows = sweep.rows()
+    if rows := points.run(sweep, points.one_by_one(partial(half_way, pair)), options.share):
         with figures.style():
             figures.save(both_figure(rows, middle), output / "gamma_and_grid.png")
         conclude(output, claims(rows, middle, options.gamma_is))

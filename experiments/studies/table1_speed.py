@@ -61,8 +61,7 @@ def main(options: Options) -> None:
     places = [point_of(task) | {"device": f"{device.platform} {device.device_kind}"} for task in tasks]
     sweep = Sweep(output, places, COLUMNS, derive=with_exponents)
     compute = partial(_measured, runner=Runner((Solve,), options.row_limit, together=quick))
-    if points.run(sweep, compute, options.share, at_once=len(places) if quick else 1):
-        rows = sweep.rows()
+    if rows := points.run(sweep, compute, options.share, at_once=len(places) if quick else 1):
         with figures.style():
             figures.save(speed_figure(rows), output / "speed.png")
         show(rows)
