@@ -63,14 +63,13 @@ def main(options: ShardOptions) -> None:
     maps, motions = (QUICK_MAPS, QUICK_MOTIONS) if options.quick else (MAPS, MOTIONS)
     cases = at_hand([entry.case for entry in maps])
     titles = [entry.title for entry in maps if entry.case in cases]
-    output = options.output
-    sweep = Sweep(output, grid(study=["alignment"], map=titles, snr=SNR, motion=range(motions)), COLUMNS)
+    sweep = Sweep(options.output, grid(study=["alignment"], map=titles, snr=SNR, motion=range(motions)), COLUMNS)
     if sweep.missing():
         align_maps(volume_of(titles[0]), volume_of(titles[0]))  # compiled before anything is timed
     if rows := points.run(sweep, points.one_by_one(measure), options.share):
         with figures.style():
-            figures.save(alignment_figure(rows), output / "alignment.png")
-        conclude(output, claims(rows))
+            figures.save(alignment_figure(rows), options.output / "alignment.png")
+        conclude(options.output, claims(rows))
 
 
 def entry_of(title: str) -> Map:

@@ -1,4 +1,4 @@
-"""The jobs of ``peers``: a barycenter or a plan by one program: seconds, memory and error."""
+"""The jobs of ``peers``: a barycenter or a plan by one program, with its seconds, memory and error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
