@@ -1,4 +1,4 @@
-"""Pairs of maps whose structural morph is known, and the original algorithm: what a method is held against.
+"""Pairs of maps whose structural morph is known: what the frames of a method are held against.
 
 Positions in Å along x, y, z; densities ``z y x`` on 64^3 voxels. A *width* is the standard deviation of an atom's
 Gaussian; each is integrated over the voxels, which widens it to sqrt(width^2 + voxel^2 / 12).
@@ -9,21 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
+import typer
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
-from experiments.study import DATA
+from experiments.maps import DATA
+from experiments.motions import straight, swinging
 from morphot_jax import Volume, read_volume
-from morphot_jax.maps.atoms import (
-    WIDTH_PER_RESOLUTION,
-    Atoms,
-    Box,
-    choose_box,
-    interpolate_linearly,
-    simulate_density,
-)
+from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, simulate_density
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
 
 QUARTERS = (0.25, 0.5, 0.75)
@@ -35,10 +27,6 @@ OF_25_FRAMES = tuple(k / 24 for k in range(1, 24))
 ADK_WIDTH, ADK_VOXEL = 1.95, 1.5
 SPIKE_WIDTH, SPIKE_VOXEL = 4.0, 3.2
 SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL = 7.0, 7.0
-SWING = 40.0  # degrees
-GUARD = 1e-30  # the original's smallest divisor
-ORIGINAL_ITERATIONS = 20
-CONTACT = 8.0  # Å between a bead of a moving body and the nearest one of the static part
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +51,18 @@ def missing_files(name: str) -> list[str]:
     return [file for file in NEEDED.get(name, ()) if not (DATA / file).is_file()]
 
 
+def at_hand(names: Sequence[str]) -> list[str]:
+    """The cases whose files are there; the others are named, and without any the program ends."""
+    for name in names:
+        if missing := missing_files(name):
+            print(f"{name}: skipped, {', '.join(missing)} not found")
+    found = [name for name in names if not missing_files(name)]
+    if not found:
+        print("no case could be run: their files are not there")
+        raise typer.Exit(2)
+    return found
+
+
 def build_case(name: str) -> Case:
     """The case of this name, one of ``CASE_NAMES``; its files must be there."""
     return BUILDERS[name]()
@@ -80,46 +80,12 @@ def structural_case(
     return Case(title, density(0.0), density(1.0), times, lambda t: density(t).data)
 
 
-def straight(first: Atoms, last: Atoms) -> Callable[[float], Atoms]:
-    """Every atom moves along a straight line."""
-    return lambda t: interpolate_linearly(first, last, t)
-
-
-def original_barycenter(
-    maps: Float[np.ndarray, "k z y x"],
-    weights: Sequence[float],
-    sigma: float,
-    iterations: int = ORIGINAL_ITERATIONS,
-) -> tuple[Float[np.ndarray, "z y x"], float]:
-    """The barycenter as the original computes it, and the marginal error of its plans at the last iteration.
-
-    u_k = a_k / K v_k, q = prod (v_k K u_k)^w_k, v_k = q / K u_k. K is scipy's Gaussian filter, cut at 4 sigma and
-    reflected at the faces of the box; no divisor and no factor is below 1e-30. The maps have unit mass; that of
-    the barycenter is less, and left so. Source: the paper, Eq 2.4.
-    """
-
-    def smooth(field: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
-        return gaussian_filter(field, sigma)
-
-    v = second = kv = [np.ones_like(a) for a in maps]
-    q = v[0]
-    for _ in range(iterations):
-        kv = [smooth(vk) for vk in v]
-        smoothed = [smooth(a / np.maximum(GUARD, s)) for a, s in zip(maps, kv, strict=True)]
-        second = [vk * ku for vk, ku in zip(v, smoothed, strict=True)]
-        q = np.exp(sum(w * np.log(np.maximum(GUARD, m)) for w, m in zip(weights, second, strict=True)))
-        v = [q / np.maximum(GUARD, ku) for ku in smoothed]
-    lost = [(a * (1.0 - s / np.maximum(GUARD, s))).sum() for a, s in zip(maps, kv, strict=True)]
-    errors = [np.abs(m - q).sum() + gone for m, gone in zip(second, lost, strict=True)]
-    return q, float(np.dot(weights, errors))
-
-
 def mmcpn_real() -> Case:
     """The EM maps EMD-5138 -> EMD-5140 against the atoms 3J03 -> 3IYF, and the original's frame between them."""
     with np.load(DATA / "mmcpn_ca.npz") as file:
         closed, opened = (_equal_atoms(file[state]) for state in ("closed", "open"))
     path = straight(closed, opened)
-    case = structural_case("Mm-cpn, real maps", path, _centred(VOXEL_SIZES["mmcpn"]), WIDTHS["mmcpn"], QUARTERS)
+    case = structural_case("Mm-cpn, real maps", path, centred_box(VOXEL_SIZES["mmcpn"]), WIDTHS["mmcpn"], QUARTERS)
     first, last = (read_volume(DATA / f"mmcpn_{state}_64.mrc") for state in ("closed", "open"))
     frame = read_volume(DATA / "mmcpn_morphot_t050.mrc").data
     return replace(case, first=first, last=last, given={0.5: frame})
@@ -154,53 +120,22 @@ def spike() -> Case:
     """One receptor-binding domain of the SARS-CoV-2 spike rises: 6VXX -> 6VYB."""
     with np.load(DATA / "spike_ca.npz") as file:
         closed, opened = (_equal_atoms(file[state]) for state in ("closed", "open"))
-    box = _box((closed, opened), SPIKE_WIDTH, SPIKE_VOXEL)
+    box = box_around((closed, opened), SPIKE_WIDTH, SPIKE_VOXEL)
     return structural_case("spike", straight(closed, opened), box, SPIKE_WIDTH, TENTHS)
 
 
 def spliceosome() -> Case:
-    """Two bodies of the spliceosome 5NRL swing by ``SWING`` degrees: a rotation, not straight lines."""
+    """Two bodies of the spliceosome 5NRL swing: a rotation, not straight lines."""
     with np.load(DATA / "spliceosome_beads.npz") as file:
         beads = Atoms(file["beads"].astype(np.float64), file["mass"].astype(np.float64))
         path = swinging(beads, file["body"])
-    box = _box([path(t) for t in (0.0, *TENTHS, 1.0)], SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL)
+    box = box_around([path(t) for t in (0.0, *TENTHS, 1.0)], SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL)
     return structural_case("spliceosome", path, box, SPLICEOSOME_WIDTH, TENTHS)
-
-
-def swinging(beads: Atoms, body: np.ndarray, angle: float = SWING) -> Callable[[float], Atoms]:
-    """Each body but 0 turns about its contact with body 0, by t * angle degrees.
-
-    The axis runs through the middle of the body's beads in contact, along the axis of the body's largest moment of
-    inertia about that point (so that most of it moves), in the sense that takes it away from body 0.
-    """
-    hinges = [(body == k, *_hinge(beads, body, k)) for k in np.unique(body) if k != 0]
-
-    def path(t: float) -> Atoms:
-        positions = beads.positions.copy()
-        for member, pivot, axis in hinges:
-            turn = Rotation.from_rotvec(np.radians(t * angle) * axis)
-            positions[member] = turn.apply(positions[member] - pivot) + pivot
-        return replace(beads, positions=positions)
-
-    return path
-
-
-def _hinge(beads: Atoms, body: np.ndarray, moving: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """Pivot and unit axis of a swing of one body."""
-    static, own = beads.positions[body == 0], beads.positions[body == moving]
-    distance, _ = cKDTree(static).query(own)
-    pivot = own[distance < CONTACT].mean(axis=0)
-    arms, weights = own - pivot, beads.weights[body == moving]
-    # Inertia is trace(C) - C with C the second moments: its largest axis is the one of the smallest second moment.
-    _, axes = np.linalg.eigh((arms * weights[:, None]).T @ arms)
-    outward = pivot - np.average(static, axis=0, weights=beads.weights[body == 0])
-    velocity = np.cross(axes[:, 0], np.average(arms, axis=0, weights=weights))
-    return pivot, axes[:, 0] * (1.0 if velocity @ outward >= 0 else -1.0)
 
 
 def _sample_case(title: str, protein: str) -> Case:
     path = straight(sample_atoms(f"{protein}-open"), sample_atoms(f"{protein}-closed"))
-    return structural_case(title, path, _centred(VOXEL_SIZES[protein]), WIDTHS[protein], TENTHS)
+    return structural_case(title, path, centred_box(VOXEL_SIZES[protein]), WIDTHS[protein], TENTHS)
 
 
 def _adk_models() -> list[Atoms]:
@@ -210,18 +145,19 @@ def _adk_models() -> list[Atoms]:
 
 
 def _adk_box(models: list[Atoms]) -> Box:
-    return _box(models, ADK_WIDTH, ADK_VOXEL)
+    return box_around(models, ADK_WIDTH, ADK_VOXEL)
 
 
 def _equal_atoms(positions: np.ndarray) -> Atoms:
     return Atoms(positions.astype(np.float64), np.ones(len(positions)))
 
 
-def _box(models, width: float, voxel: float) -> Box:
+def box_around(models: Sequence[Atoms], width: float, voxel: float) -> Box:
+    """A box of the usual side that holds the atoms of all models."""
     return choose_box(*models, resolution=width / WIDTH_PER_RESOLUTION, grid=GRID, apix=voxel)
 
 
-def _centred(voxel: float) -> Box:
+def centred_box(voxel: float) -> Box:
     """Coordinate 0 at the middle index of each axis."""
     corner = -(GRID // 2) * voxel
     return Box((GRID, GRID, GRID), (voxel, voxel, voxel), (corner, corner, corner))

@@ -1,4 +1,4 @@
-"""Structures whose parts move as rigid bodies: which parts, and along which screws.
+"""How atoms move between two structures: along straight lines, as rigid bodies along screws, or swinging.
 
 Positions in Å along x, y, z.
 """
@@ -9,12 +9,21 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import uniform_filter1d
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
-from morphot_jax.maps.atoms import Atoms
+from morphot_jax.maps.atoms import Atoms, interpolate_linearly
 from morphot_jax.maps.pose import Pose
 
 WINDOW = 31  # residues over which the misfit is averaged: a body is made of long stretches
 ROUNDS = 60
+SWING = 40.0  # degrees
+CONTACT = 8.0  # Å between a bead of a moving body and the nearest one of the static part
+
+
+def straight(first: Atoms, last: Atoms) -> Callable[[float], Atoms]:
+    """Every atom moves along a straight line."""
+    return lambda t: interpolate_linearly(first, last, t)
 
 
 def find_bodies(
@@ -60,3 +69,34 @@ def screwing(first: Atoms, last: Atoms, bodies: Int[np.ndarray, " n"]) -> Callab
         return replace(first, positions=positions)
 
     return path
+
+
+def swinging(beads: Atoms, body: np.ndarray, angle: float = SWING) -> Callable[[float], Atoms]:
+    """Each body but 0 turns about its contact with body 0, by t * angle degrees.
+
+    The axis runs through the middle of the body's beads in contact, along the axis of the body's largest moment of
+    inertia about that point (so that most of it moves), in the sense that takes it away from body 0.
+    """
+    hinges = [(body == k, *_hinge(beads, body, k)) for k in np.unique(body) if k != 0]
+
+    def path(t: float) -> Atoms:
+        positions = beads.positions.copy()
+        for member, pivot, axis in hinges:
+            turn = Rotation.from_rotvec(np.radians(t * angle) * axis)
+            positions[member] = turn.apply(positions[member] - pivot) + pivot
+        return replace(beads, positions=positions)
+
+    return path
+
+
+def _hinge(beads: Atoms, body: np.ndarray, moving: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """Pivot and unit axis of a swing of one body."""
+    static, own = beads.positions[body == 0], beads.positions[body == moving]
+    distance, _ = cKDTree(static).query(own)
+    pivot = own[distance < CONTACT].mean(axis=0)
+    arms, weights = own - pivot, beads.weights[body == moving]
+    # Inertia is trace(C) - C with C the second moments: its largest axis is the one of the smallest second moment.
+    _, axes = np.linalg.eigh((arms * weights[:, None]).T @ arms)
+    outward = pivot - np.average(static, axis=0, weights=beads.weights[body == 0])
+    velocity = np.cross(axes[:, 0], np.average(arms, axis=0, weights=weights))
+    return pivot, axes[:, 0] * (1.0 if velocity @ outward >= 0 else -1.0)

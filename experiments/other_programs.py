@@ -68,6 +68,37 @@ class Limits:
 
 
 Timer = Callable[[Callable[[], object]], float]  # seconds that some work takes
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The barycenter of maps of unit mass by these weights, or the plan between the two of them.
+
+    ``sigma``: of the kernel, in voxels. ``timer``: times the work once it is compiled. ``limits``: when to stop.
+    """
+
+    maps: Maps
+    sigma: float
+    timer: Timer
+    limits: Limits
+    weights: tuple[float, ...] = (0.5, 0.5)
+
+    @property
+    def box(self) -> tuple[int, int, int]:
+        """Voxels along z, y and x."""
+        return self.maps.shape[1:]
+
+    @property
+    def epsilon(self) -> float:
+        """What the other programs call the regularisation: 2 sigma^2 for the cost |x - y|^2."""
+        return 2.0 * self.sigma**2
+
+    @property
+    def kernel(self) -> kernels.Kernel:
+        """The package's dense kernel, by which errors are evaluated."""
+        return kernels.make("dense", self.box, self.sigma, jnp.float64)
+
+
 # From a program's own threshold to the answer, the iterations, and a function that finds the error.
 Run = Callable[[float], tuple[Any, int, Callable[[], float]]]
 
@@ -110,16 +141,14 @@ def barycenter_error(log_u, log_v, barycenter, maps: Maps, weights, kernel: kern
     return float(np.dot(weights, errors))
 
 
-def ott_barycenter(
-    maps: Maps, weights: tuple[float, ...], sigma: float, timer: Timer, limits: Limits, *, log_mode: bool
-) -> Found:
+def ott_barycenter(problem: Problem, *, log_mode: bool) -> Found:
     """OTT-JAX's FixedBarycenter on a Grid, in kernel or in log mode.
 
     It is run ten iterations at a time, each begun where the last ended, until it meets the tolerance; then one run
     of exactly so many iterations is timed. If it does not meet it, the seconds of all these runs are given.
     """
-    kernel = kernels.make("dense", maps.shape[1:], sigma, jnp.float64)
-    solve, potentials = _ott(maps, weights, sigma, log_mode)
+    limits, kernel = problem.limits, problem.kernel
+    solve, potentials = _ott(problem, log_mode)
     found, start, steps = Found(0.0, 0, np.inf, "max_iterations"), (), {}
     while found.iterations < limits.iterations:
         if len(start) not in steps:  # the first step has no start
@@ -127,42 +156,46 @@ def ott_barycenter(
         started = time.perf_counter()
         output = jax.block_until_ready(steps[len(start)](*start))
         seconds = found.seconds + time.perf_counter() - started
-        start = (output.g if log_mode else 2.0 * sigma**2 * jnp.log(output.g),)
-        value = output.histogram.reshape(maps.shape[1:])
-        error = barycenter_error(*potentials(output), value, maps, weights, kernel)
+        start = (output.g if log_mode else problem.epsilon * jnp.log(output.g),)
+        value = output.histogram.reshape(problem.box)
+        error = barycenter_error(*potentials(output), value, problem.maps, problem.weights, kernel)
         found = Found(seconds, found.iterations + CHECK, error, "max_iterations", np.asarray(value))
         if not np.isfinite(error):
             return replace(found, status="nonfinite")
         if error <= limits.tolerance:
             whole = _compiled(solve, found.iterations)
-            return replace(found, seconds=timer(partial(_finished, whole)), status="converged")
+            return replace(found, seconds=problem.timer(partial(_finished, whole)), status="converged")
         if seconds > limits.seconds:
             return replace(found, status="time_limit")
     return found
 
 
-def _ott(maps: Maps, weights: tuple[float, ...], sigma: float, log_mode: bool):
+def _ott(problem: Problem, log_mode: bool):
     """A function of the number of iterations and the start, and one that reads log u and log v off its output."""
-    from ott.geometry.grid import Grid  # noqa: PLC0415
     from ott.problems.linear.barycenter_problem import FixedBarycenterProblem  # noqa: PLC0415
     from ott.solvers.linear.discrete_barycenter import FixedBarycenter  # noqa: PLC0415
 
-    epsilon, box = 2.0 * sigma**2, maps.shape[1:]
-    grid = Grid(x=[jnp.arange(n, dtype=jnp.float64) for n in box], epsilon=epsilon)
+    maps = problem.maps
     flat = jnp.asarray(maps.reshape(len(maps), -1) + (FILLING if log_mode else 0.0))
-    problem = FixedBarycenterProblem(grid, flat, jnp.asarray(weights))
+    given = FixedBarycenterProblem(_ott_grid(problem), flat, jnp.asarray(problem.weights))
 
     def solve(iterations: int, start=None):
         solver = FixedBarycenter(
             threshold=0.0, inner_iterations=CHECK, max_iterations=iterations, lse_mode=log_mode
         )
-        return solver(problem, start)
+        return solver(given, start)
 
     def potentials(output):
-        logs = (f / epsilon if log_mode else jnp.log(f) for f in (output.f, output.g))
+        logs = (f / problem.epsilon if log_mode else jnp.log(f) for f in (output.f, output.g))
         return tuple(log.reshape(maps.shape) for log in logs)
 
     return solve, potentials
+
+
+def _ott_grid(problem: Problem):
+    from ott.geometry.grid import Grid  # noqa: PLC0415
+
+    return Grid(x=[jnp.arange(n, dtype=jnp.float64) for n in problem.box], epsilon=problem.epsilon)
 
 
 def _finished(work: Callable[[], object]) -> object:
@@ -174,130 +207,104 @@ def _compiled(solve: Callable, iterations: int, *start: Array) -> Callable:
     return jax.jit(partial(solve, iterations)).lower(*start).compile()
 
 
-def pot_barycenter(
-    maps: Maps, weights: tuple[float, ...], sigma: float, timer: Timer, limits: Limits, *, matrix: bool
-) -> Found:
+def pot_barycenter(problem: Problem, *, matrix: bool) -> Found:
     """POT's convolutional barycenter of square images (z is one voxel), or of any box with a cost matrix."""
-    run = (_pot_matrix if matrix else _pot_convolutional)(maps, np.asarray(weights), sigma, limits)
-    return _at_threshold(run, timer, limits)
+    return _at_threshold(problem, (_pot_matrix if matrix else _pot_convolutional)(problem))
 
 
-def _pot_convolutional(maps: Maps, weights: Float[np.ndarray, " k"], sigma: float, limits: Limits) -> Run:
+def _pot_convolutional(problem: Problem) -> Run:
     import ot  # noqa: PLC0415
 
-    n = maps.shape[-1]
-    if maps.shape[1:] != (1, n, n):
-        raise ValueError(f"boxes of {maps.shape[1:]}: POT's convolutional barycenter takes square images")
-    reg = 2.0 * (sigma / (n - 1)) ** 2  # its pixels lie between 0 and 1
+    n = problem.box[-1]
+    if problem.box != (1, n, n):
+        raise ValueError(f"boxes of {problem.box}: POT's convolutional barycenter takes square images")
+    reg = 2.0 * (problem.sigma / (n - 1)) ** 2  # its pixels lie between 0 and 1
+    images, weights = problem.maps[:, 0], np.asarray(problem.weights)
 
     def run(threshold: float):
         value, log = ot.bregman.convolutional_barycenter2d(
-            maps[:, 0], reg, weights, numItermax=limits.iterations, stopThr=threshold, log=True
+            images, reg, weights, numItermax=problem.limits.iterations, stopThr=threshold, log=True
         )
 
         def error() -> float:
-            kernel = kernels.make("dense", (1, n, n), sigma, jnp.float64)
             log_u, log_v = (jnp.log(jnp.asarray(log[name]))[:, None] for name in ("U", "V"))
-            return barycenter_error(log_u, log_v, value[None], maps, weights, kernel)
+            return barycenter_error(log_u, log_v, value[None], problem.maps, weights, problem.kernel)
 
         return value[None], log["niter"] + 1, error
 
     return run
 
 
-def _pot_matrix(maps: Maps, weights: Float[np.ndarray, " k"], sigma: float, limits: Limits) -> Run:
+def _pot_matrix(problem: Problem) -> Run:
     import ot  # noqa: PLC0415
 
+    weights = np.asarray(problem.weights)
     if np.ptp(weights) > 0:
         raise ValueError(f"weights {weights}: POT's barycenter by a cost matrix takes equal ones")
-    columns = np.ascontiguousarray(maps.reshape(len(maps), -1).T)
-    cost, reg = ot.dist(_voxels(maps.shape[1:])), 2.0 * sigma**2
+    columns = np.ascontiguousarray(problem.maps.reshape(len(problem.maps), -1).T)
+    cost, most = ot.dist(_voxels(problem.box)), problem.limits.iterations
 
     def run(threshold: float):
         value, log = ot.bregman.barycenter(
-            columns, cost, reg, weights, numItermax=limits.iterations, stopThr=threshold, log=True
+            columns, cost, problem.epsilon, weights, numItermax=most, stopThr=threshold, log=True
         )
         error = 4.0 * float(np.prod(weights) * log["err"][-1])
-        return value.reshape(maps.shape[1:]), log["niter"] + 1, lambda: error
+        return value.reshape(problem.box), log["niter"] + 1, lambda: error
 
     return run
 
 
-def pot_plan(
-    first: Float[np.ndarray, "z y x"],
-    second: Float[np.ndarray, "z y x"],
-    sigma: float,
-    timer: Timer,
-    limits: Limits,
-) -> Found:
+def pot_plan(problem: Problem) -> Found:
     """POT's Sinkhorn plan between two maps, with the cost matrix between the voxels that have mass."""
     import ot  # noqa: PLC0415
 
-    inside = [field > 0 for field in (first, second)]
-    cost = ot.dist(*(_voxels(first.shape)[mask.ravel()] for mask in inside))
-    masses = [field[mask] for field, mask in zip((first, second), inside, strict=True)]
+    inside = [field > 0 for field in problem.maps]
+    cost = ot.dist(*(_voxels(problem.box)[mask.ravel()] for mask in inside))
+    masses = [field[mask] for field, mask in zip(problem.maps, inside, strict=True)]
 
     def run(threshold: float):
         _, log = ot.bregman.sinkhorn(
-            *masses, cost, 2.0 * sigma**2, numItermax=limits.iterations, stopThr=threshold, log=True
+            *masses, cost, problem.epsilon, numItermax=problem.limits.iterations, stopThr=threshold, log=True
         )
 
         fields = []
         for mask, scaling in zip(inside, (log["u"], log["v"]), strict=True):
-            fields.append(jnp.full(first.shape, -jnp.inf).at[np.nonzero(mask)].set(np.log(scaling)))
+            fields.append(jnp.full(problem.box, -jnp.inf).at[np.nonzero(mask)].set(np.log(scaling)))
 
-        def error() -> float:
-            kernel = kernels.make("dense", first.shape, sigma, jnp.float64)
-            return plan_error(*fields, first, second, kernel)
+        return tuple(fields), log["niter"] + 1, lambda: plan_error(*fields, *problem.maps, problem.kernel)
 
-        return tuple(fields), log["niter"] + 1, error
-
-    return _at_threshold(run, timer, limits)
+    return _at_threshold(problem, run)
 
 
-def ott_plan(
-    first: Float[np.ndarray, "z y x"],
-    second: Float[np.ndarray, "z y x"],
-    sigma: float,
-    timer: Timer,
-    limits: Limits,
-    *,
-    log_mode: bool,
-) -> Found:
+def ott_plan(problem: Problem, *, log_mode: bool) -> Found:
     """OTT-JAX's Sinkhorn on a Grid, in kernel or in log mode, its threshold tightened until the error is met."""
-    from ott.geometry.grid import Grid  # noqa: PLC0415
     from ott.problems.linear.linear_problem import LinearProblem  # noqa: PLC0415
     from ott.solvers.linear.sinkhorn import Sinkhorn  # noqa: PLC0415
 
-    epsilon = 2.0 * sigma**2
-    grid = Grid(x=[jnp.arange(n, dtype=jnp.float64) for n in first.shape], epsilon=epsilon)
     filling = FILLING if log_mode else 0.0
-    problem = LinearProblem(grid, jnp.asarray(first.ravel() + filling), jnp.asarray(second.ravel() + filling))
-    kernel = kernels.make("dense", first.shape, sigma, jnp.float64)
+    given = LinearProblem(_ott_grid(problem), *(jnp.asarray(field.ravel() + filling) for field in problem.maps))
+    kernel = problem.kernel
 
     @jax.jit
     def solve(threshold):
         solver = Sinkhorn(
-            threshold=threshold, inner_iterations=CHECK, max_iterations=limits.iterations, lse_mode=log_mode
+            threshold=threshold,
+            inner_iterations=CHECK,
+            max_iterations=problem.limits.iterations,
+            lse_mode=log_mode,
         )
-        found = solver(problem)
+        found = solver(given)
         return found.f, found.g, found.n_iters
 
     def run(threshold: float):
         f, g, iterations = jax.block_until_ready(solve(threshold))
-        fields = tuple(field.reshape(first.shape) / epsilon for field in (f, g))
-        return fields, int(iterations), lambda: plan_error(*fields, first, second, kernel)
+        fields = tuple(field.reshape(problem.box) / problem.epsilon for field in (f, g))
+        return fields, int(iterations), lambda: plan_error(*fields, *problem.maps, kernel)
 
-    return _at_threshold(run, timer, limits)
+    return _at_threshold(problem, run)
 
 
-def geomloss_plan(
-    first: Float[np.ndarray, "z y x"],
-    second: Float[np.ndarray, "z y x"],
-    sigma: float,
-    timer: Timer,
-    limits: Limits,
-) -> Found:
+def geomloss_plan(problem: Problem) -> Found:
     """GeomLoss' multiscale Sinkhorn on a grid: cubes whose side is a power of two, in double precision.
 
     Its steps are made finer until the error is met or the time is over.
@@ -305,21 +312,23 @@ def geomloss_plan(
     import torch  # noqa: PLC0415
     from geomloss import sinkhorn_divergence  # noqa: PLC0415
 
-    side = first.shape[0]
-    if first.shape != (side, side, side) or side & (side - 1):
-        raise ValueError(f"a box of {first.shape}: GeomLoss takes cubes whose side is a power of two")
-    a, b = (torch.from_numpy(np.ascontiguousarray(field))[None, None] for field in (first, second))
-    blur = sigma / side  # its voxels lie between 0 and 1
-    kernel = kernels.make("dense", first.shape, sigma, jnp.float64)
+    side = problem.box[0]
+    if problem.box != (side, side, side) or side & (side - 1):
+        raise ValueError(f"a box of {problem.box}: GeomLoss takes cubes whose side is a power of two")
+    a, b = (torch.from_numpy(np.ascontiguousarray(field))[None, None] for field in problem.maps)
+    blur = problem.sigma / side  # its voxels lie between 0 and 1
+    kernel, limits = problem.kernel, problem.limits
 
     def solve(scaling: float):
         with torch.no_grad():
             return sinkhorn_divergence(a, b, p=2, blur=blur, scaling=scaling, debias=False, potentials=True)
 
-    def fields_of(potentials) -> tuple[np.ndarray, np.ndarray]:
-        f, g = (np.asarray(field)[0, 0] / blur**2 for field in potentials)
+    def fields_of(potentials) -> list[np.ndarray]:
         with np.errstate(divide="ignore"):
-            return f + np.log(first), g + np.log(second)
+            return [
+                np.asarray(field)[0, 0] / blur**2 + np.log(data)
+                for field, data in zip(potentials, problem.maps, strict=True)
+            ]
 
     found = Found(0.0, 0, np.inf, "max_iterations")
     for scaling in SCALINGS:
@@ -327,19 +336,20 @@ def geomloss_plan(
         potentials = solve(scaling)
         seconds = time.perf_counter() - started
         fields = fields_of(potentials)
-        reached = plan_error(*fields, first, second, kernel)
+        reached = plan_error(*fields, *problem.maps, kernel)
         steps = int(np.ceil(np.log(blur) / np.log(scaling))) + 1
         status = "converged" if reached <= limits.tolerance else "max_iterations"
-        found = Found(seconds, steps, reached, status, fields)
+        found = Found(seconds, steps, reached, status, tuple(fields))
         if found.status == "converged":
-            return replace(found, seconds=timer(partial(solve, scaling)))
+            return replace(found, seconds=problem.timer(partial(solve, scaling)))
         if seconds * 3 > limits.seconds:
             return replace(found, status="time_limit")
     return found
 
 
-def _at_threshold(run: Run, timer: Timer, limits: Limits) -> Found:
-    """Tighten POT's own threshold until the error is at or below the tolerance, then time that run."""
+def _at_threshold(problem: Problem, run: Run) -> Found:
+    """Tighten the program's own threshold until the error is at or below the tolerance, then time that run."""
+    limits = problem.limits
     threshold = limits.tolerance
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # that it has not converged is seen from the error
@@ -349,7 +359,7 @@ def _at_threshold(run: Run, timer: Timer, limits: Limits) -> Found:
             if not reached > limits.tolerance or iterations >= limits.iterations:
                 break
             threshold *= min(0.9, limits.tolerance / reached)
-        seconds = timer(lambda: run(threshold))
+        seconds = problem.timer(lambda: run(threshold))
     if not np.isfinite(reached):
         return Found(seconds, iterations, reached, "nonfinite", value)
     status = "converged" if reached <= limits.tolerance else "max_iterations"

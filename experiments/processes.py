@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,17 +27,17 @@ class Task(Protocol):
 class Runner:
     """How tasks are run.
 
-    - ``command``: starts a process that measures the tasks which it is given as JSON (``measure_and_print``).
+    - ``kinds``: the classes of the tasks, of modules that a process can import.
     - ``limit``: seconds that a process may take. ``together``: one process for all tasks.
     """
 
-    command: tuple[str, ...]
+    kinds: tuple[type, ...]
     limit: float
     together: bool = False
 
 
 def measured(points: Sequence[Settings], runner: Runner) -> Iterator[Outcome]:
-    """What processes of their own, or one for all, say of tasks as ``settings_of`` gives them."""
+    """What processes of their own, or one for all, say of tasks as ``point_of`` gives them."""
     size = len(points) if runner.together else 1
     for first in range(0, len(points), size):
         for answer in in_own_process(points[first : first + size], runner):
@@ -45,9 +46,11 @@ def measured(points: Sequence[Settings], runner: Runner) -> Iterator[Outcome]:
 
 def in_own_process(points: Sequence[Settings], runner: Runner) -> list[list[dict[str, Any]] | str]:
     """The rows of each task; where one fails or takes too long, why."""
+    modules = {kind.__name__: kind.__module__ for kind in runner.kinds}
     try:
         done = subprocess.run(
-            [sys.executable, *runner.command, json.dumps(list(points))],
+            [sys.executable, "-m", __name__],
+            input=json.dumps({"modules": modules, "tasks": list(points)}),
             cwd=ROOT,
             timeout=runner.limit,
             check=False,
@@ -63,7 +66,7 @@ def in_own_process(points: Sequence[Settings], runner: Runner) -> list[list[dict
 
 
 def measure_and_print(tasks: Sequence[Task]) -> None:
-    """The other side of ``in_own_process``: a line of JSON for each task, its rows or what went wrong."""
+    """A line of JSON for each task: its rows, or what went wrong."""
     for task in tasks:
         try:
             with redirect_stdout(sys.stderr):
@@ -73,16 +76,32 @@ def measure_and_print(tasks: Sequence[Task]) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def settings_of(task: Any) -> dict[str, Any]:
+def point_of(task: Any) -> dict[str, Any]:
     """A task as a point of a sweep."""
     return json.loads(json.dumps({"task": type(task).__name__} | asdict(task)))
 
 
-def tasks_from(given: str, kinds: Sequence[type]) -> list[Any]:
-    """The tasks that a process was given as JSON, all of these kinds."""
+def tasks_from(points: Sequence[Settings], kinds: Sequence[type]) -> list[Any]:
+    """The tasks that are points of a sweep, all of these kinds."""
     named = {kind.__name__: kind for kind in kinds}
-    found = []
-    for settings in json.loads(given):
-        kind = named[settings.pop("task")]
-        found.append(kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}))
-    return found
+    return [
+        named[point["task"]](
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in point.items()
+                if name != "task"
+            }
+        )
+        for point in points
+    ]
+
+
+def main() -> None:
+    """The process of ``in_own_process``: tasks and their modules come as JSON on standard input."""
+    given = json.load(sys.stdin)
+    kinds = [getattr(import_module(module), name) for name, module in given["modules"].items()]
+    measure_and_print(tasks_from(given["tasks"], kinds))
+
+
+if __name__ == "__main__":
+    main()

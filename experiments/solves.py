@@ -1,33 +1,32 @@
-"""One row of the bench: some implementation solves some case, and is timed.
+"""One row of a table of times: some implementation solves some case.
 
 Every solve is to a marginal error of 1e-6 by the package's definition, save debiased ones (1e-5) and the
 original's 20 iterations a frame. Times are medians of runs after a first one that compiles; work that takes more
-than ``PATIENCE`` is done once, its compilation of a few seconds counted in. Where only a few frames are timed
-their seconds are scaled up to all frames: evenly, except that the two ends of a trajectory, which need hardly an
-iteration, are a gift to other programs. Seconds per iteration are those of one frame. The memory is that of the
-process: for every program it includes JAX, which measures the error.
+than ``timing.PATIENCE`` is done once, its compilation of a few seconds counted in. Where only a few frames are
+timed their seconds are scaled up to all frames: evenly, except that the two ends of a trajectory, which need
+hardly an iteration, are a gift to other programs. Seconds per iteration are those of one frame. The memory is that
+of the process: for every program it includes JAX, which measures the error.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from morphot_jax.transport.status import Status
 
 from experiments import other_programs
-from experiments.cases import ORIGINAL_ITERATIONS, original_barycenter
-from experiments.methods import DEBIASED_ERROR
-from experiments.study import load, name_of, unit_maps
+from experiments.maps import is_flat, load, name_of, side, unit_maps
+from experiments.methods import ORIGINAL_ITERATIONS, original_barycenter, settings_for, worst
+from experiments.other_programs import Limits, Problem
+from experiments.timing import median_seconds, own_peak_memory, timed
 from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
-from morphot_jax.system import memory
+from morphot_jax.transport.status import Status
 
 TOLERANCE = 1e-6
-PATIENCE = 60.0  # seconds of runs after which there is no other
 SINGLE_PLAN = ("bridge", "displacement", "plan")
 
 
@@ -67,7 +66,7 @@ class Solve:
             "iterations": max(found.iterations),
             "marginal_error": found.marginal_error,
             "peak_memory_bytes": own_peak_memory(),
-            "status": " ".join(sorted(set(found.statuses) - {"converged"})) or "converged",
+            "status": worst(found.statuses),
         }
         return [key | measured]
 
@@ -77,14 +76,14 @@ class Solve:
 
     @property
     def flat(self) -> bool:
-        return self.grid.endswith("^2")
+        return is_flat(self.grid)
 
     @property
     def times(self) -> Sequence[float]:
         return self.timed or np.linspace(0.0, 1.0, self.frames).tolist()
 
     def unit_maps(self) -> Float[np.ndarray, "2 z y x"]:
-        return unit_maps(self.maps, self.voxels, flat=self.flat)
+        return unit_maps(self.maps, self.grid)
 
     def _share(self) -> float:
         """All frames over those that were timed."""
@@ -109,18 +108,16 @@ def package(task: Solve) -> Outcome:
     if task.method == "plan" or task.flat:
         return _package_solver(task)
     settings = Settings(
-        method="barycenter" if task.method == "debiased" else task.method,
         frames=task.frames,
         times=task.timed or None,
         sigma=task.sigma,
         kernel=task.kernel,
         precision=task.precision,
-        tolerance=DEBIASED_ERROR if task.method == "debiased" else TOLERANCE,
+        tolerance=TOLERANCE,
         max_iterations=task.most,
-        debias=task.method == "debiased",
     )
     pair = load(task.maps, task.voxels)
-    seconds, trajectory = timed(lambda: morph(pair, settings), task.repeats)
+    seconds, trajectory = timed(lambda: morph(pair, settings_for(task.method, settings)), task.repeats)
     frames = trajectory.frames[:1] if task.method in SINGLE_PLAN else trajectory.frames
     return Outcome(
         seconds,
@@ -162,39 +159,24 @@ def original(task: Solve) -> Outcome:
 
 def ott(task: Solve) -> Outcome:
     """OTT-JAX on the part of the box that the package would look at."""
-    with jax.enable_x64(True):
-        maps = other_programs.window(task.unit_maps(), task.sigma)
-        return _of_peer(
-            task,
-            lambda weights, timer, limits: other_programs.ott_barycenter(
-                maps, weights, task.sigma, timer, limits, log_mode=task.kernel == "log"
-            ),
-        )
+    maps = other_programs.window(task.unit_maps(), task.sigma)
+    return _of_peer(task, maps, partial(other_programs.ott_barycenter, log_mode=task.kernel == "log"))
 
 
 def pot(task: Solve) -> Outcome:
     """POT on the whole box."""
-    with jax.enable_x64(True):
-        maps = task.unit_maps()
-        if task.method == "plan":
-            return _of_peer(
-                task, lambda _, timer, limits: other_programs.pot_plan(*maps, task.sigma, timer, limits)
-            )
-        return _of_peer(
-            task,
-            lambda weights, timer, limits: other_programs.pot_barycenter(
-                maps, weights, task.sigma, timer, limits, matrix=not task.flat
-            ),
-        )
+    if task.method == "plan":
+        return _of_peer(task, task.unit_maps(), other_programs.pot_plan)
+    return _of_peer(task, task.unit_maps(), partial(other_programs.pot_barycenter, matrix=not task.flat))
 
 
-def _of_peer(task: Solve, solve: Callable[..., other_programs.Found]) -> Outcome:
-    def timer(work: Callable[[], object]) -> float:
-        return timed(work, task.repeats)[0]
-
-    limits = other_programs.Limits(TOLERANCE, task.most)
+def _of_peer(task: Solve, maps: other_programs.Maps, solve: Callable[[Problem], other_programs.Found]) -> Outcome:
+    problem = Problem(
+        maps, task.sigma, partial(median_seconds, repeats=task.repeats), Limits(TOLERANCE, task.most)
+    )
     times = (0.5,) if task.method == "plan" else task.times
-    found = [solve((1 - t, t), timer, limits) for t in times]
+    with jax.enable_x64(True):
+        found = [solve(replace(problem, weights=(1 - t, t))) for t in times]
     return Outcome(
         sum(one.seconds for one in found),
         [one.iterations for one in found],
@@ -210,28 +192,3 @@ SOLVERS: dict[str, Callable[[Solve], Outcome]] = {
     "POT": pot,
 }
 PEERS = ("OTT-JAX", "POT")
-
-
-def side(grid: str) -> int:
-    """The voxels along an axis of a grid such as 64^3."""
-    return int(grid.partition("^")[0])
-
-
-def timed(work: Callable[[], Any], repeats: int, *, compiles: bool = True) -> tuple[float, Any]:
-    """Median seconds of the work, and what its last run gave."""
-    runs: list[float] = []
-    while len(runs) < repeats + compiles and sum(runs) < PATIENCE:
-        started = time.perf_counter()
-        found = work()
-        runs.append(time.perf_counter() - started)
-    return float(np.median(runs[1:] if compiles and len(runs) > 1 else runs)), found
-
-
-def own_peak_memory() -> int | None:
-    """The most bytes that this process has held; what its parent held before it began is not counted."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as lines:
-            values = dict(line.split(":", 1) for line in lines)
-        return int(values["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return memory.peak()

@@ -1,34 +1,37 @@
-"""How near does each method come to the morph of the atoms? ``python -m experiments.benches.accuracy -o OUT``.
+"""How near does each method come to the morph of the atoms?
 
-For every pair of maps of ``experiments.cases`` and every method, each frame is held against the density of the
-moved atoms at the same time, both at unit mass:
+    python -m experiments.benches.accuracy -o OUT
 
-    rmsd, relative rms: ||frame - reference||_2, per voxel and over ||reference||_2    (the paper, Eq 3.1)
-    volume, voxel difference at 1, 5, 10 and 20 % of either maximum                (after the paper, Eq 3.2, 3.3)
+For every pair of maps of ``cases`` and every method, each frame is held against the density of the moved atoms at
+the same time (``measures``).
 
 OUT holds ``results.csv`` (a row for each case, method and time), ``summary.csv`` (means over the frames),
 ``accuracy.png``, ``claims.json``. About ten minutes in full on 2 cores.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
 
 import numpy as np
 import typer
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import study
-from experiments.cases import CASE_NAMES, QUARTERS, Case, build_case, missing_files
+from experiments import figures, points
+from experiments.cases import CASE_NAMES, QUARTERS, Case, at_hand, build_case
+from experiments.claims import GOAL, Claim, conclude
+from experiments.figures import LOOKS
+from experiments.measures import MEASURES, THRESHOLDS, measures
 from experiments.methods import METHODS, TRANSPORT, frames_of
-from experiments.study import GOAL, LOOKS, Claim
-from morphot_jax import Settings, metrics, prepare_maps
+from experiments.options import ShardOptions, chosen, command
+from experiments.tables import curve
+from morphot_jax import Settings, prepare_maps
 from morphot_jax.maps.samples import GRID
-from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep
+from morphot_jax.runs.sweep import Settings as Point
 from morphot_jax.system import files
 from morphot_jax.system.tables import columns_to_csv
 
@@ -36,13 +39,6 @@ GIVEN = "original-frame"  # of the cases that have frames of other programs
 QUICK_METHODS = ("linear", "bridge", "displacement")
 QUICK_CASES = ("adk-sample", "mmcpn-sample")
 
-THRESHOLDS = {"1": 0.01, "5": 0.05, "10": 0.1, "20": 0.2}  # share of either maximum, by its name in columns
-MEASURES = (
-    "rmsd",
-    "relative_rms",
-    *(f"volume_difference_{percent}" for percent in THRESHOLDS),
-    *(f"voxel_difference_{percent}" for percent in THRESHOLDS),
-)
 COLUMNS = ("case", "method", "sigma", "time", *MEASURES, "status", "iterations")
 RMS, VOXEL = "relative_rms", "voxel_difference_1"
 
@@ -51,16 +47,16 @@ PANELS_ACROSS = 4
 ADK_BOUNDS = (("bridge", RMS, 0.165), ("displacement", VOXEL, 0.090))
 
 
+@dataclass(frozen=True)
 class Means:
-    """Measures of the frames of every case and method, in order of time."""
+    """Measures of the frames of every case and method."""
 
-    def __init__(self, rows: Sequence[Row]):
-        self.rows = sorted(rows, key=lambda row: float(row["time"]))
+    rows: Sequence[Row]
 
     def of(self, case: str, method: str, measure: str) -> dict[float, float]:
         """The measure at each time; empty where nothing was computed."""
-        found = [row for row in self.rows if (row["case"], row["method"]) == (case, method)]
-        return {float(row["time"]): float(row[measure]) for row in found}
+        found = curve(self.rows, "time", measure, {"case": case, "method": method})
+        return {float(time): float(value) for time, value in found.items()}
 
     def mean(self, case: str, method: str, measure: str) -> float:
         return float(np.mean(list(self.of(case, method, measure).values())))
@@ -73,44 +69,31 @@ class Means:
         return [name for name in LOOKS if self.of(case, name, RMS)]
 
 
-def main(
-    output: study.Output,
-    quick: Annotated[bool, typer.Option(help="Three times, two small cases, no barycenters.")] = False,
-    methods: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(METHODS)}.")] = "",
-    cases: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(CASE_NAMES)}.")] = "",
-    sigma: Annotated[float, typer.Option(help="Standard deviation of the kernel in voxels.")] = GRID / 60,
-    shard: study.ShardOption = "1/1",
-) -> None:
+@dataclass(frozen=True)
+class Options(ShardOptions):
+    """What this bench is asked."""
+
+    methods: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(METHODS)}.")] = ""
+    cases: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(CASE_NAMES)}.")] = ""
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the kernel in voxels.")] = GRID / 60
+
+
+def main(options: Options) -> None:
     """Hold every method against the morph of the atoms."""
-    chosen = _chosen(methods, METHODS, QUICK_METHODS if quick else METHODS, "methods")
-    points = []
-    for name in _chosen(cases, CASE_NAMES, QUICK_CASES if quick else CASE_NAMES, "cases"):
-        if missing := missing_files(name):
-            print(f"{name}: skipped, {', '.join(missing)} not found")
-            continue
-        points += points_of(name, (*chosen, GIVEN), sigma, QUARTERS if quick else ())
-    if not points:
-        print("no case could be run: nothing to summarise")
-        raise typer.Exit(2)
-    sweep = Sweep(output, points, COLUMNS)
-    if study.run(sweep, compute, shard):
-        means = Means(sweep.rows())
+    methods, cases, times = (QUICK_METHODS, QUICK_CASES, QUARTERS) if options.quick else (METHODS, CASE_NAMES, ())
+    methods = chosen(options.methods, METHODS, "--methods") or methods
+    cases = at_hand(chosen(options.cases, CASE_NAMES, "--cases") or cases)
+    places = [point for name in cases for point in points_of(name, (*methods, GIVEN), options.sigma, times)]
+    output, sweep = options.output, Sweep(options.output, places, COLUMNS)
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
+        means = Means(rows)
         files.write_text(output / "summary.csv", summary(means))
         accuracy_figure(means).savefig(output / "accuracy.png", dpi=110)
         show(means)
-        study.conclude(output, all_claims(means))
+        conclude(output, all_claims(means))
 
 
-def _chosen(given: str, known: tuple[str, ...], default: tuple[str, ...], option: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in given.split(",") if name.strip())
-    if unknown := [name for name in names if name not in known]:
-        raise typer.BadParameter(f"{option} {', '.join(unknown)} not known: choose from {', '.join(known)}")
-    return names or default
-
-
-def points_of(
-    case: str, methods: Sequence[str], sigma: float, times: tuple[float, ...] = ()
-) -> list[dict[str, object]]:
+def points_of(case: str, methods: Sequence[str], sigma: float, times: tuple[float, ...] = ()) -> list[Point]:
     """A point for each method; ``times`` if not those of the case."""
     shared = {"study": "accuracy", "case": case, "sigma": sigma, "times": list(times)}
     return [shared | {"method": name} for name in methods if name != GIVEN or case_of(case).given]
@@ -121,10 +104,9 @@ def case_of(name: str) -> Case:
     return build_case(name)
 
 
-def compute(points: list[dict]) -> Iterator[Outcome]:
-    for point in points:
-        case = case_of(point["case"])
-        yield Outcome(measured(case, point["method"], tuple(point["times"]) or case.times, point["sigma"]))
+def measure(point: Point) -> Outcome:
+    case = case_of(point["case"])
+    return Outcome(measured(case, point["method"], tuple(point["times"]) or case.times, point["sigma"]))
 
 
 def measured(case: Case, method: str, times: tuple[float, ...], sigma: float) -> list[Row]:
@@ -140,19 +122,6 @@ def measured(case: Case, method: str, times: tuple[float, ...], sigma: float) ->
         about = {"time": time, "status": status, "iterations": iterations}
         rows.append(about | measures(density, case.reference(time)))
     return rows
-
-
-def measures(frame: Float[np.ndarray, "z y x"], reference: Float[np.ndarray, "z y x"]) -> dict[str, float]:
-    """``MEASURES`` of a frame against a reference, both brought to unit mass."""
-    a, b = unit_mass(frame), unit_mass(reference)
-    found = {"rmsd": float(metrics.rmsd(a, b)), "relative_rms": float(metrics.relative_rms(a, b))}
-    compared: tuple[tuple[str, Callable], ...] = (
-        ("volume_difference", metrics.volume_difference),
-        ("voxel_difference", metrics.voxel_difference),
-    )
-    for word, measure in compared:
-        found |= {f"{word}_{percent}": float(measure(a, b, share)) for percent, share in THRESHOLDS.items()}
-    return found
 
 
 def summary(means: Means) -> str:
@@ -193,19 +162,7 @@ def accuracy_figure(means: Means) -> Figure:
 
 def _draw(panel, means: Means, case: str, measure: str) -> None:
     for method in means.methods(case):
-        values = means.of(case, method, measure)
-        colour, dashes, marker = LOOKS[method]
-        panel.plot(
-            list(values),
-            list(values.values()),
-            label=method,
-            color=colour,
-            linestyle=dashes,
-            marker=marker,
-            markersize=9 if dashes == "none" else 4,
-            markevery=max(1, len(values) // 8),
-            linewidth=1.4,
-        )
+        figures.draw(panel, method, means.of(case, method, measure), marks=8)
     panel.set_xlim(0, 1)
     panel.set_ylim(bottom=0)
     panel.spines[["top", "right"]].set_visible(False)
@@ -292,4 +249,4 @@ def show(means: Means) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -1,4 +1,6 @@
-"""Are known rigid motions found again? ``python -m experiments.benches.alignment -o OUT [--quick] [--shard I/N]``
+"""Are known rigid motions found again?
+
+    python -m experiments.benches.alignment -o OUT
 
 Maps of adenylate kinase, of the spike with one domain up and of Mm-cpn (real) are turned and shifted at random,
 by up to 180 degrees and up to 10 voxels, and aligned to the map as it was, without noise and with white noise in
@@ -10,18 +12,20 @@ cores.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import typer
 from matplotlib.figure import Figure
 from scipy.spatial.transform import Rotation
 
-from experiments import study
-from experiments.cases import build_case, missing_files
-from experiments.study import COLOURS, GOAL, MARKERS, Claim
+from experiments import figures, points
+from experiments.cases import at_hand, build_case
+from experiments.claims import GOAL, Claim, conclude
+from experiments.figures import COLOURS, MARKERS
+from experiments.options import ShardOptions, command
+from experiments.tables import where
 from morphot_jax import Volume, metrics
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import places_of, resample_onto
@@ -54,21 +58,18 @@ COLUMNS = ("map", "snr", "motion", "angle", "shift_voxels", "correlation", "shar
 COLUMNS += ("voxels_off", "seconds")
 
 
-def main(output: study.Output, quick: study.Quick = False, shard: study.ShardOption = "1/1") -> None:
+def main(options: ShardOptions) -> None:
     """Align maps that were moved by known motions."""
-    maps = [entry for entry in (QUICK_MAPS if quick else MAPS) if not missing_files(entry.case)]
-    if not maps:
-        print("no case could be run: their files are not there")
-        raise typer.Exit(2)
-    motions = range(QUICK_MOTIONS if quick else MOTIONS)
-    points = grid(study=["alignment"], map=[entry.title for entry in maps], snr=SNR, motion=motions)
-    sweep = Sweep(output, points, COLUMNS)
+    maps, motions = (QUICK_MAPS, QUICK_MOTIONS) if options.quick else (MAPS, MOTIONS)
+    cases = at_hand([entry.case for entry in maps])
+    titles = [entry.title for entry in maps if entry.case in cases]
+    sweep = Sweep(options.output, grid(study=["alignment"], map=titles, snr=SNR, motion=range(motions)), COLUMNS)
     if sweep.missing():
-        align_maps(volume_of(maps[0].title), volume_of(maps[0].title))  # compiled before anything is timed
-    if study.run(sweep, compute, shard):
-        with study.looks():
-            study.save(alignment_figure(sweep.rows()), output / "alignment.png")
-        study.conclude(output, claims(sweep.rows()))
+        align_maps(volume_of(titles[0]), volume_of(titles[0]))  # compiled before anything is timed
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
+        with figures.style():
+            figures.save(alignment_figure(rows), options.output / "alignment.png")
+        conclude(options.output, claims(rows))
 
 
 def entry_of(title: str) -> Map:
@@ -83,9 +84,8 @@ def volume_of(title: str) -> Volume:
     return case.last if entry.last else case.first
 
 
-def compute(points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        yield Outcome([aligned(volume_of(point["map"]), point["motion"], point["snr"])])
+def measure(point: Point) -> Outcome:
+    return Outcome([aligned(volume_of(point["map"]), point["motion"], point["snr"])])
 
 
 def aligned(volume: Volume, seed: int, snr: float) -> Row:
@@ -134,7 +134,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
     made = []
     for title in dict.fromkeys(row["map"] for row in rows):
         for snr in SNR:
-            own = [row for row in rows if row["map"] == title and float(row["snr"]) == snr]
+            own = where(rows, {"map": title, "snr": snr})
             made.append(_claim(own, entry_of(title), snr))
     slowest = max(float(row["seconds"]) for row in rows)
     text = f"each alignment takes less than {SECONDS:g} s"
@@ -165,7 +165,7 @@ def recovered(row: Row, entry: Map) -> bool:
 
 def alignment_figure(rows: Sequence[Row]) -> Figure:
     """Errors of the rotation and of the shift against the angle; only maps without symmetry have them."""
-    figure, axes = study.panels(1, 2, size=(3.6, 2.9))
+    figure, axes = figures.panels(1, 2, size=(3.6, 2.9))
     titles = [title for title in dict.fromkeys(row["map"] for row in rows) if not entry_of(title).symmetric]
     for panel, name, label, limit in zip(
         axes[0],
@@ -176,18 +176,17 @@ def alignment_figure(rows: Sequence[Row]) -> Figure:
     ):
         for k, title in enumerate(titles):
             for snr, face in zip(SNR, (COLOURS[k], "none"), strict=True):
-                own = [row for row in rows if row["map"] == title and float(row["snr"]) == snr]
+                own = where(rows, {"map": title, "snr": snr})
                 words = title if snr == 0 else f"{title}, SNR {snr:g}"
                 x, y = ([float(row[key]) for row in own] for key in ("angle", name))
                 panel.semilogy(x, y, MARKERS[k], color=COLOURS[k], markerfacecolor=face, label=words)
         panel.axhline(limit, color="black", linewidth=0.8, linestyle=":")
         panel.set_xlabel("angle of the motion (degrees)")
         panel.set_ylabel(label)
-    handles, words = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside lower center", ncols=4, fontsize=8, handlelength=1.0)
-    study.letter(axes[0])
+    figures.legend_below(figure, axes[0][0], ncols=4, fontsize=8, handlelength=1.0)
+    figures.letter(axes[0])
     return figure
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

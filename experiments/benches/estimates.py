@@ -1,4 +1,6 @@
-"""Are memory and time what a morph says beforehand? ``python -m experiments.benches.estimates -o OUT [--quick]``
+"""Are memory and time what a morph says beforehand?
+
+    python -m experiments.benches.estimates -o OUT
 
 ``morphot morph`` on the Mm-cpn sample by every method on several grids, each in a process of its own; its report
 tells what it expected and what it took. OUT holds ``results.csv``, ``estimates.png`` and ``claims.json``. Half an
@@ -8,15 +10,18 @@ hour in full on 2 cores.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import typer
 from matplotlib.figure import Figure
 
-from experiments import study
-from experiments.study import GOAL, LOOKS, SAMPLE, Claim
+from experiments import figures, points
+from experiments.claims import GOAL, Claim, conclude
+from experiments.figures import LOOKS, methods_in
+from experiments.maps import SAMPLE
+from experiments.options import ShardOptions, command
+from experiments.tables import where
 from morphot_jax.runs.report import REPORT
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
@@ -31,28 +36,24 @@ COLUMNS = ("method", "grid", "batch", "expected_bytes", "peak_bytes", "share", "
 COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli.main import main; sys.exit(main())"]
 
 
-def main(output: study.Output, quick: study.Quick = False, shard: study.ShardOption = "1/1") -> None:
+def main(options: ShardOptions) -> None:
     """Run morphs and compare what they took with what they expected."""
+    quick, output = options.quick, options.output
     axes = {"study": ["estimates"], "frames": [QUICK_FRAMES if quick else FRAMES]}
-    points = [
+    places = [
         point
         for point in grid(**axes, grid=QUICK_GRIDS if quick else GRIDS, method=METHODS, batch=BATCHES)
         if point["grid"] <= LARGEST.get(point["method"], max(GRIDS))
         and (point["batch"] is None or point["method"] == "barycenter")
     ]
-    sweep = Sweep(output, points, COLUMNS)
-    if study.run(sweep, compute, shard):
-        with study.looks():
-            study.save(estimates_figure(sweep.rows()), output / "estimates.png")
-        study.conclude(output, claims(sweep.rows()))
+    sweep = Sweep(output, places, COLUMNS)
+    if rows := points.run(sweep, points.one_by_one(taken), options.share):
+        with figures.style():
+            figures.save(estimates_figure(rows), output / "estimates.png")
+        conclude(output, claims(rows))
 
 
-def compute(points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        yield Outcome([taken(point)])
-
-
-def taken(point: Point) -> Row:
+def taken(point: Point) -> Outcome:
     """One run of the command, and what its report tells."""
     method = {"debiased": ("barycenter", "--debias", "--tolerance", "1e-5")}.get(
         point["method"], (point["method"],)
@@ -64,13 +65,8 @@ def taken(point: Point) -> Row:
         subprocess.run([*COMMAND, *map(str, arguments)], check=True)
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
     expected, peak = report["estimate"], report["peak_memory_bytes"]
-    return {
-        "expected_bytes": expected["memory"],
-        "peak_bytes": peak,
-        "share": peak / expected["memory"],
-        "expected_seconds": expected["seconds"],
-        "seconds": report["seconds"]["total"],
-    }
+    row = {"expected_bytes": expected["memory"], "peak_bytes": peak, "share": peak / expected["memory"]}
+    return Outcome([row | {"expected_seconds": expected["seconds"], "seconds": report["seconds"]["total"]}])
 
 
 def claims(rows: Sequence[Row]) -> list[Claim]:
@@ -97,15 +93,15 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
 
 def estimates_figure(rows: Sequence[Row]) -> Figure:
     """Taken against expected: memory and time."""
-    figure, axes = study.panels(1, 2, size=(3.4, 3.0))
+    figure, axes = figures.panels(1, 2, size=(3.4, 3.0))
     gib = 2**30
     for panel, expected, found, unit, title in (
         (axes[0][0], "expected_bytes", "peak_bytes", gib, "memory (GiB)"),
         (axes[0][1], "expected_seconds", "seconds", 1.0, "time (s)"),
     ):
         ends = []
-        for method in dict.fromkeys(row["method"] for row in rows):
-            own = [row for row in rows if row["method"] == method]
+        for method in methods_in(rows):
+            own = where(rows, {"method": method})
             x, y = ([float(row[name]) / unit for row in own] for name in (expected, found))
             colour, _, marker = LOOKS[method]
             panel.loglog(x, y, linestyle="none", marker=marker, color=colour, label=method)
@@ -115,9 +111,9 @@ def estimates_figure(rows: Sequence[Row]) -> Figure:
         panel.set_xlabel(f"expected {title}")
         panel.set_ylabel(f"taken: {title}")
     axes[0][0].legend(fontsize=7)
-    study.letter(axes[0])
+    figures.letter(axes[0])
     return figure
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -1,25 +1,27 @@
-"""Does every method say the truth about itself? ``python -m experiments.benches.robustness -o OUT``
+"""Does every method converge on every pair of maps, or say that it did not?
+
+    python -m experiments.benches.robustness -o OUT
 
 Each method on each pair of maps at each sigma: a solve is to converge with the right mass, or to say that it did
 not; nothing may be NaN. OUT holds ``results.csv`` (a row for each cell), ``robustness.png`` and ``claims.json``.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import cache
-from typing import Annotated
 
 import numpy as np
-import typer
 from matplotlib.figure import Figure
 
-from experiments import study
-from experiments.cases import build_case, missing_files
-from experiments.methods import DEBIASED_ERROR, TRANSPORT
-from experiments.study import GOAL, Claim
+from experiments import figures, points
+from experiments.cases import at_hand, build_case
+from experiments.claims import GOAL, Claim, conclude
+from experiments.methods import TRANSPORT, settings_for, worst
+from experiments.options import ShardOptions, command
+from experiments.tables import where
 from morphot_jax import Settings, morph, prepare_maps
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
 
 CASES = ("adk-linear", "mmcpn-real", "spike", "spliceosome")
 QUICK_CASES = ("adk-sample",)
@@ -33,25 +35,14 @@ KEY = ("case", "method", "sigma")
 COLUMNS = (*KEY, "status", "kernel", "iterations", "marginal_error", "mass_error", "finite")
 
 
-def main(
-    output: study.Output,
-    quick: Annotated[bool, typer.Option(help="One small pair, two sigmas.")] = False,
-    shard: study.ShardOption = "1/1",
-) -> None:
+def main(options: ShardOptions) -> None:
     """Run the grid and write its results."""
-    cases, sigmas = (QUICK_CASES, QUICK_SIGMAS) if quick else (CASES, SIGMAS)
-    for name in cases:
-        if missing := missing_files(name):
-            print(f"{name}: skipped, {', '.join(missing)} not found")
-    present = [name for name in cases if not missing_files(name)]
-    if not present:
-        print("no case could be run: nothing to summarise")
-        raise typer.Exit(2)
-    points = grid(study=["robustness"], sigma=sigmas, case=present, method=TRANSPORT)
-    sweep = Sweep(output, points, COLUMNS)
-    if study.run(sweep, compute, shard):
-        robustness_figure(sweep.rows()).savefig(output / "robustness.png", dpi=study.DPI)
-        study.conclude(output, claims(sweep.rows()))
+    cases, sigmas = (QUICK_CASES, QUICK_SIGMAS) if options.quick else (CASES, SIGMAS)
+    places = grid(study=["robustness"], sigma=sigmas, case=at_hand(cases), method=TRANSPORT)
+    sweep = Sweep(options.output, places, COLUMNS)
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
+        figures.save(robustness_figure(rows), options.output / "robustness.png")
+        conclude(options.output, claims(rows))
 
 
 @cache
@@ -60,22 +51,17 @@ def maps_of(name: str) -> Prepared:
     return prepare_maps([case.first, case.last])
 
 
-def compute(points: list[dict]) -> Iterator[Outcome]:
-    for point in points:
-        yield Outcome([solve(maps_of(point["case"]), point["method"], point["sigma"])])
+def measure(point: Point) -> Outcome:
+    return Outcome([solve(maps_of(point["case"]), point["method"], point["sigma"])])
 
 
 def solve(maps: Prepared, method: str, sigma: float) -> Row:
     """One cell of the grid: the worst of its frames."""
-    settings = Settings(method=method, sigma=sigma, times=TIMES, max_iterations=MOST)
-    if method == "debiased":
-        settings = replace(settings, method="barycenter", debias=True, tolerance=DEBIASED_ERROR)
-    found = morph(maps, settings)
+    found = morph(maps, settings_for(method, Settings(sigma=sigma, times=TIMES, max_iterations=MOST)))
     targets = [(1 - frame.time) * maps.masses[0] + frame.time * maps.masses[1] for frame in found.frames]
-    statuses = sorted({str(frame.status) for frame in found.frames} - {"converged"}) or ["converged"]
     assert found.plan is not None
     return {
-        "status": " ".join(statuses),
+        "status": worst(str(frame.status) for frame in found.frames),
         "kernel": found.plan.kernel,
         "iterations": max(frame.iterations for frame in found.frames),
         "marginal_error": max(frame.marginal_error or 0.0 for frame in found.frames),
@@ -111,7 +97,7 @@ def robustness_figure(rows: Sequence[Row]) -> Figure:
     panels = figure.subplots(1, len(TRANSPORT), squeeze=False, sharey=True)[0]
     for panel, method in zip(panels, TRANSPORT, strict=True):
         iterations = np.full((len(cases), len(sigmas)), np.nan)
-        for row in (row for row in rows if row["method"] == method):
+        for row in where(rows, {"method": method}):
             at = cases.index(row["case"]), sigmas.index(float(row["sigma"]))
             iterations[at] = int(row["iterations"])
             ended = {"converged": "", "max_iterations": f"\n{float(row['marginal_error']):.0e}"}
@@ -132,4 +118,4 @@ def robustness_figure(rows: Sequence[Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

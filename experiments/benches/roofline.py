@@ -20,45 +20,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from morphot_jax.transport.status import Status
 
 from experiments import other_programs
-from experiments.solves import TOLERANCE, timed
-from experiments.study import load, name_of
+from experiments.maps import load, name_of
+from experiments.solves import TOLERANCE
+from experiments.timing import median_seconds, timed
 from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
 from morphot_jax.morphing.plan import gap
 from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.transport.status import Status
 
 KERNELS = ("dense", "fft", "log", "heat", "truncated")
-KERNEL_COLUMNS = (
-    "what",
-    "kernel",
-    "precision",
-    "grid",
-    "sigma",
-    "maps",
-    "seconds",
-    "iterations",
-    "marginal_error",
-    "distance",
-    "difference",
-    "status",
-)
+KERNEL_COLUMNS = ("what", "kernel", "precision", "grid", "sigma", "maps", "seconds", "iterations")
+KERNEL_COLUMNS += ("marginal_error", "distance", "difference", "status")
 CONVOLUTION, FRAME = "convolution", "frame at t = 0.5"
 
-ROOFLINE_COLUMNS = (
-    "what",
-    "precision",
-    "grid",
-    "operations",
-    "bytes",
-    "seconds",
-    "gflops",
-    "gbytes_per_second",
-    "share_of_matmul",
-    "share_of_bandwidth",
-    "status",
-)
+ROOFLINE_COLUMNS = ("what", "precision", "grid", "operations", "bytes", "seconds", "gflops", "gbytes_per_second")
+ROOFLINE_COLUMNS += ("share_of_matmul", "share_of_bandwidth", "status")
 MATMUL, TRIAD = "matrix product", "triad"
 PARTS = ("three products", "convolution", "barycenter iteration")
 ITERATIONS = (5, 25)  # of two runs: what the second takes longer is what the iterations between them take
@@ -264,7 +242,7 @@ def log_apply(kernel: kernels.Kernel, log_field: jax.Array) -> jax.Array:
 def seconds_of(work: Callable, *arguments: Any, repeats: int) -> float:
     """Median time of a function of arrays, or of dataclasses of them, once it is compiled."""
     compiled = jax.jit(work)
-    return timed(lambda: jax.block_until_ready(compiled(*arguments)), repeats)[0]
+    return median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
 
 
 def dtype_of(precision: str) -> np.dtype:

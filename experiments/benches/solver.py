@@ -17,70 +17,65 @@ two minutes with ``--quick``.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from experiments import study
+from experiments import figures, points
 from experiments.benches import solver_report
 from experiments.benches.roofline import KERNEL_COLUMNS, ROOFLINE_COLUMNS, Agreement, Convolution, Roofline
 from experiments.benches.solver_tasks import Scope, tasks_of, voxels
-from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
+from experiments.claims import conclude
+from experiments.maps import pair_of
+from experiments.options import Maps, RowLimit, chosen, command
+from experiments.options import Options as BaseOptions
+from experiments.processes import Runner, measured, point_of
 from experiments.solves import Solve
 from morphot_jax.runs.sweep import Row, Sweep
 
-COMMAND = ("-m", "experiments.benches.solver", "-o", "", "--row")
 TASKS = (Solve, Convolution, Agreement, Roofline)
 
 CASE = ("grid", "frames", "sigma", "maps")  # rows that agree in these are solutions of the same
 SOLVE_COLUMNS = ("method", "implementation", "kernel", "precision", *CASE, "timed_frames", "seconds")
+SOLVED = ("iterations", "marginal_error")
 COLUMNS = {
-    "results": (
-        *SOLVE_COLUMNS,
-        "seconds_per_iteration",
-        "iterations",
-        "marginal_error",
-        "peak_memory_bytes",
-        "ratio",
-        "status",
-    ),
-    "growth": ("sweep", *SOLVE_COLUMNS, "iterations", "marginal_error", "status"),
+    "results": (*SOLVE_COLUMNS, "seconds_per_iteration", *SOLVED, "peak_memory_bytes", "ratio", "status"),
+    "growth": ("sweep", *SOLVE_COLUMNS, *SOLVED, "status"),
     "kernels": KERNEL_COLUMNS,
     "roofline": ROOFLINE_COLUMNS,
 }
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    frames: Annotated[int, typer.Option(help="Frames of a trajectory.")] = 25,
-    repeats: Annotated[int, typer.Option(help="Runs after compilation; their median counts.")] = 3,
-    quick: Annotated[bool, typer.Option(help="Few rows, small boxes, one repeat.")] = False,
-    only: Annotated[str, typer.Option(help=f"Comma-separated, else all: {', '.join(COLUMNS)}.")] = "",
-    grid_limit: Annotated[int, typer.Option(help="Leave out boxes of more voxels along an axis.")] = 240,
-    row_limit: Annotated[float, typer.Option(help="Seconds that one row may take.")] = 7200.0,
-    row: Annotated[str, typer.Option(hidden=True)] = "",
-) -> None:
+@dataclass(frozen=True)
+class Options(BaseOptions):
+    """What this bench is asked."""
+
+    maps: Maps = None
+    frames: Annotated[int, typer.Option(help="Frames of a trajectory.")] = 25
+    repeats: Annotated[int, typer.Option(help="Runs after compilation; their median counts.")] = 3
+    only: Annotated[str, typer.Option(help=f"Comma-separated, else all: {', '.join(COLUMNS)}.")] = ""
+    grid_limit: Annotated[int, typer.Option(help="Leave out boxes of more voxels along an axis.")] = 240
+    row_limit: RowLimit = 7200.0
+
+
+def main(options: Options) -> None:
     """Run the bench and write its results."""
-    if row:
-        measure_and_print(tasks_from(row, TASKS))
-        return
-    names = tuple(name.strip() for name in only.split(",") if name.strip()) or tuple(COLUMNS)
-    if unknown := [name for name in names if name not in COLUMNS]:
-        raise typer.BadParameter(f"{', '.join(unknown)} not known: choose from {', '.join(COLUMNS)}")
-    scope = Scope(study.pair_of(maps), frames, 1 if quick else repeats, quick)
+    names = chosen(options.only, tuple(COLUMNS), "--only") or tuple(COLUMNS)
+    quick, output = options.quick, options.output
+    scope = Scope(pair_of(options.maps), options.frames, 1 if quick else options.repeats, quick)
     found: dict[str, list[Row]] = {}
     for name in names:
-        tasks = [settings_of(task) for task in tasks_of(name, scope) if voxels(task) <= grid_limit]
+        tasks = [point_of(task) for task in tasks_of(name, scope) if voxels(task) <= options.grid_limit]
         sweep = Sweep(output / name, tasks, COLUMNS[name], derive=with_ratios if name == "results" else list)
-        runner = Runner(COMMAND, row_limit, together=quick and name != "results")
-        study.run(sweep, partial(measured, runner=runner), at_once=len(tasks) if runner.together else 1)
+        runner = Runner(TASKS, options.row_limit, together=quick and name != "results")
+        points.run(sweep, partial(measured, runner=runner), at_once=len(tasks) if runner.together else 1)
         found[name] = sweep.rows()
     if found.get("growth"):
-        study.save(solver_report.growth_figure(found["growth"]), output / "growth.png")
+        figures.save(solver_report.growth_figure(found["growth"]), output / "growth.png")
     solver_report.show(found)
-    study.conclude(output, solver_report.claims(found.get("results", []), found.get("kernels", [])))
+    conclude(output, solver_report.claims(found.get("results", []), found.get("kernels", [])))
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:
@@ -98,4 +93,4 @@ def _by_original(row: Row) -> bool:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.benches.roofline import CONVOLUTION, FRAME, MATMUL, SOUND, TRIAD
+from experiments.claims import GOAL, Claim
+from experiments.figures import LOOKS, log_ticks
 from experiments.solves import PEERS
-from experiments.study import GOAL, Claim
 from morphot_jax.runs.sweep import Row
 
 HEADLINE = "64^3"
@@ -15,9 +16,38 @@ FASTER = (("bridge", 40.0), ("displacement", 25.0), ("barycenter", 2.0))
 FASTER_THAN_OTT = 5.0
 AGREEING = 1e-6
 
+COLUMNS = {  # on the terminal: the title of each, and the format of its numbers
+    "method": ("method", ""),
+    "implementation": ("by", ""),
+    "kind": ("kernel", ""),
+    "what": ("what", ""),
+    "kernel": ("kernel", ""),
+    "precision": ("precision", ""),
+    "grid": ("grid", ""),
+    "frames": ("frames", ""),
+    "seconds": ("seconds", ".3g"),
+    "ratio": ("ratio", ".3g"),
+    "iterations": ("iterations", ""),
+    "marginal_error": ("error", ".1e"),
+    "gigabytes": ("GB", ".2f"),
+    "distance": ("sigma apart", ".1f"),
+    "difference": ("difference", ".1e"),
+    "gflops": ("GFLOP/s", ".3g"),
+    "share_of_matmul": ("of matmul", ".0%"),
+    "gbytes_per_second": ("GB/s", ".3g"),
+    "share_of_bandwidth": ("of memory", ".0%"),
+    "status": ("status", ""),
+}
+SHOWN = {
+    "results": "method implementation kind grid frames seconds ratio iterations marginal_error gigabytes status",
+    "kernels": "what kernel precision grid seconds iterations distance difference status",
+    "roofline": "what precision grid gflops share_of_matmul gbytes_per_second share_of_bandwidth status",
+}
+WORDS = ("method", "implementation", "kind", "what", "kernel", "precision", "status")  # to the left
+
 PLAIN_WIDTH = 120  # of tables that are not shown on a terminal
 
-LOOKS = {"bridge": ("#0072B2", "-", "o"), "barycenter": ("#D55E00", "--", "^")}  # Okabe and Ito's colours
+METHODS = ("bridge", "barycenter")
 SWEEPS = {"grid": "voxels along an axis", "frames": "frames", "sigma": "sigma (voxels)"}
 
 
@@ -104,7 +134,8 @@ def growth_figure(rows: list[Row]) -> Figure:
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     panels = figure.subplots(1, len(SWEEPS), sharey=True)
     for panel, (sweep, label) in zip(panels, SWEEPS.items(), strict=True):
-        for method, (colour, dashes, marker) in LOOKS.items():
+        for method in METHODS:
+            colour, dashes, marker = LOOKS[method]
             values = curve(rows, sweep, method)
             if not values:
                 continue
@@ -115,9 +146,8 @@ def growth_figure(rows: list[Row]) -> Figure:
                 said = "not converged" if face == "white" and chosen.any() else None
                 style = {"color": colour, "markerfacecolor": face, "markersize": 5, "label": said}
                 panel.plot(x[chosen], seconds[chosen], marker, **style)
-        panel.set_xscale("log")
+        log_ticks(panel, sorted({value for method in METHODS for value, *_ in curve(rows, sweep, method)}))
         panel.set_yscale("log")
-        _plain_ticks(panel, sorted({value for method in LOOKS for value, *_ in curve(rows, sweep, method)}))
         panel.set_xlabel(label)
         panel.spines[["top", "right"]].set_visible(False)
         if panel.get_legend_handles_labels()[0]:
@@ -139,89 +169,40 @@ def slope(x: np.ndarray, seconds: np.ndarray) -> float:
     return float(np.polyfit(np.log(x), np.log(seconds), 1)[0])
 
 
-def _plain_ticks(panel, values: list[float]) -> None:
-    panel.set_xticks(values, [f"{value:g}" for value in values])
-    panel.set_xticks([], minor=True)
-
-
 def show(tables: dict[str, list[Row]]) -> None:
-    """Everything on the terminal."""
+    """The tables, and how the seconds grow, on the terminal."""
     console = Console()
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    shown = {"results": _results, "kernels": _kernels, "roofline": _roofline}
-    for name, render in shown.items():
-        if tables.get(name):
-            console.print(render(tables[name]))
+    shown = {
+        "results": [_marked(row) for row in tables.get("results", [])],
+        "kernels": sorted(tables.get("kernels", []), key=lambda row: row["what"] != CONVOLUTION),
+        "roofline": sorted(tables.get("roofline", []), key=lambda row: row["what"] not in (MATMUL, TRIAD)),
+    }
+    for name, rows in shown.items():
+        if rows:
+            console.print(_table(rows, SHOWN[name].split()))
     for sweep in SWEEPS if tables.get("growth") else ():
-        for method in LOOKS:
+        for method in METHODS:
             values = curve(tables["growth"], sweep, method)
             if len(values) > 1:
                 x, seconds, _ = (np.array(column) for column in zip(*values, strict=True))
                 print(f"{method}: seconds grow like {sweep}^{slope(x, seconds):.1f}")
 
 
-def _table(rows: list[Row], columns: tuple[tuple[str, str, str], ...], words: tuple[str, ...]) -> Table:
-    """Columns as (name in the file, title, format of the numbers)."""
+def _table(rows: list[Row], names: list[str]) -> Table:
     table = Table(box=None, header_style="bold")
-    for name, title, _ in columns:
-        table.add_column(title, justify="left" if name in words else "right", overflow="fold")
+    for name in names:
+        table.add_column(COLUMNS[name][0], justify="left" if name in WORDS else "right", overflow="fold")
     for row in rows:
-        values = [(row.get(name), form) for name, _, form in columns]
+        values = [(row.get(name), COLUMNS[name][1]) for name in names]
         table.add_row(*("" if value in (None, "") else f"{value:{form}}" for value, form in values))
     return table
 
 
-def _results(rows: list[Row]) -> Table:
-    columns = (
-        ("method", "method", ""),
-        ("implementation", "by", ""),
-        ("kind", "kernel", ""),
-        ("grid", "grid", ""),
-        ("frames", "frames", ""),
-        ("seconds", "seconds", ".3g"),
-        ("ratio", "ratio", ".3g"),
-        ("iterations", "iterations", ""),
-        ("marginal_error", "error", ".1e"),
-        ("gigabytes", "GB", ".2f"),
-        ("status", "status", ""),
-    )
-    marked = []
-    for row in rows:
-        kind = row["kernel"] if row["precision"] == "double" else f"{row['kernel']}, {row['precision']}"
-        marked.append(row | {"gigabytes": row["peak_memory_bytes"] / 1e9, "kind": kind})
-        if row["implementation"] in PEERS and row["status"] != "converged" and row["seconds"]:
-            marked[-1]["status"] += ", seconds are a lower bound"
-    return _table(marked, columns, ("method", "implementation", "kind", "status"))
-
-
-def _kernels(rows: list[Row]) -> Table:
-    columns = (
-        ("what", "what", ""),
-        ("kernel", "kernel", ""),
-        ("precision", "precision", ""),
-        ("grid", "grid", ""),
-        ("seconds", "seconds", ".3g"),
-        ("iterations", "iterations", ""),
-        ("distance", "sigma apart", ".1f"),
-        ("difference", "difference", ".1e"),
-        ("status", "status", ""),
-    )
-    ordered = sorted(rows, key=lambda row: row["what"] != CONVOLUTION)
-    return _table(ordered, columns, ("what", "kernel", "precision", "status"))
-
-
-def _roofline(rows: list[Row]) -> Table:
-    columns = (
-        ("what", "what", ""),
-        ("precision", "precision", ""),
-        ("grid", "grid", ""),
-        ("gflops", "GFLOP/s", ".3g"),
-        ("share_of_matmul", "of matmul", ".0%"),
-        ("gbytes_per_second", "GB/s", ".3g"),
-        ("share_of_bandwidth", "of memory", ".0%"),
-        ("status", "status", ""),
-    )
-    machine = (MATMUL, TRIAD)
-    ordered = sorted(rows, key=lambda row: row["what"] not in machine)
-    return _table(ordered, columns, ("what", "precision", "status"))
+def _marked(row: Row) -> Row:
+    """A row of results with its kernel and precision in one, gigabytes, and whether its seconds are a bound."""
+    kind = row["kernel"] if row["precision"] == "double" else f"{row['kernel']}, {row['precision']}"
+    bound = row["implementation"] in PEERS and row["status"] != "converged" and row["seconds"]
+    status = f"{row['status']}, seconds are a lower bound" if bound else row["status"]
+    return row | {"gigabytes": row["peak_memory_bytes"] / 1e9, "kind": kind, "status": status}

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from experiments.benches.roofline import KERNELS, Agreement, Convolution, Roofline
-from experiments.solves import Solve, side
+from experiments.maps import side
+from experiments.solves import Solve
 
 HALF_WAY = (0.5,)
 INNER = (0.25, 0.5)  # frames that stand for all where every one would take too long
@@ -131,17 +132,8 @@ def _small(scope: Scope) -> list[Solve]:
 def _barycenter(scope: Scope, grid: str) -> Solve:
     """The package's own barycenters of all frames, at the sigma that is the default."""
     sigma = side(grid) / 60
-    return Solve(
-        "morphot_jax",
-        "barycenter",
-        "dense",
-        "double",
-        grid,
-        sigma,
-        scope.maps,
-        scope.frames,
-        repeats=scope.repeats,
-    )
+    case = (grid, sigma, scope.maps, scope.frames)
+    return Solve("morphot_jax", "barycenter", "dense", "double", *case, repeats=scope.repeats)
 
 
 def _single_plans(case: Solve) -> list[Solve]:

@@ -12,26 +12,27 @@ OUT holds ``results.csv``, ``annealing.png``, ``claims.json``. About ten minutes
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 from jaxtyping import Array
 from matplotlib.figure import Figure
-from morphot_jax.transport.status import Status
 
-from experiments import study
-from experiments.methods import from_plan
-from experiments.study import COLOURS, GOAL, LINES, MARKERS, PAPER, Claim
+from experiments import figures, maps, points
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import COLOURS, LINES, MARKERS
+from experiments.methods import from_plan, relaxation_for
+from experiments.options import PairOptions, command
+from experiments.tables import curve
 from morphot_jax import kernels, solve_barycenter
-from morphot_jax.morphing.plan import spread
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
 from morphot_jax.transport.barycenter import Solution
-from morphot_jax.transport.relaxation import PLAIN, Relaxation, automatic
+from morphot_jax.transport.relaxation import PLAIN, Relaxation
+from morphot_jax.transport.status import Status
 
 SIDE, QUICK_SIDE = 60, 24
 GAMMAS, QUICK_GAMMAS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0), (0.7, 1.5)
@@ -47,63 +48,46 @@ ITERATIONS = ("plain", "relaxed")
 TOLERANCE, STAGE_ERROR = 1e-6, 1e-2
 MOST, STAGE_MOST = 5000, 40
 HALF = np.array([[0.5, 0.5]])
-COLUMNS = (
-    "maps",
-    "grid",
-    "sigma",
-    "iteration",
-    "schedule",
-    "iterations",
-    "in_stages",
-    "seconds",
-    "marginal_error",
-)
-COLUMNS += ("status",)
+COLUMNS = ("maps", "grid", "sigma", "iteration", "schedule", "iterations", "in_stages", "seconds")
+COLUMNS += ("marginal_error", "status")
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-) -> None:
+def main(options: PairOptions) -> None:
     """Solve with gamma fixed and lowered, to the same error."""
-    pair, side = study.pair_of(maps), QUICK_SIDE if quick else SIDE
-    sigmas = [study.sigma_of(gamma, gamma_is) for gamma in (QUICK_GAMMAS if quick else GAMMAS)]
-    about = {name: [value] for name, value in study.about(pair).items()}
+    pair, output, side = options.pair, options.output, QUICK_SIDE if options.quick else SIDE
+    sigmas = [options.sigma_of(gamma) for gamma in (QUICK_GAMMAS if options.quick else GAMMAS)]
+    about = {name: [value] for name, value in maps.about(pair).items()}
     axes = {"study": ["annealing"], **about, "grid": [side], "iteration": ITERATIONS}
     sweep = Sweep(output, grid(**axes, schedule=SCHEDULES, sigma=sigmas), COLUMNS)
-    if study.run(sweep, partial(compute, pair), shard):
-        with study.looks():
-            study.save(annealing_figure(sweep.rows()), output / "annealing.png")
-        study.conclude(output, claims(sweep.rows()))
+    if rows := points.run(sweep, points.one_by_one(partial(measure, pair)), options.share):
+        with figures.style():
+            figures.save(annealing_figure(rows), output / "annealing.png")
+        conclude(output, claims(rows))
 
 
-def compute(pair: tuple[str, str], points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        with jax.enable_x64(True):
-            yield Outcome([solve(pair, point)])
+def measure(pair: tuple[str, str], point: Point) -> Outcome:
+    with jax.enable_x64(True):
+        return Outcome([solve(pair, point)])
 
 
 def solve(pair: tuple[str, str], point: Point) -> Row:
     """One solve with all its stages, timed on its second run."""
     sigma, side = point["sigma"], point["grid"]
-    maps = unit_maps(pair, side)
+    both = unit_maps(pair, side)
     stage, final = solver(pair, side, STAGE_MOST), solver(pair, side, MOST)
 
     def work() -> tuple[Solution, int]:
-        made, start = 0, jnp.zeros((1, 2, *maps.shape[1:]))
+        made, start = 0, jnp.zeros((1, *both.shape))
         if point["schedule"] == "plan":
-            start, half = starter(pair, side)(sigma, relaxation_of(maps, sigma, point))
+            start, half = starter(pair, side)(sigma, relaxation_of(both, sigma, point))
             made += round(int(half) / 2)
         for factor, after in zip(
             SCHEDULES[point["schedule"]], (*SCHEDULES[point["schedule"]][1:], 1.0), strict=False
         ):
-            found = stage(sigma * factor, relaxation_of(maps, sigma * factor, point), start, STAGE_ERROR)
-            start = found.potential_target * (factor / after) ** 2
+            found = stage(sigma * factor, relaxation_of(both, sigma * factor, point), start, STAGE_ERROR)
+            start = found.potentials[1] * (factor / after) ** 2
             made += int(found.iterations[0])
-        found = final(sigma, relaxation_of(maps, sigma, point), start, TOLERANCE)
+        found = final(sigma, relaxation_of(both, sigma, point), start, TOLERANCE)
         return jax.block_until_ready(found), made
 
     work()
@@ -118,28 +102,26 @@ def solve(pair: tuple[str, str], point: Point) -> Row:
     }
 
 
-def relaxation_of(maps: np.ndarray, sigma: float, point: Point) -> Relaxation:
+def relaxation_of(both: np.ndarray, sigma: float, point: Point) -> Relaxation:
     """Every number an array, so that another compiles nothing."""
-    chosen = PLAIN
-    if point["iteration"] == "relaxed":
-        chosen = automatic(float(np.mean([spread(data, (sigma, sigma, sigma)) for data in maps])))
+    chosen = relaxation_for(both, sigma) if point["iteration"] == "relaxed" else PLAIN
     return Relaxation(jnp.asarray(chosen.w), jnp.asarray(chosen.scale), jnp.asarray(chosen.warmup))
 
 
 @cache
 def unit_maps(pair: tuple[str, str], side: int) -> np.ndarray:
-    return study.unit_maps(pair, side)
+    return maps.unit_maps(pair, f"{side}^3")
 
 
 @cache
 def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solution]:
     """A solve of these maps, compiled once: sigma, relaxation, start and tolerance to the solution."""
-    maps = jnp.asarray(unit_maps(pair, side))
+    both = jnp.asarray(unit_maps(pair, side))
 
     def solve(sigma: Array, relaxation: Relaxation, start: Array, tolerance: Array) -> Solution:
-        kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
+        kernel = kernels.dense(both.shape[1:], sigma, both.dtype)
         options = {"tolerance": tolerance, "max_iterations": most, "relaxation": relaxation}
-        return solve_barycenter(maps, jnp.asarray(HALF), kernel, start=start, **options)
+        return solve_barycenter(both, jnp.asarray(HALF), kernel, start=start, **options)
 
     return jax.jit(solve)
 
@@ -147,40 +129,35 @@ def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solutio
 @cache
 def starter(pair: tuple[str, str], side: int) -> Callable[..., tuple[Array, Array]]:
     """The start from the plan between the maps, and the iterations that the plan took."""
-    maps, half = jnp.asarray(unit_maps(pair, side)), jnp.asarray(HALF)
+    both, half = jnp.asarray(unit_maps(pair, side)), jnp.asarray(HALF)
 
     def start(sigma: Array, relaxation: Relaxation) -> tuple[Array, Array]:
-        return from_plan(maps, half, kernels.dense(maps.shape[1:], sigma, maps.dtype), sigma, relaxation)
+        return from_plan(both, half, kernels.dense(both.shape[1:], sigma, both.dtype), sigma, relaxation)
 
     return jax.jit(start)
 
 
 def of(rows: list[Row], iteration: str, schedule: str, measure: str) -> dict[float, float]:
     """A measure by sigma, of what converged."""
-    some = [row for row in rows if (row["iteration"], row["schedule"]) == (iteration, schedule)]
-    some.sort(key=lambda row: row["sigma"])
-    return {row["sigma"]: row[measure] for row in some if row["status"] == "converged"}
+    wanted = {"iteration": iteration, "schedule": schedule, "status": "converged"}
+    return curve(rows, "sigma", measure, wanted)
 
 
 def annealing_figure(rows: list[Row]) -> Figure:
     """Iterations, those of all stages together, against sigma; a panel for each iteration."""
-    figure, axes = study.panels(1, len(ITERATIONS), size=(4.0, 3.2), sharey=True)
+    figure, axes = figures.panels(1, len(ITERATIONS), size=(4.0, 3.2), sharey=True)
     for panel, iteration in zip(axes[0], ITERATIONS, strict=True):
         for schedule, colour, line, marker in zip(SCHEDULES, COLOURS, LINES, MARKERS, strict=False):
             found = of(rows, iteration, schedule, "iterations")
             label = {"plan": "fixed, from the plan"}.get(schedule, schedule)
             panel.plot(list(found), list(found.values()), color=colour, linestyle=line, marker=marker, label=label)
-        panel.set_xscale("log")
+        figures.log_ticks(panel, sorted({row["sigma"] for row in rows}), "{:.3g}")
         panel.set_yscale("log")
-        sigmas = sorted({row["sigma"] for row in rows})
-        panel.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
-        panel.set_xticks([], minor=True)
         panel.set_xlabel("sigma (voxels)")
         panel.set_title(iteration)
     axes[0, 0].set_ylabel(f"iterations to an error of {TOLERANCE:g}")
-    study.letter(axes.flat)
-    names = "sigma of the stages, in units of the last"
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, title=names)
+    figures.letter(axes.flat)
+    figures.legend_below(figure, axes[0, 0], ncols=6, title="sigma of the stages, in units of the last")
     return figure
 
 
@@ -232,4 +209,4 @@ def _saves(rows: list[Row], iteration: str) -> Claim:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

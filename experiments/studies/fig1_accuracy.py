@@ -4,27 +4,29 @@
 
 21 frames from open to closed by every method, each held against two structural morphs: the atoms moved along
 straight lines, and as rigid bodies (three for each of the sixteen subunits, found from how they move) along
-screws. Measures as in ``benches.accuracy``. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of the
+screws. ``measures`` says what is measured. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of the
 models 3IYF and 3J03.
 
 OUT holds ``results.csv``, ``frames.png`` (projections along t), ``accuracy.png`` (the paper's three curves),
 ``thresholds.png`` (at 5, 10 and 20 % too), ``claims.json``. About three minutes in full on 2 cores.
 """
 
-from collections.abc import Iterator
 from functools import cache, partial
 
 import numpy as np
-import typer
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import study
-from experiments.benches.accuracy import MEASURES, THRESHOLDS, measures
-from experiments.cases import straight
+from experiments import figures, points
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import methods_in
+from experiments.maps import about, load
+from experiments.measures import MEASURES, THRESHOLDS, measures
 from experiments.methods import METHODS, frames_of
-from experiments.motions import find_bodies, screwing
-from experiments.study import GOAL, LOOKS, PAPER, Claim
+from experiments.motions import find_bodies, screwing, straight
+from experiments.options import PairOptions, command
+from experiments.tables import curve
 from morphot_jax import Settings
 from morphot_jax.maps.atoms import simulate_density
 from morphot_jax.maps.samples import GRID, WIDTHS, sample_atoms
@@ -44,39 +46,31 @@ VISIBLE = 0.02  # of the darkest projection
 COLUMNS = ("maps", "grid", "sigma", "reference", "method", "time", *MEASURES, "status", "iterations")
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-) -> None:
+def main(options: PairOptions) -> None:
     """Hold every method against the morphs of the atoms."""
-    pair, grid = study.pair_of(maps), QUICK_GRID if quick else GRID
-    methods, frames = (QUICK_METHODS, QUICK_FRAMES) if quick else (METHODS, FRAMES)
-    shared = {"study": "fig1_accuracy", **study.about(pair), "grid": grid, "frames": frames}
-    sigma = study.sigma_of(GAMMA * grid, gamma_is)
-    points = [shared | {"sigma": sigma, "method": method} for method in methods]
-    sweep = Sweep(output, points, COLUMNS)
-    if study.run(sweep, partial(compute, pair), shard):
-        with study.looks():
-            study.save(frames_figure(sweep, pair), output / "frames.png")
-            study.save(curves_figure(sweep.rows(), "1"), output / "accuracy.png")
-            study.save(thresholds_figure(sweep.rows()), output / "thresholds.png")
-        study.conclude(output, claims(sweep.rows()))
+    pair, output, grid = options.pair, options.output, QUICK_GRID if options.quick else GRID
+    methods, frames = (QUICK_METHODS, QUICK_FRAMES) if options.quick else (METHODS, FRAMES)
+    shared = {"study": "fig1_accuracy", **about(pair), "grid": grid, "frames": frames}
+    sigma = options.sigma_of(GAMMA * grid)
+    sweep = Sweep(output, [shared | {"sigma": sigma, "method": method} for method in methods], COLUMNS)
+    if rows := points.run(sweep, points.one_by_one(partial(measure, pair)), options.share):
+        with figures.style():
+            figures.save(frames_figure(sweep, pair), output / "frames.png")
+            figures.save(curves_figure(rows, "1"), output / "accuracy.png")
+            figures.save(thresholds_figure(rows), output / "thresholds.png")
+        conclude(output, claims(rows))
 
 
-def compute(pair: tuple[str, str], points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        maps = study.load(pair, point["grid"])
-        times = times_of(point)
-        densities, status, iterations = frames_of(point["method"], maps, times, Settings(sigma=point["sigma"]))
-        rows = []
-        for name in PATHS:
-            for time, density in zip(times, densities, strict=True):
-                about = {"reference": name, "time": time, "status": status, "iterations": iterations}
-                rows.append(about | measures(density, reference(pair, point["grid"], name, time)))
-        yield Outcome(rows, {"projections": np.stack([projection(density) for density in densities])})
+def measure(pair: tuple[str, str], point: Point) -> Outcome:
+    """The frames of a method, each held against both morphs of the atoms."""
+    times = times_of(point)
+    found = frames_of(point["method"], load(pair, point["grid"]), times, Settings(sigma=point["sigma"]))
+    rows = []
+    for name in PATHS:
+        for time, density in zip(times, found.densities, strict=True):
+            key = {"reference": name, "time": time, "status": found.status, "iterations": found.iterations}
+            rows.append(key | measures(density, reference(pair, point["grid"], name, time)))
+    return Outcome(rows, {"projections": np.stack([projection(density) for density in found.densities])})
 
 
 def times_of(point: Point) -> tuple[float, ...]:
@@ -106,17 +100,12 @@ def reference(pair: tuple[str, str], grid: int, name: str, time: float) -> Float
 
 @cache
 def grid_of(pair: tuple[str, str], grid: int) -> Prepared:
-    return study.load(pair, grid)
+    return load(pair, grid)
 
 
-def of(rows: list[Row], method: str, name: str, measure: str) -> dict[float, float]:
+def along(rows: list[Row], method: str, name: str, measure: str) -> dict[float, float]:
     """A measure by time."""
-    some = [row for row in rows if (row["method"], row["reference"]) == (method, name)]
-    return {row["time"]: row[measure] for row in sorted(some, key=lambda row: row["time"])}
-
-
-def present(rows: list[Row]) -> list[str]:
-    return [method for method in LOOKS if any(row["method"] == method for row in rows)]
+    return curve(rows, "time", measure, {"method": method, "reference": name})
 
 
 def frames_figure(sweep: Sweep, pair: tuple[str, str]) -> Figure:
@@ -131,7 +120,7 @@ def frames_figure(sweep: Sweep, pair: tuple[str, str]) -> Figure:
     top = max(image.max() for image in images.values())
     seen = np.argwhere(sum(image.sum(axis=0) for image in images.values()) > VISIBLE * top)
     (low, left), (high, right) = seen.min(axis=0), seen.max(axis=0) + 1
-    figure, axes = study.panels(len(images), len(chosen), size=(1.5, 1.6))
+    figure, axes = figures.panels(len(images), len(chosen), size=(1.5, 1.6))
     for row, (name, stack) in zip(axes, images.items(), strict=True):
         for panel, image in zip(row, stack, strict=True):
             panel.imshow(image[low:high, left:right], origin="lower", cmap="gray_r", vmin=0, vmax=top)
@@ -151,47 +140,44 @@ def curves_figure(rows: list[Row], percent: str) -> Figure:
         f"volume_difference_{percent}": f"volume difference, {percent} %",
         f"voxel_difference_{percent}": f"voxel difference, {percent} %",
     }
-    figure, axes = study.panels(len(PATHS), len(shown), size=(3.1, 2.6), sharex=True)
+    figure, axes = figures.panels(len(PATHS), len(shown), size=(3.1, 2.6), sharex=True)
     for row, (name, words) in zip(axes, PATHS.items(), strict=True):
         for panel, (measure, label) in zip(row, shown.items(), strict=True):
-            for method in present(rows):
-                _curve(panel, of(rows, method, name, measure), method)
+            _curves(panel, rows, name, measure)
             panel.set_ylabel(label)
-            panel.set_ylim(bottom=0)
         row[1].set_title(f"against {words}")
-    for panel in axes[-1]:
-        panel.set_xlabel("t (open to closed)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    return figure
+    return _along_time(figure, axes)
 
 
 def thresholds_figure(rows: list[Row]) -> Figure:
     """Volume and voxel difference at every threshold, against atoms along straight lines."""
-    figure, axes = study.panels(2, len(THRESHOLDS), size=(2.6, 2.4), sharex=True)
+    figure, axes = figures.panels(2, len(THRESHOLDS), size=(2.6, 2.4), sharex=True)
     for row, word in zip(axes, ("volume", "voxel"), strict=True):
         for panel, percent in zip(row, THRESHOLDS, strict=True):
-            for method in present(rows):
-                _curve(panel, of(rows, method, "straight", f"{word}_difference_{percent}"), method)
+            _curves(panel, rows, "straight", f"{word}_difference_{percent}")
             panel.set_title(f"{percent} % of the maximum")
-            panel.set_ylim(bottom=0)
         row[0].set_ylabel(f"{word} difference")
+    return _along_time(figure, axes)
+
+
+def _curves(panel: Axes, rows: list[Row], name: str, measure: str) -> None:
+    for method in methods_in(rows):
+        figures.draw(panel, method, along(rows, method, name, measure), marks=7)
+    panel.set_ylim(bottom=0)
+
+
+def _along_time(figure: Figure, axes: np.ndarray) -> Figure:
     for panel in axes[-1]:
         panel.set_xlabel("t (open to closed)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figures.legend_below(figure, axes[0, 0], ncols=6)
     return figure
-
-
-def _curve(panel, values: dict[float, float], method: str) -> None:
-    colour, line, marker = LOOKS[method]
-    style = {"color": colour, "linestyle": line, "marker": marker, "markevery": max(1, len(values) // 7)}
-    panel.plot(list(values), list(values.values()), label=method, **style)
 
 
 def claims(rows: list[Row]) -> list[Claim]:
     """What the paper says of its Figure 1, for its own method and for those of this package."""
     found = []
     for name, words in PATHS.items():
-        for method in present(rows):
+        for method in methods_in(rows):
             if method != "linear":
                 found += [_voxels(rows, method, name, words), _volumes(rows, method, name, words)]
     return found
@@ -207,7 +193,7 @@ def _inner(values: dict[float, float]) -> dict[float, float]:
 
 
 def _voxels(rows: list[Row], method: str, name: str, words: str) -> Claim:
-    own, linear = (_inner(of(rows, m, name, "voxel_difference_1")) for m in (method, "linear"))
+    own, linear = (_inner(along(rows, m, name, "voxel_difference_1")) for m in (method, "linear"))
     nearer = sum(own[time] < linear[time] for time in own)
     means = f"means {np.mean(list(own.values())):.3f} and {np.mean(list(linear.values())):.3f}"
     return Claim(
@@ -222,7 +208,7 @@ def _voxels(rows: list[Row], method: str, name: str, words: str) -> Claim:
 def _volumes(rows: list[Row], method: str, name: str, words: str) -> Claim:
     means = {}
     for percent in THRESHOLDS:
-        both = [_inner(of(rows, m, name, f"volume_difference_{percent}")) for m in (method, "linear")]
+        both = [_inner(along(rows, m, name, f"volume_difference_{percent}")) for m in (method, "linear")]
         means[percent] = [float(np.mean([values[time] for time in values if time > 0.5])) for values in both]
     return Claim(
         f"{method} is better than linear in volume difference in the second half, against {words}",
@@ -234,4 +220,4 @@ def _volumes(rows: list[Row], method: str, name: str, words: str) -> Claim:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -18,9 +18,9 @@ All gammas of a grid are one compiled loop, ``--batch`` of them at a time. In fu
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import jax
@@ -30,17 +30,21 @@ import typer
 from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from morphot_jax.transport.status import Status
 
-from experiments import study
-from experiments.methods import from_plan
-from experiments.study import COLOURS, PAPER, Claim, GammaConvention
+from experiments import figures, points
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import COLOURS, MARKERS
+from experiments.maps import about, load, unit_maps
+from experiments.methods import from_plan, relaxation_for
+from experiments.options import PairOptions, command
+from experiments.tables import curve, where
 from morphot_jax import kernels, prepare_maps, solve_barycenter
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.plan import ORIGINAL_GUARD, spread
+from morphot_jax.morphing.plan import ORIGINAL_GUARD
 from morphot_jax.runs.sweep import Outcome, Row, Settings, Sweep
 from morphot_jax.transport.barycenter import Solution
-from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation, automatic
+from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation
+from morphot_jax.transport.status import Status
 
 THRESHOLDS = (1e-4, 1e-6, 1e-8)
 NORMS = {"change_l2": "L2", "change_l1": "L1"}
@@ -49,7 +53,6 @@ ITERATIONS = ("original", "relaxed")
 COLUMNS = ("maps", "grid", "gamma", "sigma", "iteration", "norm", "threshold", "iterations", "marginal_error")
 COLUMNS += ("start_iterations", "status")
 REACHED = "reached"
-NAME = "fig2_convergence"
 HALF = np.array([[0.5, 0.5]])
 
 
@@ -73,58 +76,62 @@ QUICK = Scope(
 )
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-    batch: Annotated[int, typer.Option(help="Gammas solved at once; on a CPU one is the fastest.")] = 1,
-) -> None:
+@dataclass(frozen=True)
+class Options(PairOptions):
+    """What this study is asked."""
+
+    batch: Annotated[int, typer.Option(help="Gammas solved at once; on a CPU one is the fastest.")] = 1
+
+    @property
+    def scope(self) -> Scope:
+        """What is computed."""
+        return QUICK if self.quick else FULL
+
+
+def main(options: Options) -> None:
     """Count the iterations that barycenters take at each gamma."""
-    scope, pair = QUICK if quick else FULL, study.pair_of(maps)
-    sweep = sweep_of(output, scope, pair, gamma_is)
-    ready = study.run(
+    output, sweep = options.output, sweep_of(options)
+    rows = points.run(
         sweep,
-        partial(compute, pair),
-        shard,
+        partial(compute, options.pair),
+        options.share,
         alike=lambda point: (point["grid"], point["iteration"], point["most"]),
-        at_once=batch,
+        at_once=options.batch,
     )
-    if ready:
-        rows = sweep.rows()
-        with study.looks():
-            study.save(iterations_figure(rows, scope), output / "iterations.png")
-            study.save(errors_figure(rows), output / "errors.png")
-            study.save(maps_figure(sweep, scope, pair, gamma_is), output / "maps.png")
-        study.conclude(output, claims(sweep, scope, pair, gamma_is))
+    if rows:
+        scope = options.scope
+        with figures.style():
+            figures.save(iterations_figure(rows, scope), output / "iterations.png")
+            figures.save(errors_figure(rows), output / "errors.png")
+            figures.save(maps_figure(sweep, options), output / "maps.png")
+        conclude(output, claims(sweep, options))
 
 
-def sweep_of(output: Path, scope: Scope, pair: tuple[str, str], gamma_is: GammaConvention) -> Sweep:
+def sweep_of(options: Options) -> Sweep:
     """The points: curves first, small boxes first, then those that are only there to be seen."""
+    scope = options.scope
     curves = [(n, gamma, kind) for n in scope.grids for kind in ITERATIONS for gamma in scope.gammas]
     shown = [(n, gamma, "relaxed") for n, gammas in (scope.sharp, *scope.alike) for gamma in gammas]
-    points = [point(pair, *place, scope.most, gamma_is) for place in (*curves, *shown)]
 
     def with_gamma(rows: list[Row]) -> list[Row]:
-        return [row | {"gamma": float(row["sigma"]) ** (1 if gamma_is == "sd" else 2)} for row in rows]
+        return [row | {"gamma": options.gamma_of(float(row["sigma"]))} for row in rows]
 
-    return Sweep(output, points, COLUMNS, derive=with_gamma)
-
-
-def point(
-    pair: tuple[str, str], grid: int, gamma: float, iteration: str, most: int, gamma_is: GammaConvention
-) -> Settings:
-    sigma = study.sigma_of(gamma, gamma_is)
-    return {"study": NAME, **study.about(pair), "grid": grid, "sigma": sigma, "iteration": iteration, "most": most}
+    places = [point(options, *place) for place in (*curves, *shown)]
+    return Sweep(options.output, places, COLUMNS, derive=with_gamma)
 
 
-def compute(pair: tuple[str, str], points: list[Settings]) -> Iterator[Outcome]:
+def point(options: Options, grid: int, gamma: float, iteration: str) -> Settings:
+    """The settings of one solve."""
+    key = {"study": "fig2_convergence", **about(options.pair), "grid": grid, "sigma": options.sigma_of(gamma)}
+    return key | {"iteration": iteration, "most": options.scope.most}
+
+
+def compute(pair: tuple[str, str], some: list[Settings]) -> Iterator[Outcome]:
     """Solve for several sigmas at once, and read off when each threshold was met."""
-    grid, kind, most = (points[0][name] for name in ("grid", "iteration", "most"))
-    volumes, maps = study.load(pair, grid).volumes, study.unit_maps(pair, grid)
-    sigmas = np.array([point["sigma"] for point in points])
-    factors = [automatic(np.mean([spread(data, (s, s, s)) for data in maps])).w for s in sigmas]
+    grid, kind, most = (some[0][name] for name in ("grid", "iteration", "most"))
+    volumes, maps = load(pair, grid).volumes, unit_maps(pair, f"{grid}^3")
+    sigmas = np.array([point["sigma"] for point in some])
+    factors = [relaxation_for(maps, s).w for s in sigmas]
     with jax.enable_x64(True):
         found = solver(pair, grid, kind, most)(jnp.asarray(sigmas), jnp.asarray(factors))
         found = {name: np.asarray(array) for name, array in found.items()}
@@ -144,7 +151,7 @@ def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[
     It gives the barycenter, ``MEASURES`` of every iteration and the status of each lane, and how many two-map
     iterations its start took. The maps are constants of it, so that the solve knows where they have mass.
     """
-    maps, half = jnp.asarray(study.unit_maps(pair, grid)), jnp.asarray(HALF)
+    maps, half = jnp.asarray(unit_maps(pair, f"{grid}^3")), jnp.asarray(HALF)
     stop = {"criterion": "change_l1", "tolerance": THRESHOLDS[-1], "max_iterations": most}
 
     def read(found: Solution, started: Array) -> dict[str, Array]:
@@ -196,16 +203,15 @@ def seen(density: Float[np.ndarray, "z y x"], template: Volume) -> dict[str, np.
 def counts(rows: Sequence[Row], grid: int, iteration: str, norm: str, threshold: float) -> dict[float, float]:
     """Iterations by gamma; infinite where the threshold was not reached."""
     wanted = {"grid": grid, "iteration": iteration, "norm": norm, "threshold": threshold}
-    some = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
     return {
         float(row["gamma"]): float(row["iterations"]) if row["status"] == REACHED else np.inf
-        for row in sorted(some, key=lambda row: row["gamma"])
+        for row in sorted(where(rows, wanted), key=lambda row: row["gamma"])
     }
 
 
 def iterations_figure(rows: Sequence[Row], scope: Scope) -> Figure:
     """Iterations against gamma: a column for each grid, a row for each norm."""
-    figure, grid_of = study.panels(len(NORMS), len(scope.grids), sharex=True, sharey=True)
+    figure, grid_of = figures.panels(len(NORMS), len(scope.grids), sharex=True, sharey=True)
     for axes, norm in zip(grid_of, NORMS.values(), strict=True):
         for panel, grid in zip(axes, scope.grids, strict=True):
             for colour, threshold in zip(COLOURS, THRESHOLDS, strict=False):
@@ -220,8 +226,8 @@ def iterations_figure(rows: Sequence[Row], scope: Scope) -> Figure:
         panel.set_xlabel("gamma")
     for panel in grid_of[:, 0]:
         panel.set_ylabel("iterations")
-    study.letter(grid_of.flat)
-    figure.legend(*grid_of[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figures.letter(grid_of.flat)
+    figures.legend_below(figure, grid_of[0, 0], ncols=3)
     figure.suptitle(
         f"Iterations until the change is below a threshold; crosses: not within {scope.most}", fontsize=9
     )
@@ -240,54 +246,56 @@ def _curve(panel: Axes, found: dict[float, float], most: int, colour: str, line,
 
 def errors_figure(rows: Sequence[Row]) -> Figure:
     """The error of the plans at the iteration at which the L2 change fell below each threshold."""
-    figure, axes = study.panels(1, len(ITERATIONS), size=(4.0, 3.0), sharey=True)
+    figure, axes = figures.panels(1, len(ITERATIONS), size=(4.0, 3.0), sharey=True)
     grid = max(int(row["grid"]) for row in rows if row["iteration"] == "original")
     for panel, iteration in zip(axes[0], ITERATIONS, strict=True):
-        for colour, marker, threshold in zip(COLOURS, study.MARKERS, THRESHOLDS, strict=False):
-            some = [
-                (row["gamma"], row["marginal_error"])
-                for row in rows
-                if (row["grid"], row["iteration"], row["norm"], row["threshold"], row["status"])
-                == (grid, iteration, "L2", threshold, REACHED)
-            ]
-            gammas, errors = np.array(sorted(some)).T if some else ([], [])
-            panel.plot(gammas, errors, color=colour, marker=marker, label=f"change below {threshold:g}")
+        for colour, marker, threshold in zip(COLOURS, MARKERS, THRESHOLDS, strict=False):
+            wanted = {"grid": grid, "iteration": iteration, "norm": "L2", "threshold": threshold}
+            found = curve(rows, "gamma", "marginal_error", wanted | {"status": REACHED})
+            label = f"change below {threshold:g}"
+            panel.plot(list(found), list(found.values()), color=colour, marker=marker, label=label)
             panel.axhline(threshold, color=colour, linestyle=":", linewidth=0.8)
         panel.set_yscale("log")
         panel.set_xlabel("gamma")
         panel.set_title(f"{iteration}, ${grid}^3$")
     axes[0, 0].set_ylabel("marginal error where it stops")
     axes[0, 0].legend()
-    study.letter(axes.flat)
+    figures.letter(axes.flat)
     return figure
 
 
-def maps_figure(sweep: Sweep, scope: Scope, pair: tuple[str, str], gamma_is: GammaConvention) -> Figure:
+def solved(sweep: Sweep, options: Options, grid: int, gamma: float) -> dict[str, np.ndarray]:
+    """What is kept of a barycenter by the relaxed iteration."""
+    return sweep.arrays(point(options, grid, gamma, "relaxed"))
+
+
+def maps_figure(sweep: Sweep, options: Options) -> Figure:
     """Projections of the barycenters that are there to be seen, a row for each grid."""
+    scope = options.scope
     shown = (scope.sharp, *scope.alike)
     across = max(len(gammas) for _, gammas in shown)
-    figure, axes = study.panels(len(shown), across, size=(2.2, 2.2))
+    figure, axes = figures.panels(len(shown), across, size=(2.2, 2.2))
     for row, (grid, gammas) in zip(axes, shown, strict=True):
         for panel in row:
             panel.set_axis_off()
         for panel, gamma in zip(row, gammas, strict=False):
-            image = sweep.arrays(point(pair, grid, gamma, "relaxed", scope.most, gamma_is))["projection"]
+            image = solved(sweep, options, grid, gamma)["projection"]
             panel.imshow(image, origin="lower", cmap="gray_r", interpolation="nearest")
             panel.set_title(f"gamma {gamma:g}, ${grid}^3$")
-    study.letter(axes.flat)
+    figures.letter(axes.flat)
     return figure
 
 
-def claims(sweep: Sweep, scope: Scope, pair: tuple[str, str], gamma_is: GammaConvention) -> list[Claim | None]:
+def claims(sweep: Sweep, options: Options) -> list[Claim | None]:
     """The paper's statements on its Figure 2."""
-    rows = sweep.rows()
+    rows, scope = sweep.rows(), options.scope
     return [
         _faster_than_exponential(rows, scope),
         _more_when_stricter(rows, scope),
         _more_on_larger_grids(rows, scope),
         _none_at_the_smallest(rows, scope),
-        _sharper(sweep, scope, pair, gamma_is),
-        _alike(sweep, scope, pair, gamma_is),
+        _sharper(sweep, options),
+        _alike(sweep, options),
         _change_is_not_error(rows),
         _relaxed_is_faster(rows, scope),
     ]
@@ -367,9 +375,10 @@ def _count(number: float) -> str:
     return "not reached" if np.isinf(number) else f"{number:.0f}"
 
 
-def _sharper(sweep: Sweep, scope: Scope, pair: tuple[str, str], gamma_is: GammaConvention) -> Claim:
+def _sharper(sweep: Sweep, options: Options) -> Claim:
+    scope = options.scope
     (grid, gammas), coarse = scope.sharp, f"coarse_{scope.alike[0][0]}"
-    images = [sweep.arrays(point(pair, grid, g, "relaxed", scope.most, gamma_is))[coarse] for g in gammas]
+    images = [solved(sweep, options, grid, g)[coarse] for g in gammas]
     contrast = [float(np.sum(image.astype(float) ** 2) / np.sum(image, dtype=float) ** 2) for image in images]
     return Claim(
         "barycenters are sharper at smaller gamma",
@@ -381,16 +390,12 @@ def _sharper(sweep: Sweep, scope: Scope, pair: tuple[str, str], gamma_is: GammaC
     )
 
 
-def _alike(sweep: Sweep, scope: Scope, pair: tuple[str, str], gamma_is: GammaConvention) -> Claim:
+def _alike(sweep: Sweep, options: Options) -> Claim:
+    scope = options.scope
     (small, small_gammas), (large, gammas) = scope.alike
     coarse = f"coarse_{small}"
-    reference = sweep.arrays(point(pair, small, small_gammas[0], "relaxed", scope.most, gamma_is))[coarse]
-    distances = {
-        gamma: _distance(
-            sweep.arrays(point(pair, large, gamma, "relaxed", scope.most, gamma_is))[coarse], reference
-        )
-        for gamma in gammas
-    }
+    reference = solved(sweep, options, small, small_gammas[0])[coarse]
+    distances = {gamma: _distance(solved(sweep, options, large, gamma)[coarse], reference) for gamma in gammas}
     nearest = min(distances, key=distances.__getitem__)
     return Claim(
         f"gamma {small_gammas[0]:g} on {small}^3 looks like gamma {gammas[1]:g} on {large}^3",
@@ -412,7 +417,7 @@ def _change_is_not_error(rows: Sequence[Row]) -> Claim:
     ratios = [float(row["marginal_error"]) / float(row["threshold"]) for row in some]
     return Claim(
         "where the L2 change falls below a threshold, the error of the plans is far above it",
-        study.GOAL,
+        GOAL,
         "at least ten times at every gamma, grid and threshold",
         f"from {min(ratios):.3g} to {max(ratios):.3g} times, median {np.median(ratios):.3g}" if ratios else "",
         min(ratios) >= 10 if ratios else None,
@@ -428,7 +433,7 @@ def _relaxed_is_faster(rows: Sequence[Row], scope: Scope) -> Claim:
             rescued += sum(np.isinf(old[g]) and np.isfinite(new[g]) for g in old)
     return Claim(
         "over-relaxed from the plan between the maps, the change falls below a threshold earlier",
-        study.GOAL,
+        GOAL,
         "at every gamma, grid and threshold",
         f"{min(ratios):.2f} to {max(ratios):.1f} times earlier, median {np.median(ratios):.1f}; "
         f"{rescued} cases that the original's iteration does not reach"
@@ -439,4 +444,4 @@ def _relaxed_is_faster(rows: Sequence[Row], scope: Scope) -> Claim:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

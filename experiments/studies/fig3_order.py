@@ -14,22 +14,24 @@ for each method with boxes at the nearest frames), ``places.png``, ``claims.json
 cores.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Annotated
 
 import numpy as np
 import typer
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.stats import kendalltau
 
-from experiments import study
+from experiments import figures, points
 from experiments.cases import build_case, missing_files
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import methods_in
+from experiments.maps import about, absolute, load, name_of
 from experiments.methods import METHODS, frames_of
-from experiments.study import GOAL, LOOKS, PAPER, Claim
+from experiments.options import GammaOptions, command
+from experiments.tables import curve
 from morphot_jax import Settings, prepare_maps
 from morphot_jax.maps.samples import GRID
 from morphot_jax.maps.volume import Volume
@@ -51,51 +53,49 @@ COLUMNS = ("case", "grid", "sigma", "frames", "method", "variant", "map", "expec
 COLUMNS += ("distance", "status")
 
 
-def main(
-    output: study.Output,
-    maps: Annotated[list[str] | None, typer.Option(help="Maps in their true order, one for each --maps.")] = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-) -> None:
+@dataclass(frozen=True)
+class Options(GammaOptions):
+    """What this study is asked."""
+
+    maps: Annotated[list[str] | None, typer.Option(help="Maps in their true order, one for each --maps.")] = None
+
+
+def main(options: Options) -> None:
     """Find the places of maps on the way between two."""
+    output, quick = options.output, options.quick
     side, frames, methods = (QUICK_GRID, QUICK_FRAMES, QUICK_METHODS) if quick else (GRID, FRAMES, METHODS)
-    given = tuple(study.absolute(name) for name in maps or ())
+    given = tuple(absolute(name) for name in options.maps or ())
     if given and len(given) < FEWEST:
         raise typer.BadParameter(
             f"{len(given)} maps were given: a series has {FEWEST} or more", param_hint="--maps"
         )
-    case = study.name_of(given) or ("mmcpn-sample" if missing_files("spliceosome") else "spliceosome")
-    sigma = study.sigma_of(side / 60, gamma_is)
+    case = name_of(given) or ("mmcpn-sample" if missing_files("spliceosome") else "spliceosome")
+    sigma = options.sigma_of(side / 60)
     shared = {"study": ["fig3_order"], "case": [case], "grid": [side], "sigma": [sigma], "frames": [frames]}
-    shared["contents"] = [study.about(given)["contents"]]
+    shared["contents"] = [about(given)["contents"]]
     sweep = Sweep(output, grid(**shared, variant=VARIANTS, method=methods), COLUMNS)
-    if study.run(sweep, partial(compute, given), shard):
-        with study.looks():
-            study.save(matrices_figure(sweep), output / "order.png")
-            study.save(places_figure(sweep.rows()), output / "places.png")
-        study.conclude(output, claims(sweep.rows()))
+    if rows := points.run(sweep, points.one_by_one(partial(measure, given)), options.share):
+        with figures.style():
+            figures.save(matrices_figure(sweep), output / "order.png")
+            figures.save(places_figure(rows), output / "places.png")
+        conclude(output, claims(rows))
 
 
-def compute(given: tuple[str, ...], points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        maps, shuffle = series(given or point["case"], point["grid"], point["variant"])
-        times = tuple(np.linspace(0.0, 1.0, point["frames"]).tolist())
-        ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2])
-        found = frames_of(point["method"], ends, times, Settings(sigma=point["sigma"]))
-        others = np.stack([volume.data for volume in maps.volumes[2:]])
-        distances = distances_between(others, found.densities)
-        places, nearest = refined(distances, np.array(times)), distances.argmin(axis=1)
-        rows = []
-        for row, k in enumerate(shuffle):
-            about = {
-                "map": row + 1,
-                "expected": k / (len(shuffle) - 1),
-                "place": places[row],
-                "nearest_frame": nearest[row],
-            }
-            rows.append(about | {"distance": distances[row].min(), "status": found.status})
-        yield Outcome(rows, {"distances": distances.astype(np.float32)})
+def measure(given: tuple[str, ...], point: Point) -> Outcome:
+    """Where each map of a variant is found among the frames of a method."""
+    maps, shuffle = series(given or point["case"], point["grid"], point["variant"])
+    times = tuple(np.linspace(0.0, 1.0, point["frames"]).tolist())
+    ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2])
+    found = frames_of(point["method"], ends, times, Settings(sigma=point["sigma"]))
+    distances = distances_between(np.stack([volume.data for volume in maps.volumes[2:]]), found.densities)
+    rows = [
+        {"map": row + 1, "expected": k / (len(shuffle) - 1), "place": place, "nearest_frame": own.argmin()}
+        | {"distance": own.min(), "status": found.status}
+        for row, (k, place, own) in enumerate(
+            zip(shuffle, refined(distances, np.array(times)), distances, strict=True)
+        )
+    ]
+    return Outcome(rows, {"distances": distances.astype(np.float32)})
 
 
 @cache
@@ -109,7 +109,7 @@ def series(given: tuple[str, ...] | str, side: int, variant: str) -> tuple[Prepa
         built = build_case(given)
         steps = [replace(built.first, data=built.reference(k / (MAPS - 1))) for k in range(MAPS)]
     else:
-        steps = list(study.load(given, side).volumes)
+        steps = list(load(given, side).volumes)
     order = range(len(steps))
     shuffle = tuple(rng.permutation(order).tolist()) if variant == "shuffled" else tuple(order)
     level = None
@@ -128,12 +128,12 @@ def _noisy(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
 
 def matrices_figure(sweep: Sweep) -> Figure:
     """Distances of every map from every frame: a column for each variant, a row for each method."""
-    points = list(sweep.points.values())
-    methods = [name for name in LOOKS if any(point["method"] == name for point in points)]
-    figure, axes = study.panels(len(methods), len(VARIANTS), size=(3.4, 1.5), sharex=True)
+    places = list(sweep.points.values())
+    methods = methods_in(places)
+    figure, axes = figures.panels(len(methods), len(VARIANTS), size=(3.4, 1.5), sharex=True)
     for row, method in zip(axes, methods, strict=True):
         for panel, variant in zip(row, VARIANTS, strict=True):
-            (point,) = (p for p in points if (p["method"], p["variant"]) == (method, variant))
+            (point,) = (p for p in places if (p["method"], p["variant"]) == (method, variant))
             distances = sweep.arrays(point)["distances"]
             frames = distances.shape[1]
             maps = len(distances)
@@ -156,43 +156,31 @@ def matrices_figure(sweep: Sweep) -> Figure:
 
 def places_figure(rows: list[Row]) -> Figure:
     """Where each map was found against where it is, a panel for each variant."""
-    figure, axes = study.panels(1, len(VARIANTS), size=(3.0, 2.9), sharey=True)
+    figure, axes = figures.panels(1, len(VARIANTS), size=(3.0, 2.9), sharey=True)
     for panel, variant in zip(axes[0], VARIANTS, strict=True):
         panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
-        for method in LOOKS:
-            expected, found = places(rows, method, variant)
-            if len(expected):
-                colour, line, marker = LOOKS[method]
-                panel.plot(expected, found, color=colour, linestyle=line, marker=marker, label=method)
+        for method in methods_in(rows):
+            figures.draw(panel, method, places(rows, method, variant))
         panel.set_title(variant)
         panel.set_xlabel("share of the swing")
     axes[0, 0].set_ylabel("t of the nearest frame")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figures.legend_below(figure, axes[0, 0], ncols=6)
     return figure
 
 
-def places(
-    rows: list[Row], method: str, variant: str
-) -> tuple[Float[np.ndarray, " maps"], Float[np.ndarray, " maps"]]:
-    """Where the maps are and where they were found, in the true order."""
-    some = [row for row in rows if (row["method"], row["variant"]) == (method, variant)]
-    some.sort(key=lambda row: row["expected"])
-    return np.array([row["expected"] for row in some]), np.array([row["place"] for row in some])
+def places(rows: list[Row], method: str, variant: str) -> dict[float, float]:
+    """Where the maps were found, by where they are."""
+    return curve(rows, "expected", "place", {"method": method, "variant": variant})
 
 
 def claims(rows: list[Row]) -> list[Claim]:
     """The paper's statement on its Figure 3, and what it is to hold for beside."""
-    case = rows[0]["case"]
-    found = []
-    for variant in VARIANTS:
-        for method in LOOKS:
-            expected, own = places(rows, method, variant)
-            if len(expected):
-                found.append(_in_order(case, method, variant, expected, own))
-    return found
+    return [_in_order(rows, method, variant) for variant in VARIANTS for method in methods_in(rows)]
 
 
-def _in_order(case: str, method: str, variant: str, expected: np.ndarray, own: np.ndarray) -> Claim:
+def _in_order(rows: list[Row], method: str, variant: str) -> Claim:
+    case, found = rows[0]["case"], places(rows, method, variant)
+    expected, own = np.array(list(found)), np.array(list(found.values()))
     inner = slice(1, -1)
     near = np.abs(own - expected)[inner].max()
     ordered = bool((np.diff(own) > 0).all())
@@ -210,4 +198,4 @@ def _in_order(case: str, method: str, variant: str, expected: np.ndarray, own: n
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -19,29 +19,32 @@ OUT holds ``results.csv``, ``connectivity.png``, ``sigma.png``, ``frames.png``, 
 in full on 2 cores.
 """
 
-from collections.abc import Iterator
 from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
-from morphot_jax.transport.status import Status
 
-from experiments import study
-from experiments.cases import SPIKE_VOXEL, SPIKE_WIDTH, straight
+from experiments import figures, maps, points
+from experiments.cases import SPIKE_VOXEL, SPIKE_WIDTH, box_around, centred_box
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import COLOURS, methods_in
+from experiments.maps import DATA
 from experiments.methods import METHODS, frames_of
-from experiments.study import DATA, GOAL, LOOKS, PAPER, Claim
+from experiments.motions import straight
+from experiments.options import PairOptions, command
+from experiments.tables import curve
 from morphot_jax import Settings, kernels, prepare_maps, solve_sinkhorn
-from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, simulate_density
+from morphot_jax.maps.atoms import Atoms, Box, simulate_density
 from morphot_jax.maps.metrics import fragments
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
 from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
+from morphot_jax.transport.status import Status
 
 FRAMES, QUICK_FRAMES = 25, 5
 QUICK_GRID = 32
@@ -55,12 +58,12 @@ WIDTH = 2.0  # Å, of the atoms of the spike: with wider ones everything hangs t
 SMALLEST = 8  # voxels in boxes of 64^3
 DETACHED = 1e-3  # share of the mass: more than this is a fragment
 MOVED = 8.0  # Å: farther than any residue of a domain that stays
+PLANS = {"leaving": "to the other map", "leaving_at_rest": "to itself"}
 MEASURES = {"pieces": "pieces", "detached": "mass outside the largest"}
 LID = range(122, 160)  # residues of adenylate kinase
 ATOMS = "atoms"
 COLUMNS = ("case", "grid", "what", "method", "sigma", "time", "level", "pieces", "detached")
 COLUMNS += ("leaving", "leaving_at_rest", "status")
-ATOMS_LOOK = ("#56B4E9", "-", "P")
 
 
 class Subject(NamedTuple):
@@ -73,19 +76,14 @@ class Subject(NamedTuple):
     width: float
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-) -> None:
+def main(options: PairOptions) -> None:
     """Count the pieces that frames fall into."""
+    output, quick = options.output, options.quick
     side, frames, methods = (QUICK_GRID, QUICK_FRAMES, QUICK_METHODS) if quick else (GRID, FRAMES, METHODS)
-    given = None if maps is None else study.pair_of(maps)
+    given = None if options.maps is None else options.pair
     case = "spike" if (DATA / "spike_ca.npz").is_file() else "adk-sample"
-    about = {"maps": case, "contents": ""} if given is None else study.about(given)
-    sigmas = [study.sigma_of(gamma, gamma_is) * side / GRID for gamma in (QUICK_GAMMAS if quick else GAMMAS)]
+    about = {"maps": case, "contents": ""} if given is None else maps.about(given)
+    sigmas = [options.sigma_of(gamma) * side / GRID for gamma in (QUICK_GAMMAS if quick else GAMMAS)]
     shared = {"study": ["fig4_connectivity"], "grid": [side], "frames": [frames]}
     shared |= {
         "case": [about["maps"]],
@@ -94,35 +92,33 @@ def main(
         "levels": [list(LEVELS)],
     }
     unmoved = [ATOMS, "linear"] if given is None else ["linear"]
-    points = grid(**shared, what=["frames"], method=unmoved, sigma=[0.0])
-    points += [
+    places = grid(**shared, what=["frames"], method=unmoved, sigma=[0.0])
+    places += [
         point
         for point in grid(**shared, what=["frames"], sigma=sigmas, method=[m for m in methods if m != "linear"])
         if point["sigma"] * GRID / side >= LEAST.get(str(point["method"]), 0.0)
     ]
     if given is None:
-        points += grid(**shared, what=["plan"], sigma=sigmas)
-    sweep = Sweep(output, points, COLUMNS)
-    if study.run(sweep, partial(compute, given), shard):
-        rows = sweep.rows()
+        places += grid(**shared, what=["plan"], sigma=sigmas)
+    sweep = Sweep(output, places, COLUMNS)
+    if rows := points.run(sweep, points.one_by_one(partial(measure, given)), options.share):
         usual = min(sigmas, key=lambda sigma: abs(sigma * GRID / side - USUAL))
-        with study.looks():
-            study.save(connectivity_figure(rows, usual), output / "connectivity.png")
-            study.save(sigma_figure(rows, usual), output / "sigma.png")
-            study.save(frames_figure(sweep, usual), output / "frames.png")
-        study.conclude(output, claims(rows, usual))
+        with figures.style():
+            figures.save(connectivity_figure(rows, usual), output / "connectivity.png")
+            figures.save(sigma_figure(rows, usual), output / "sigma.png")
+            figures.save(frames_figure(sweep, usual), output / "frames.png")
+        conclude(output, claims(rows, usual))
 
 
-def compute(given: tuple[str, str] | None, points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        if point["what"] == "plan":
-            yield plan_of(point)
-        else:
-            maps = maps_of(point["case"], point["grid"]) if given is None else study.load(given, point["grid"])
-            yield frames(point, maps)
+def measure(given: tuple[str, str] | None, point: Point) -> Outcome:
+    """Of maps that were given, or else of the atoms."""
+    if point["what"] == "plan":
+        return plan_of(point)
+    side = point["grid"]
+    return frames(point, maps_of(point["case"], side) if given is None else maps.load(given, side))
 
 
-def frames(point: Point, maps: Prepared) -> Outcome:
+def frames(point: Point, pair: Prepared) -> Outcome:
     """Pieces and detached mass of every frame at every level."""
     times = tuple(np.linspace(0.0, 1.0, point["frames"]).tolist())
     if point["method"] == ATOMS:
@@ -130,8 +126,8 @@ def frames(point: Point, maps: Prepared) -> Outcome:
         status = "given"
     else:
         settings = Settings(sigma=point["sigma"] or USUAL, max_iterations=1000)
-        densities, status, _ = frames_of(point["method"], maps, times, settings)
-    top = float(unit_mass(maps.volumes[0].data).max())
+        densities, status, _ = frames_of(point["method"], pair, times, settings)
+    top = float(unit_mass(pair.volumes[0].data).max())
     smallest = max(1, round(SMALLEST * (point["grid"] / GRID) ** 3))
     rows = []
     for time, density in zip(times, densities, strict=True):
@@ -144,9 +140,9 @@ def frames(point: Point, maps: Prepared) -> Outcome:
 
 def plan_of(point: Point) -> Outcome:
     """How much of the domain's mass leaves it."""
-    maps = maps_of(point["case"], point["grid"])
+    pair = maps_of(point["case"], point["grid"])
     shares = [domain_share(point["case"], point["grid"], t) for t in (0.0, 1.0)]
-    first, last = (unit_mass(volume.data).astype(np.float64) for volume in maps.volumes)
+    first, last = (unit_mass(volume.data).astype(np.float64) for volume in pair.volumes)
     found = {}
     status = set()
     for name, target, share in (("leaving", last, shares[1]), ("leaving_at_rest", first, shares[0])):
@@ -166,8 +162,8 @@ def leaving(
     with jax.enable_x64(True):
         kernel = kernels.make("heat", first.shape, sigma, jnp.float64)
         plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(last), kernel, max_iterations=1000)
-        arrived = kernel.log_apply(plan.log_v + jnp.log(jnp.asarray(after)))
-        stays = jnp.sum(jnp.asarray(before) * jnp.exp(plan.log_u + arrived))
+        arrived = kernel.log_apply(plan.potentials[1] + jnp.log(jnp.asarray(after)))
+        stays = jnp.sum(jnp.asarray(before) * jnp.exp(plan.potentials[0] + arrived))
         return 1.0 - float(stays) / float((before * first).sum()), str(Status(int(plan.status)))
 
 
@@ -178,13 +174,10 @@ def subject(case: str) -> Subject:
             states = [file[name].astype(np.float64) for name in ("closed", "open")]
             moving = file["rbd"] & (np.linalg.norm(states[1] - states[0], axis=1) > MOVED)
         first, last = (Atoms(positions, np.ones(len(positions))) for positions in states)
-        box = choose_box(first, last, resolution=SPIKE_WIDTH / WIDTH_PER_RESOLUTION, grid=GRID, apix=SPIKE_VOXEL)
-        return Subject(first, last, moving, box, WIDTH)
+        return Subject(first, last, moving, box_around((first, last), SPIKE_WIDTH, SPIKE_VOXEL), WIDTH)
     first, last = sample_atoms("adk-open"), sample_atoms("adk-closed")
-    step = VOXEL_SIZES["adk"]
-    corner = -(GRID // 2) * step
-    box = Box((GRID, GRID, GRID), (step, step, step), (corner, corner, corner))
-    return Subject(first, last, np.isin(first.residues, LID), box, float(WIDTHS["adk"]))
+    moving = np.isin(first.residues, LID)
+    return Subject(first, last, moving, centred_box(VOXEL_SIZES["adk"]), float(WIDTHS["adk"]))
 
 
 @cache
@@ -217,92 +210,60 @@ def domain_share(case: str, side: int, t: float) -> Float[np.ndarray, "z y x"]:
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def looks_of(method: str) -> tuple:
-    return ATOMS_LOOK if method == ATOMS else LOOKS[method]
-
-
-def curve(rows: list[Row], method: str, sigma: float, level: float, measure: str) -> tuple[list, list]:
-    """A measure along t; methods without a sigma have that of 0."""
+def along(rows: list[Row], method: str, sigma: float, level: float, measure: str) -> dict[float, float]:
+    """A measure by time; methods without a sigma have that of 0."""
     sigma = 0.0 if method in (ATOMS, "linear") else sigma
-    wanted = ("frames", method, sigma, level)
-    some = [row for row in rows if tuple(row.get(name) for name in ("what", "method", "sigma", "level")) == wanted]
-    some.sort(key=lambda row: row["time"])
-    return [row["time"] for row in some], [row[measure] for row in some]
-
-
-def present(rows: list[Row]) -> list[str]:
-    return [name for name in (ATOMS, *LOOKS) if any(row.get("method") == name for row in rows)]
+    return curve(rows, "time", measure, {"what": "frames", "method": method, "sigma": sigma, "level": level})
 
 
 def connectivity_figure(rows: list[Row], sigma: float) -> Figure:
     """Pieces and detached mass along t, a column for each level."""
-    figure, axes = study.panels(2, len(LEVELS), size=(2.6, 2.3), sharex=True, sharey="row")
+    figure, axes = figures.panels(2, len(LEVELS), size=(2.6, 2.3), sharex=True, sharey="row")
     for row, (measure, label) in zip(axes, MEASURES.items(), strict=True):
         for panel, level in zip(row, LEVELS, strict=True):
-            for method in present(rows):
-                colour, line, marker = looks_of(method)
-                times, values = curve(rows, method, sigma, level, measure)
-                style = {"linestyle": line, "marker": marker, "markevery": max(1, len(times) // 6)}
-                panel.plot(times, values, color=colour, label=method, **style)
+            for method in methods_in(rows):
+                figures.draw(panel, method, along(rows, method, sigma, level, measure), marks=6)
         row[0].set_ylabel(label)
     for panel, level in zip(axes[0], LEVELS, strict=True):
         panel.set_title(f"level {level:.0%} of the maximum")
     for panel in axes[-1]:
         panel.set_xlabel("t (closed to open)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
+    figures.legend_below(figure, axes[0, 0], ncols=7)
     figure.suptitle(f"Pieces of the frames at sigma {sigma:.3g} voxels", fontsize=9)
     return figure
 
 
 def sigma_figure(rows: list[Row], usual: float) -> Figure:
     """The most mass that is detached in any frame, and the mass that leaves the domain, against sigma."""
-    figure, axes = study.panels(1, 2, size=(3.8, 3.0))
+    figure, axes = figures.panels(1, 2, size=(3.8, 3.0))
     left, right = axes[0]
     sigmas = sorted({row["sigma"] for row in rows if row["sigma"] > 0})
-    for method in present(rows):
-        colour, line, marker = looks_of(method)
-        most = [max(curve(rows, method, sigma, SHOWN_LEVEL, "detached")[1], default=np.nan) for sigma in sigmas]
-        left.plot(sigmas, most, color=colour, linestyle=line, marker=marker, label=method)
+    for method in methods_in(rows):
+        shares = {sigma: along(rows, method, sigma, SHOWN_LEVEL, "detached").values() for sigma in sigmas}
+        figures.draw(left, method, {sigma: max(found, default=np.nan) for sigma, found in shares.items()})
     left.set_ylabel(f"most mass detached at level {SHOWN_LEVEL:.0%}")
     left.legend(fontsize=7)
-    plans = sorted((row for row in rows if row["what"] == "plan"), key=lambda row: row["sigma"])
-    right.set_visible(bool(plans))
-    for name, label, line, marker in (
-        ("leaving", "to the other map", "-", "o"),
-        ("leaving_at_rest", "to itself", "--", "s"),
-    ):
-        colour = study.COLOURS[0 if name == "leaving" else 1]
-        right.plot(
-            [row["sigma"] for row in plans],
-            [row[name] for row in plans],
-            color=colour,
-            linestyle=line,
-            marker=marker,
-            label=label,
-        )
+    for (name, label), form, colour in zip(PLANS.items(), ("-o", "--s"), COLOURS, strict=False):
+        found = curve(rows, "sigma", name, {"what": "plan"})
+        right.set_visible(bool(found))
+        right.plot(list(found), list(found.values()), form, color=colour, label=label)
     right.set_ylabel("share of the domain's mass that leaves it")
     right.set_ylim(bottom=0)
     right.legend(title="plan from the first map")
     for panel in (left, right):
-        panel.set_xscale("log")
-        panel.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
-        panel.set_xticks([], minor=True)
+        figures.log_ticks(panel, sigmas, "{:.3g}")
         panel.set_xlabel("sigma (voxels)")
-    study.letter(axes.flat)
+    figures.letter(axes.flat)
     return figure
 
 
 def frames_figure(sweep: Sweep, sigma: float) -> Figure:
     """Half way by every method, projected along y."""
-    points = {
-        point["method"]: point
-        for point in sweep.points.values()
-        if point["what"] == "frames" and point["sigma"] in (0.0, sigma)
-    }
-    methods = [name for name in (ATOMS, *LOOKS) if name in points]
-    images = {name: sweep.arrays(points[name])["half_way"] for name in methods}
+    shown = [p for p in sweep.points.values() if p["what"] == "frames" and p["sigma"] in (0.0, sigma)]
+    points_of = {point["method"]: point for point in shown}
+    images = {name: sweep.arrays(points_of[name])["half_way"] for name in methods_in(shown)}
     top = max(image.max() for image in images.values())
-    figure, axes = study.panels(1, len(methods), size=(1.7, 2.0))
+    figure, axes = figures.panels(1, len(images), size=(1.7, 2.0))
     for panel, (name, image) in zip(axes[0], images.items(), strict=True):
         panel.imshow((image / top) ** 0.5, origin="lower", cmap="gray_r", vmin=0, vmax=1)
         panel.set_title(name)
@@ -314,9 +275,9 @@ def frames_figure(sweep: Sweep, sigma: float) -> Figure:
 def claims(rows: list[Row], usual: float) -> list[Claim]:
     """The paper's statement that the moving domain fragments, for each method; and that mass leaves it."""
     case = rows[0]["case"]
-    found = [_fragments(rows, method, usual, case) for method in present(rows)]
-    plans = sorted((row for row in rows if row["what"] == "plan"), key=lambda row: row["sigma"])
-    if not plans:
+    found = [_fragments(rows, method, usual, case) for method in methods_in(rows)]
+    to_other, at_rest = (curve(rows, "sigma", name, {"what": "plan"}) for name in PLANS)
+    if not to_other:
         return found
     found.append(
         Claim(
@@ -324,10 +285,10 @@ def claims(rows: list[Row], usual: float) -> list[Claim]:
             PAPER,
             f"at sigma {usual:.3g} the plan takes more of the domain's mass elsewhere than its own blur does",
             "; ".join(
-                f"sigma {row['sigma']:.3g}: {row['leaving']:.1%}, at rest {row['leaving_at_rest']:.1%}"
-                for row in plans
+                f"sigma {sigma:.3g}: {share:.1%}, at rest {at_rest[sigma]:.1%}"
+                for sigma, share in to_other.items()
             ),
-            all(row["leaving"] > row["leaving_at_rest"] for row in plans if row["sigma"] == usual),
+            to_other[usual] > at_rest[usual],
         )
     )
     return found
@@ -336,13 +297,15 @@ def claims(rows: list[Row], usual: float) -> list[Claim]:
 def _fragments(rows: list[Row], method: str, sigma: float, case: str) -> Claim:
     said, broken = [], False
     for level in LEVELS:
-        times, detached = curve(rows, method, sigma, level, "detached")
-        _, of_maps = curve(rows, "linear", sigma, level, "detached")
-        own = np.array(detached) - max(of_maps[0], of_maps[-1])  # the two maps may be in pieces themselves
-        apart = [time for time, share in zip(times, own, strict=True) if share > DETACHED]
+        first, *_, last = along(rows, "linear", sigma, level, "detached").values()
+        detached = along(rows, method, sigma, level, "detached")
+        own = {time: share - max(first, last) for time, share in detached.items()}  # maps may be in pieces too
+        apart = [time for time, share in own.items() if share > DETACHED]
         if apart:
             broken = True
-            said.append(f"level {level:.0%}: t {min(apart):.2f} to {max(apart):.2f}, up to {max(own):.1%}")
+            said.append(
+                f"level {level:.0%}: t {min(apart):.2f} to {max(apart):.2f}, up to {max(own.values()):.1%}"
+            )
     paper = method == "original"
     return Claim(
         f"{method}: the moving domain {'fragments on the way' if paper else 'stays in one piece'} ({case})",
@@ -354,4 +317,4 @@ def _fragments(rows: list[Row], method: str, sigma: float, case: str) -> Claim:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

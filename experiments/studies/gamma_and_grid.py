@@ -15,18 +15,20 @@ brought to one grid:
 OUT holds ``results.csv``, ``gamma_and_grid.png``, ``claims.json``. About half an hour in full on 2 cores.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-import typer
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from experiments import study
+from experiments import figures, points
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import COLOURS, LINES, MARKERS
+from experiments.maps import about, load
 from experiments.methods import frames_of
-from experiments.study import COLOURS, GOAL, LINES, MARKERS, PAPER, Claim, GammaConvention
+from experiments.options import GammaConvention, PairOptions, command
+from experiments.tables import curve
 from morphot_jax import Settings, metrics, prepare_maps
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep
@@ -39,63 +41,48 @@ QUICK_SIGMAS = (0.7, 1.0, 1.4, 2.0, 2.8)
 REFERENCE, QUICK_REFERENCE = 60, 24
 LEAST = 0.5  # voxels: kernels narrower than that hardly join neighbours, and solves take thousands of iterations
 METHODS = ("barycenter", "displacement")
-COLUMNS = (
-    "maps",
-    "grid",
-    "method",
-    "gamma",
-    "sigma",
-    "sigma_angstrom",
-    "like",
-    "distance",
-    "resolution",
-    "status",
-)
+COLUMNS = ("maps", "grid", "method", "gamma", "sigma", "sigma_angstrom", "like", "distance", "resolution")
+COLUMNS += ("status",)
 COMPARED = (1.0, 1.4, 2.0)  # sigmas on the grid of the reference that others are to look like
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-) -> None:
+def main(options: PairOptions) -> None:
     """Find the gammas that look the same on different grids."""
-    pair = study.pair_of(maps)
+    pair, quick, output = options.pair, options.quick, options.output
     grids, sigmas, middle = (QUICK_GRIDS, QUICK_SIGMAS, QUICK_REFERENCE) if quick else (GRIDS, SIGMAS, REFERENCE)
-    shared = {"study": "gamma_and_grid", **study.about(pair), "common": max(grids)}
-    points = [
+    shared = {"study": "gamma_and_grid", **about(pair), "common": max(grids)}
+    places = [
         shared | {"grid": n, "method": method, "sigma": sigma * n / middle}
         for n in grids
         for method in METHODS
         for sigma in sigmas
         if sigma * n / middle >= LEAST
     ]
-    sweep = Sweep(output, points, COLUMNS)
-    sweep.derive = partial(with_comparisons, sweep, middle, gamma_is)
-    if study.run(sweep, partial(compute, pair), shard):
-        rows = sweep.rows()
-        with study.looks():
-            study.save(both_figure(rows, middle), output / "gamma_and_grid.png")
-        study.conclude(output, claims(rows, middle, gamma_is))
+    sweep = Sweep(output, places, COLUMNS)
+    sweep.derive = partial(with_comparisons, sweep, middle, options)
+    if rows := points.run(sweep, points.one_by_one(partial(half_way, pair)), options.share):
+        with figures.style():
+            figures.save(both_figure(rows, middle), output / "gamma_and_grid.png")
+        conclude(output, claims(rows, middle, options.gamma_is))
 
 
-def compute(pair: tuple[str, str], points: list[Point]) -> Iterator[Outcome]:
-    for point in points:
-        maps = study.load(pair, point["grid"])
-        settings = Settings(sigma=point["sigma"], max_iterations=2000)
-        found = frames_of(point["method"], maps, (0.5,), settings)
-        volume = maps.volumes[0].with_data(found.densities[0].astype(np.float32))
-        (common,) = prepare_maps([volume], grid=point["common"], level="none").volumes
-        row = {"sigma_angstrom": point["sigma"] * volume.voxel_size[0], "status": found.status}
-        yield Outcome([row], {"frame": unit_mass(common.data).astype(np.float32)})
+def half_way(pair: tuple[str, str], point: Point) -> Outcome:
+    """The frame at t = 0.5, on the grid that all are compared on."""
+    maps = load(pair, point["grid"])
+    settings = Settings(sigma=point["sigma"], max_iterations=2000)
+    found = frames_of(point["method"], maps, (0.5,), settings)
+    volume = maps.volumes[0].with_data(found.densities[0].astype(np.float32))
+    (common,) = prepare_maps([volume], grid=point["common"], level="none").volumes
+    row = {"sigma_angstrom": point["sigma"] * volume.voxel_size[0], "status": found.status}
+    return Outcome([row], {"frame": unit_mass(common.data).astype(np.float32)})
 
 
-def with_comparisons(sweep: Sweep, middle: int, gamma_is: GammaConvention, rows: list[Row]) -> list[Row]:
+def with_comparisons(sweep: Sweep, middle: int, options: PairOptions, rows: list[Row]) -> list[Row]:
     """Gamma; the sigma of the reference's grid that a frame is like, and how near; the resolution that is left."""
-    points = {(p["grid"], p["method"], p["sigma"]): p for p in sweep.points.values()}
-    frames = {key: sweep.arrays(point).get("frame") for key, point in points.items()}
+    frames = {
+        (point["grid"], point["method"], point["sigma"]): sweep.arrays(point).get("frame")
+        for point in sweep.points.values()
+    }
     found = []
     for row in rows:
         own = frames[row["grid"], row["method"], row["sigma"]]
@@ -105,7 +92,7 @@ def with_comparisons(sweep: Sweep, middle: int, gamma_is: GammaConvention, rows:
         finest = max(n for n, *_ in frames)
         sharpest = min(s for n, _, s in frames if n == finest)
         target = frames[finest, row["method"], sharpest]
-        extra: Row = {"gamma": row["sigma"] if gamma_is == "sd" else row["sigma"] ** 2}
+        extra: Row = {"gamma": options.gamma_of(row["sigma"])}
         if len(references) > 2:
             extra |= dict(zip(("like", "distance"), nearest(own, references), strict=True))
         if target is not None and (row["grid"], row["sigma"]) != (finest, sharpest):
@@ -133,9 +120,8 @@ def nearest(
 
 def of(rows: list[Row], grid: int, method: str, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
     """Two columns of one grid and method."""
-    some = [row for row in rows if (row["grid"], row["method"]) == (grid, method)]
-    pairs = sorted((row[x], row[y]) for row in some if row.get(y) is not None)
-    return np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    found = curve(rows, x, y, {"grid": grid, "method": method})
+    return np.array(list(found)), np.array(list(found.values()))
 
 
 def equivalents(rows: list[Row], grid: int, method: str, middle: int) -> dict[float, float]:
@@ -166,24 +152,23 @@ def exponent(rows: list[Row], method: str, middle: int, sigma: float) -> tuple[f
 
 def both_figure(rows: list[Row], middle: int) -> Figure:
     """(a) equivalent sigmas by grid; (b, c) resolution against sigma in Å, for each method."""
-    figure, axes = study.panels(1, 3, size=(3.5, 3.2))
+    figure, axes = figures.panels(1, 3, size=(3.5, 3.2))
     grids = sorted({row["grid"] for row in rows})
+    first = axes[0, 0]
     for sigma, colour, marker in zip(COMPARED, COLOURS, MARKERS, strict=False):
         p, found = exponent(rows, "barycenter", middle, sigma)
         if len(found) < 2:
             continue
         label = f"like {sigma:g} on ${middle}^3$, slope {p:.2f}"
-        axes[0, 0].plot(list(found), list(found.values()), color=colour, marker=marker, label=label)
-    axes[0, 0].set_xscale("log")
-    axes[0, 0].set_yscale("log")
-    axes[0, 0].set_xticks(grids, [str(grid) for grid in grids])
-    axes[0, 0].set_xticks([], minor=True)
-    axes[0, 0].yaxis.set_major_formatter(ScalarFormatter())
-    axes[0, 0].yaxis.set_minor_formatter(ScalarFormatter())
-    axes[0, 0].set_title("barycenter")
-    axes[0, 0].set_xlabel("voxels along an axis")
-    axes[0, 0].set_ylabel("sigma (voxels) of the most similar barycenter")
-    axes[0, 0].legend(fontsize=7)
+        first.plot(list(found), list(found.values()), color=colour, marker=marker, label=label)
+    figures.log_ticks(first, grids)
+    first.set_yscale("log")
+    first.yaxis.set_major_formatter(ScalarFormatter())
+    first.yaxis.set_minor_formatter(ScalarFormatter())
+    first.set_title("barycenter")
+    first.set_xlabel("voxels along an axis")
+    first.set_ylabel("sigma (voxels) of the most similar barycenter")
+    first.legend(fontsize=7)
     for panel, method in zip(axes[0, 1:], METHODS, strict=True):
         for grid, colour, line, marker in zip(grids, COLOURS, LINES, MARKERS, strict=False):
             x, y = of(rows, grid, method, "sigma_angstrom", "resolution")
@@ -193,7 +178,7 @@ def both_figure(rows: list[Row], middle: int) -> Figure:
         panel.set_title(method)
         panel.set_ylim(bottom=0)
         panel.legend(fontsize=7)
-    study.letter(axes.flat)
+    figures.letter(axes.flat)
     return figure
 
 
@@ -241,4 +226,4 @@ def _one_curve(rows: list[Row], method: str) -> Claim:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -1,18 +1,19 @@
-"""The page on what holds of the paper: ``python -m experiments.studies.reproduction RUNS --docs docs``.
+"""The page on what holds of the paper, written from the claims and figures of full runs.
+
+    python -m experiments.studies.reproduction RUNS --docs docs
 
 RUNS holds a folder for each study, named after it, as its full run has left it. The page gets the claims and the
 pictures of each (made small, in ``docs/images``), and what is to be said about them (``SECTIONS``).
 """
 
 import io
-import json
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 from PIL import Image
 
-from experiments.study import CLAIMS, PAPER, Claim
+from experiments.claims import CLAIMS, PAPER, Claim, read_claims
 from morphot_jax.system import files
 
 LARGEST = 300_000  # bytes of a picture
@@ -151,12 +152,8 @@ def main(
     for name in present:
         for picture in SECTIONS[name].pictures:
             files.write_bytes(docs / "images" / f"{name}_{picture}", small((runs / name / picture).read_bytes()))
-    claims = {name: read_claims(runs / name / CLAIMS) for name in present}
+    claims = {name: read_claims(runs / name) for name in present}
     files.write_text(docs / PAGE, page(claims))
-
-
-def read_claims(path: Path) -> list[Claim]:
-    return [Claim(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def page(claims: dict[str, list[Claim]]) -> str:

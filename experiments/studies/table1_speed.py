@@ -10,21 +10,23 @@ figures stand beside them, and the power of the number of voxels that each metho
 OUT holds ``results.csv``, ``speed.png``, ``claims.json``. About half an hour in full on 2 cores.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
 
 import jax
 import numpy as np
-import typer
 from matplotlib.figure import Figure
 
-from experiments import study
-from experiments.processes import Runner, measure_and_print, measured, settings_of, tasks_from
-from experiments.solves import Solve, side
-from experiments.study import LOOKS, PAPER, Claim
-from morphot_jax.runs.sweep import Row, Sweep
+from experiments import figures, points
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.figures import LOOKS
+from experiments.maps import side
+from experiments.options import PairOptions, RowLimit, command
+from experiments.processes import Runner, measured, point_of
+from experiments.solves import Solve
+from morphot_jax.runs.sweep import Outcome, Row, Sweep
+from morphot_jax.runs.sweep import Settings as Point
 
 GRIDS, QUICK_GRIDS = (60, 120, 240), (16, 24, 32)
 FRAMES, QUICK_FRAMES = 25, 5
@@ -42,44 +44,38 @@ COLUMNS += (
     "exponent",
     "status",
 )
-COMMAND = ("-m", "experiments.studies.table1_speed", "-o", "", "--row")
 
 
-def main(
-    output: study.Output,
-    maps: study.Maps = None,
-    quick: study.Quick = False,
-    gamma_is: study.GammaIs = "sd",
-    shard: study.ShardOption = "1/1",
-    row_limit: Annotated[float, typer.Option(help="Seconds that one row may take.")] = 3600.0,
-    row: Annotated[str, typer.Option(hidden=True)] = "",
-) -> None:
+@dataclass(frozen=True)
+class Options(PairOptions):
+    """What this study is asked."""
+
+    row_limit: RowLimit = 3600.0
+
+
+def main(options: Options) -> None:
     """Time trajectories on grids of several sizes."""
-    if row:
-        measure_and_print(tasks_from(row, (Solve,)))
-        return
-    pair, grids = study.pair_of(maps), QUICK_GRIDS if quick else GRIDS
-    tasks = [_task(n, method, pair, gamma_is, quick=quick) for n in grids for method in METHODS]
+    quick, output = options.quick, options.output
+    tasks = [_task(n, method, options) for n in (QUICK_GRIDS if quick else GRIDS) for method in METHODS]
     device = jax.devices()[0]
-    points = [settings_of(task) | {"device": f"{device.platform} {device.device_kind}"} for task in tasks]
-    sweep = Sweep(output, points, COLUMNS, derive=with_exponents)
-    compute = partial(_measured, runner=Runner(COMMAND, row_limit, together=quick))
-    if study.run(sweep, compute, shard, at_once=len(points) if quick else 1):
-        with study.looks():
-            study.save(speed_figure(sweep.rows()), output / "speed.png")
-        show(sweep.rows())
-        study.conclude(output, claims(sweep.rows()))
+    places = [point_of(task) | {"device": f"{device.platform} {device.device_kind}"} for task in tasks]
+    sweep = Sweep(output, places, COLUMNS, derive=with_exponents)
+    compute = partial(_measured, runner=Runner((Solve,), options.row_limit, together=quick))
+    if rows := points.run(sweep, compute, options.share, at_once=len(places) if quick else 1):
+        with figures.style():
+            figures.save(speed_figure(rows), output / "speed.png")
+        show(rows)
+        conclude(output, claims(rows))
 
 
-def _measured(points, runner: Runner):
-    tasks = [{name: value for name, value in point.items() if name != "device"} for point in points]
-    return measured(tasks, runner)
+def _measured(some: Sequence[Point], runner: Runner) -> Iterator[Outcome]:
+    return measured([{name: value for name, value in point.items() if name != "device"} for point in some], runner)
 
 
-def _task(n: int, method: str, pair: tuple[str, str], gamma_is: study.GammaConvention, *, quick: bool) -> Solve:
-    sigma = study.sigma_of(n / 60, gamma_is)
-    frames = QUICK_FRAMES if quick else FRAMES
-    task = Solve("morphot_jax", method, "heat", "double", f"{n}^3", sigma, pair, frames, repeats=1 if quick else 3)
+def _task(n: int, method: str, options: Options) -> Solve:
+    sigma, pair = options.sigma_of(n / 60), options.pair
+    frames, repeats = (QUICK_FRAMES, 1) if options.quick else (FRAMES, 3)
+    task = Solve("morphot_jax", method, "heat", "double", f"{n}^3", sigma, pair, frames, repeats=repeats)
     if method in ITERATIVE:
         task = replace(task, kernel="dense", timed=FEW.get(n, ()))
     if method == "original":
@@ -107,7 +103,7 @@ def with_exponents(rows: list[Row]) -> list[Row]:
 
 def speed_figure(rows: Sequence[Row]) -> Figure:
     """Seconds against the voxels along an axis; hollow where a few frames stand for all, stars for the paper's."""
-    figure, axes = study.panels(1, 1, size=(5.2, 3.8))
+    figure, axes = figures.panels(1, 1, size=(5.2, 3.8))
     panel = axes[0, 0]
     grids = sorted({side(row["grid"]) for row in rows})
     for method in METHODS:
@@ -132,10 +128,8 @@ def speed_figure(rows: Sequence[Row]) -> Figure:
             panel.annotate(
                 f"the paper, {device}", (grid, seconds), (-6, 4), textcoords="offset points", ha="right"
             )
-    panel.set_xscale("log")
+    figures.log_ticks(panel, grids, "${}^3$")
     panel.set_yscale("log")
-    panel.set_xticks(grids, [f"${n}^3$" for n in grids])
-    panel.set_xticks([], minor=True)
     panel.set_xlabel("grid")
     panel.set_ylabel(f"seconds for {rows[0]['frames']} frames")
     panel.legend()
@@ -177,7 +171,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
             ),
             Claim(
                 f"bridge and displacement take less on this machine than the paper's GPU at {grid}^3",
-                study.GOAL,
+                GOAL,
                 f"less than {known['GPU']:g} s for {rows[0]['frames']} frames",
                 own,
                 max(seconds["bridge", grid], seconds["displacement", grid]) < known["GPU"],
@@ -187,7 +181,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
     found.append(
         Claim(
             "time grows little faster than the number of voxels",
-            study.GOAL,
+            GOAL,
             "the exponent of every method of this package at most 4 / 3, that of matrix products",
             ", ".join(f"{name} {power:.2f}" for name, power in powers.items()),
             all(power <= 4 / 3 for name, power in powers.items() if name != "original"),
@@ -197,4 +191,4 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)()

@@ -1,20 +1,23 @@
 """The experiments: quick runs, and the parts of them that their numbers rest on."""
 
-import csv
 import json
 from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from experiments import cases, other_programs, processes, solves, study
-from experiments.benches import accuracy, roofline, solver, solver_report, solver_tasks
+from experiments import cases, methods, motions, options, other_programs, processes, solves
+from experiments.benches import accuracy, peers, roofline, solver, solver_report, solver_tasks
+from experiments.benches.peer_jobs import WORK, Job
+from experiments.maps import SAMPLE
+from experiments.measures import measures
+from experiments.other_programs import Problem
 from experiments.processes import Runner
 from experiments.solves import Solve
-from morphot_jax import Volume, kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn, write_volume
+from helpers import table
+from morphot_jax import kernels, metrics, read_volume, solve_barycenter, solve_sinkhorn
 from morphot_jax.maps.atoms import Atoms
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import key_of
@@ -22,14 +25,7 @@ from shapes import blob
 
 
 def run(main, *arguments):
-    app = typer.Typer()
-    app.command()(main)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def table(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return CliRunner().invoke(options.command(main), [str(argument) for argument in arguments])
 
 
 @pytest.mark.slow
@@ -102,7 +98,7 @@ def test_nearer_than_the_original_means_by_a_fifth_and_below_linear_at_every_tim
 def test_the_original_written_here_makes_the_frame_that_the_original_shipped(shared_data):
     maps = [read_volume(shared_data / f"mmcpn_{state}_64.mrc") for state in ("closed", "open")]
     shipped = read_volume(shared_data / "mmcpn_morphot_t050.mrc").data
-    frame, _ = cases.original_barycenter(np.stack([unit_mass(m.data) for m in maps]), (0.5, 0.5), sigma=0.4)
+    frame, _ = methods.original_barycenter(np.stack([unit_mass(m.data) for m in maps]), (0.5, 0.5), sigma=0.4)
     frame = frame * (sum(m.mass for m in maps) / 2)
     assert metrics.relative_rms(frame, shipped) <= 1e-6
 
@@ -111,14 +107,14 @@ def test_a_structural_case_ends_at_its_maps():
     case = cases.build_case("adk-sample")
     for time, volume in ((0.0, case.first), (1.0, case.last)):
         np.testing.assert_array_equal(case.reference(time), volume.data)
-        assert accuracy.measures(volume.data, 3.0 * case.reference(time))[accuracy.RMS] < 1e-12
+        assert measures(volume.data, 3.0 * case.reference(time))[accuracy.RMS] < 1e-12
 
 
 def test_swinging_bodies_stay_rigid_and_the_rest_stays():
     rng = np.random.default_rng(0)
     static, moving = rng.uniform(-20, 20, (300, 3)), rng.uniform([17, -5, -5], [27, 5, 5], (60, 3))
     beads = Atoms(np.concatenate([static, moving]), np.ones(360))
-    path = cases.swinging(beads, np.repeat([0, 1], [300, 60]), angle=30.0)
+    path = motions.swinging(beads, np.repeat([0, 1], [300, 60]), angle=30.0)
     np.testing.assert_allclose(path(0.0).positions, beads.positions, atol=1e-12)
     for time in (0.5, 1.0):
         moved = path(time).positions
@@ -147,24 +143,28 @@ LIMITS = other_programs.Limits(tolerance=1e-9)
 WEIGHTS = (0.4, 0.6)
 
 
-def own_barycenter(maps, weights, sigma):
-    kernel = kernels.make("dense", maps.shape[1:], sigma, jnp.float64)
-    return solve_barycenter(jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=1e-11).value[0]
+def problem_of(maps, sigma, weights=WEIGHTS):
+    return Problem(maps, sigma, once, LIMITS, weights)
+
+
+def own_barycenter(problem):
+    maps, weights = jnp.asarray(problem.maps), jnp.array([problem.weights])
+    return solve_barycenter(maps, weights, problem.kernel, tolerance=1e-11).value[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("log_mode", [False, True])
 def test_ott_finds_the_same_barycenter(double, log_mode):
     pytest.importorskip("ott", reason="OTT-JAX is not installed (extra 'peers')")
-    maps, sigma = two_blobs((8, 9, 10)), 0.9
-    found = other_programs.ott_barycenter(maps, WEIGHTS, sigma, once, LIMITS, log_mode=log_mode)
+    problem = problem_of(two_blobs((8, 9, 10)), 0.9)
+    found = other_programs.ott_barycenter(problem, log_mode=log_mode)
     assert found.status == "converged"
     assert found.marginal_error <= LIMITS.tolerance
     assert found.iterations % other_programs.CHECK == 0
-    np.testing.assert_allclose(found.value, own_barycenter(maps, WEIGHTS, sigma), atol=1e-9)
+    np.testing.assert_allclose(found.value, own_barycenter(problem), atol=1e-9)
 
-    few = replace(LIMITS, iterations=other_programs.CHECK)
-    short = other_programs.ott_barycenter(maps, WEIGHTS, sigma, once, few, log_mode=log_mode)
+    few = replace(problem, limits=replace(LIMITS, iterations=other_programs.CHECK))
+    short = other_programs.ott_barycenter(few, log_mode=log_mode)
     assert (short.status, short.iterations) == ("max_iterations", other_programs.CHECK)
     assert short.marginal_error > LIMITS.tolerance
 
@@ -174,17 +174,16 @@ def test_ott_finds_the_same_barycenter(double, log_mode):
 )
 def test_pot_finds_the_same_barycenter(double, shape, weights, matrix):
     pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
-    maps, sigma = two_blobs(shape), 1.1
-    found = other_programs.pot_barycenter(maps, weights, sigma, once, LIMITS, matrix=matrix)
+    problem = problem_of(two_blobs(shape), 1.1, weights)
+    found = other_programs.pot_barycenter(problem, matrix=matrix)
     assert found.status == "converged"
     assert found.marginal_error <= LIMITS.tolerance
-    np.testing.assert_allclose(found.value, own_barycenter(maps, weights, sigma), atol=1e-8)
+    np.testing.assert_allclose(found.value, own_barycenter(problem), atol=1e-8)
 
 
 def test_pot_finds_a_plan_to_the_same_error(double):
     pytest.importorskip("ot", reason="POT is not installed (extra 'peers')")
-    maps = two_blobs((5, 6, 7))
-    found = other_programs.pot_plan(*maps, 1.1, once, LIMITS)
+    found = other_programs.pot_plan(problem_of(two_blobs((5, 6, 7)), 1.1))
     assert found.status == "converged"
     assert found.marginal_error <= LIMITS.tolerance
 
@@ -224,20 +223,16 @@ def test_peers_see_the_maps_and_a_margin():
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    """The original on two maps of 8^3, one frame of five."""
-    paths = []
-    for name, data in zip(("a", "b"), two_blobs((8, 8, 8)), strict=True):
-        paths.append(str(tmp_path / f"{name}.mrc"))
-        write_volume(Volume(data.astype(np.float32), (1.0, 1.0, 1.0)), paths[-1])
+def tiny(two_maps):
+    """The original on two small maps, one frame of five."""
     return Solve(
-        "original", "barycenter", "truncated", "double", "8^3", 1.0, tuple(paths), 5, timed=(0.5,), repeats=1
+        "original", "barycenter", "truncated", "double", "13^3", 1.0, two_maps, 5, timed=(0.5,), repeats=1
     )
 
 
 def test_rows_are_measured_in_a_process_of_their_own(tiny):
-    points = [processes.settings_of(task) for task in (replace(tiny, implementation="nobody"), tiny)]
-    runner = Runner(solver.COMMAND, limit=600.0)
+    points = [processes.point_of(task) for task in (replace(tiny, implementation="nobody"), tiny)]
+    runner = Runner(solver.TASKS, limit=600.0)
     failed, (row,) = processes.in_own_process(points, runner)
     assert failed == "failed: KeyError: 'nobody'"
     assert (row["status"], row["iterations"], row["timed_frames"]) == ("fixed_iterations", 20, 1)
@@ -254,16 +249,16 @@ def test_the_bench_measures_each_row_once(tiny, tmp_path, monkeypatch):
 
     def here(points, runner):
         asked.extend(points)
-        return [task.rows() for task in processes.tasks_from(json.dumps(points), solver.TASKS)]
+        return [task.rows() for task in processes.tasks_from(points, solver.TASKS)]
 
     monkeypatch.setattr(processes, "in_own_process", here)
-    large = replace(tiny, grid="9^3")
+    large = replace(tiny, grid="14^3")
     tasks = [tiny, replace(tiny, frames=3), large]
     monkeypatch.setattr(solver, "tasks_of", lambda name, scope: tasks)
-    arguments = ("-o", tmp_path / "out", "--only", "results", "--grid-limit", "8", "--maps", *tiny.maps)
+    arguments = ("-o", tmp_path / "out", "--only", "results", "--grid-limit", "13", "--maps", *tiny.maps)
     done = run(solver.main, *arguments)
     assert done.exit_code == 0, done.output
-    assert [(point["grid"], point["frames"]) for point in asked] == [("8^3", 5), ("8^3", 3)]
+    assert [(point["grid"], point["frames"]) for point in asked] == [("13^3", 5), ("13^3", 3)]
     rows = table(tmp_path / "out" / "results" / "results.csv")
     assert [(row["frames"], row["ratio"], row["maps"]) for row in rows] == [("5", "1", "a b"), ("3", "1", "a b")]
     assert json.loads((tmp_path / "out" / "claims.json").read_text(encoding="utf-8")) == []
@@ -298,10 +293,10 @@ def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
 @pytest.mark.parametrize("table_name", solver.COLUMNS)
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_task_of_the_bench_is_a_point_of_its_own(table_name, quick):
-    tasks = solver_tasks.tasks_of(table_name, solver_tasks.Scope(study.SAMPLE, quick=quick))
-    points = [processes.settings_of(task) for task in tasks]
+    tasks = solver_tasks.tasks_of(table_name, solver_tasks.Scope(SAMPLE, quick=quick))
+    points = [processes.point_of(task) for task in tasks]
     assert len({key_of(point) for point in points}) == len(points)
-    assert processes.tasks_from(json.dumps(points), solver.TASKS) == list(tasks)
+    assert processes.tasks_from(points, solver.TASKS) == list(tasks)
     assert max(solver_tasks.voxels(task) for task in tasks) <= (64 if quick else 240)
 
 
@@ -357,17 +352,17 @@ def test_kernels_agree_where_they_are_sound():
 
 @pytest.mark.slow
 def test_kernel_and_roofline_tasks_measure(tiny):
-    (row,) = roofline.Convolution("fft", "single", 8, 1.0, tiny.maps, repeats=1).rows()
+    (row,) = roofline.Convolution("fft", "single", 13, 1.0, tiny.maps, repeats=1).rows()
     assert row["seconds"] > 0
-    rows = roofline.Agreement(8, 1.0, tiny.maps, iterations=3).rows()
+    rows = roofline.Agreement(13, 1.0, tiny.maps, iterations=3).rows()
     assert {row["what"] for row in rows} == {roofline.FRAME}
-    near = roofline.Agreement(8, 1.0, tiny.maps, iterations=3, share=0.2, kinds=("dense",)).rows()
+    near = roofline.Agreement(13, 1.0, tiny.maps, iterations=3, share=0.2, kinds=("dense",)).rows()
     assert near[0]["what"] == f"{roofline.FRAME}, 0.2 of the way"
     assert near[0]["distance"] < rows[0]["distance"]
     assert [row["kernel"] for row in rows] == ["dense", "fft", "log"]
     assert all(row["difference"] < 1e-9 for row in rows)
     assert {row["status"] for row in rows} == {"fixed_iterations"}
-    rates = roofline.Roofline("single", 8, matrix=64, triad=2**12, repeats=1).rows()
+    rates = roofline.Roofline("single", 13, matrix=64, triad=2**12, repeats=1).rows()
     assert [row["what"] for row in rates] == [roofline.MATMUL, roofline.TRIAD, *roofline.PARTS]
     assert rates[0]["share_of_matmul"] == rates[1]["share_of_bandwidth"] == 1.0
 
@@ -390,3 +385,37 @@ def test_growth_is_the_slope_of_a_curve():
     assert solver_report.slope(*np.array(values)[:, :2].T) == pytest.approx(3.0)
     panel = solver_report.growth_figure(rows).axes[0]
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["bridge, slope 3.0", "not converged"]
+
+
+# Other programs beside this one.
+
+
+def test_a_program_says_why_it_cannot(two_maps):
+    job = Job("barycenter", "POT", "64^3", 1.0, two_maps)
+    assert job.why_not(np.ones((2, 64, 64, 64))) == "it takes a cost matrix, of 550 GB, and makes copies of it"
+    assert "power of two" in Job("plan", "GeomLoss", "13^3", 1.0, two_maps).why_not(np.ones((2, 13, 13, 13)))
+    assert Job("plan", "GeomLoss", "16^3", 1.0, two_maps).why_not(np.ones((2, 16, 16, 16))) == ""
+    (row,) = Job("plan", "original", "13^3", 1.0, two_maps).rows()
+    assert row["status"] == "cannot: it has no plan between two maps"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", WORK)
+def test_the_package_agrees_with_itself_among_its_peers(two_maps, job):
+    (row,) = Job(job, "morphot_jax", "13^3", 1.0, two_maps, repeats=1).rows()
+    assert row["status"] == "converged"
+    assert row["marginal_error"] <= 1e-6
+    assert row["difference"] < 1e-5
+
+
+def test_the_page_of_peers_has_a_line_for_each_program():
+    shared = {"job": "plan", "grid": "64^3", "sigma": 1.07}
+    rows = [
+        shared
+        | {"program": "A", "seconds": 1.5, "iterations": 40, "marginal_error": 9e-7, "difference": 2e-8}
+        | {"peak_memory_bytes": 5e8, "status": "converged"},
+        shared | {"program": "B", "status": "cannot: no"},
+    ]
+    text = peers.page(rows)
+    assert "| A | 1.5 | 40 | 9.0e-07 | 0.50 | 2.0e-08 | converged |" in text
+    assert "| B |  |  |  |  |  | cannot: no |" in text

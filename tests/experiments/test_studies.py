@@ -1,9 +1,9 @@
 """The studies of ``experiments/``: their parts, and (marked ``study``) a quick run of each."""
 
-import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,12 @@ import pytest
 from matplotlib.image import imread, imsave
 from scipy.spatial.transform import Rotation
 
-from experiments import study
-from experiments.benches import peers
+from experiments import points
+from experiments.claims import GOAL, PAPER, Claim, conclude
+from experiments.maps import SAMPLE, about, unit_maps
+from experiments.methods import relaxation_for
 from experiments.motions import find_bodies, screwing
+from experiments.options import GammaOptions
 from experiments.studies import (
     annealing,
     fig2_convergence,
@@ -23,13 +26,12 @@ from experiments.studies import (
     reproduction,
     table1_speed,
 )
-from experiments.study import Claim
-from helpers import QUICK, ROOT
+from helpers import QUICK, ROOT, table
 from morphot_jax import kernels, solve_barycenter, solve_sinkhorn, write_volume
 from morphot_jax.maps.atoms import Atoms
 from morphot_jax.morphing.batches import START_ERROR, START_ITERATIONS
 from morphot_jax.morphing.plan import ORIGINAL_GUARD
-from morphot_jax.runs.sweep import Outcome, Sweep, grid
+from morphot_jax.runs.sweep import Outcome, Shard, Sweep, grid
 from morphot_jax.transport.barycenter import start_between
 from morphot_jax.transport.relaxation import PLAIN
 from shapes import blob, volume_of
@@ -50,8 +52,7 @@ def start(name, *arguments):
 def test_quick_run(name, tmp_path):
     done = start(name, "-o", tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = table(tmp_path / "results.csv")
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert len(rows) >= len(manifest) > 0
     pictures = list(tmp_path.glob("*.png"))
@@ -63,11 +64,11 @@ def test_quick_run(name, tmp_path):
     assert all(set(claim) == set(Claim._fields) for claim in claims)
     assert all(claim["measured"] for claim in claims if claim["holds"] is not None)
 
-    table = (tmp_path / "results.csv").read_bytes()
+    before = (tmp_path / "results.csv").read_bytes()
     again = start(name, "-o", tmp_path, "--quick")
     assert again.returncode == 0, again.stderr
     assert "1/" not in again.stdout.splitlines()[0]  # no point is computed again
-    assert (tmp_path / "results.csv").read_bytes() == table
+    assert (tmp_path / "results.csv").read_bytes() == before
 
 
 @pytest.mark.study
@@ -82,26 +83,20 @@ def test_shards_of_a_study_make_one_table(tmp_path):
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.fixture
-def pair(tmp_path):
-    """Two small maps in files."""
-    paths = []
-    for name, centre in (("a", (6, 6, 4)), ("b", (6, 7, 8))):
-        paths.append(str(tmp_path / f"{name}.mrc"))
-        write_volume(volume_of(blob((13, 13, 13), centre, 1.5, 1e-4)), paths[-1])
-    return tuple(paths)
+def fig2_options(maps):
+    return fig2_convergence.Options(Path("unused"), maps=maps)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("iteration", fig2_convergence.ITERATIONS)
-def test_one_run_counts_for_every_threshold_what_runs_of_their_own_count(pair, iteration):
+def test_one_run_counts_for_every_threshold_what_runs_of_their_own_count(two_maps, iteration):
     """Three thresholds and two norms, against a solve that stops at each."""
     sigma, most = 1.1, 400
-    point = fig2_convergence.point(pair, 13, sigma, iteration, most, "sd")
-    (outcome,) = fig2_convergence.compute(pair, [point])
+    point = fig2_convergence.point(fig2_options(two_maps), 13, sigma, iteration) | {"most": most}
+    (outcome,) = fig2_convergence.compute(two_maps, [point])
     assert len(outcome.rows) == len(fig2_convergence.THRESHOLDS) * len(fig2_convergence.NORMS)
     with jax.enable_x64(True):
-        maps = jnp.asarray(study.unit_maps(pair, 13))
+        maps = jnp.asarray(unit_maps(two_maps, "13^3"))
         for row in outcome.rows:
             (norm,) = (name for name, word in fig2_convergence.NORMS.items() if word == row["norm"])
             stop = {"criterion": norm, "tolerance": row["threshold"], "max_iterations": most}
@@ -118,9 +113,7 @@ def test_one_run_counts_for_every_threshold_what_runs_of_their_own_count(pair, i
 
 def _relaxed(maps, sigma, stop):
     """As ``fig2_convergence`` starts and relaxes."""
-    factor = fig2_convergence.automatic(
-        np.mean([fig2_convergence.spread(np.asarray(data), (sigma,) * 3) for data in maps])
-    )
+    factor = relaxation_for(np.asarray(maps), sigma)
     kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
     plan = solve_sinkhorn(
         maps[0], maps[1], kernel, tolerance=START_ERROR, max_iterations=START_ITERATIONS, relaxation=factor
@@ -131,44 +124,45 @@ def _relaxed(maps, sigma, stop):
 
 
 @pytest.mark.slow
-def test_gammas_together_and_alone_are_the_same(pair):
-    points = [fig2_convergence.point(pair, 13, sigma, "relaxed", 300, "sd") for sigma in (0.8, 1.2, 2.0)]
-    together = list(fig2_convergence.compute(pair, points))
-    for point, other in zip(points, together, strict=True):
-        (alone,) = fig2_convergence.compute(pair, [point])
+def test_gammas_together_and_alone_are_the_same(two_maps):
+    shared = fig2_options(two_maps)
+    lanes = [fig2_convergence.point(shared, 13, sigma, "relaxed") | {"most": 300} for sigma in (0.8, 1.2, 2.0)]
+    together = list(fig2_convergence.compute(two_maps, lanes))
+    for point, other in zip(lanes, together, strict=True):
+        (alone,) = fig2_convergence.compute(two_maps, [point])
         assert [row["iterations"] for row in alone.rows] == [row["iterations"] for row in other.rows]
         np.testing.assert_allclose(alone.arrays["projection"], other.arrays["projection"], rtol=1e-6)
 
 
 def test_gamma_is_what_one_says_it_is():
-    assert study.sigma_of(2.25, "sd") == 2.25
-    assert study.sigma_of(2.25, "variance") == 1.5
+    for gamma_is, sigma in (("sd", 2.25), ("variance", 1.5)):
+        options = GammaOptions(Path("unused"), gamma_is=gamma_is)
+        assert options.sigma_of(2.25) == sigma
+        assert options.gamma_of(sigma) == 2.25
 
 
-def test_a_pair_is_known_by_what_its_files_hold(pair, tmp_path):
-    before = study.about(pair)
+def test_a_pair_is_known_by_what_its_files_hold(two_maps):
+    before = about(two_maps)
     assert before["maps"] == "a b"
-    write_volume(volume_of(blob((13, 13, 13), (5, 6, 4), 1.5)), pair[0], overwrite=True)
-    assert study.about(pair) != before
-    assert study.about(study.SAMPLE)["contents"] == " ".join(study.SAMPLE)
+    write_volume(volume_of(blob((13, 13, 13), (5, 6, 4), 1.5)), two_maps[0], overwrite=True)
+    assert about(two_maps) != before
+    assert about(SAMPLE)["contents"] == " ".join(SAMPLE)
 
 
 def test_conclusions_are_written_and_said(tmp_path, capsys):
-    said = Claim("a", study.PAPER, "b", "c", True)
-    study.conclude(tmp_path, [said, None, said._replace(holds=False), said._replace(holds=None)])
+    said = Claim("a", PAPER, "b", "c", True)
+    conclude(tmp_path, [said, None, said._replace(holds=False), said._replace(holds=None)])
     written = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert [claim["holds"] for claim in written] == [True, False, None]
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["holds", "FAILS", "open "]
 
 
 def test_a_study_waits_for_its_last_point(tmp_path, capsys):
-    def compute(points):
-        return (Outcome([{"b": point["a"]}]) for point in points)
-
+    compute = points.one_by_one(lambda point: Outcome([{"b": point["a"]}]))
     sweep = Sweep(tmp_path, grid(a=[1, 2, 3]), ("a", "b"))
-    assert not study.run(sweep, compute, "1/2")
+    assert not points.run(sweep, compute, Shard(1, 2))
     assert "1 of 3 points are missing" in capsys.readouterr().out
-    assert study.run(sweep, compute, "2/2")
+    assert points.run(sweep, compute, Shard(2, 2))
     assert capsys.readouterr().out.startswith("1/1 a 2: ")
 
 
@@ -301,47 +295,16 @@ def test_exponents_are_of_voxels():
     assert rows[0]["seconds_per_frame"] == pytest.approx(rows[0]["seconds"] / 5)
 
 
-def test_a_program_says_why_it_cannot(pair):
-    job = peers.Job("barycenter", "POT", "64^3", 1.0, pair)
-    assert job.why_not(np.ones((2, 64, 64, 64))) == "it takes a cost matrix, of 550 GB, and makes copies of it"
-    assert "power of two" in peers.Job("plan", "GeomLoss", "13^3", 1.0, pair).why_not(np.ones((2, 13, 13, 13)))
-    assert peers.Job("plan", "GeomLoss", "16^3", 1.0, pair).why_not(np.ones((2, 16, 16, 16))) == ""
-    (row,) = peers.Job("plan", "original", "13^3", 1.0, pair).rows()
-    assert row["status"] == "cannot: it has no plan between two maps"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("job", peers.JOBS)
-def test_the_package_agrees_with_itself_among_its_peers(pair, job):
-    (row,) = peers.Job(job, "morphot_jax", "13^3", 1.0, pair, repeats=1).rows()
-    assert row["status"] == "converged"
-    assert row["marginal_error"] <= 1e-6
-    assert row["difference"] < 1e-5
-
-
-def test_the_page_of_peers_has_a_line_for_each_program():
-    shared = {"job": "plan", "grid": "64^3", "sigma": 1.07}
-    rows = [
-        shared
-        | {"program": "A", "seconds": 1.5, "iterations": 40, "marginal_error": 9e-7, "difference": 2e-8}
-        | {"peak_memory_bytes": 5e8, "status": "converged"},
-        shared | {"program": "B", "status": "cannot: no"},
-    ]
-    text = peers.page(rows)
-    assert "| A | 1.5 | 40 | 9.0e-07 | 0.50 | 2.0e-08 | converged |" in text
-    assert "| B |  |  |  |  |  | cannot: no |" in text
-
-
 def test_the_page_says_what_holds_and_shows_small_pictures(tmp_path):
     runs, docs = tmp_path / "runs", tmp_path / "docs"
     name = "annealing"
     (runs / name).mkdir(parents=True)
-    study.conclude(
+    conclude(
         runs / name,
         [
-            Claim("a | b", study.PAPER, "c", "d", True),
-            Claim("e", study.GOAL, "f", "g", False),
-            Claim("h", study.PAPER, "i", "", None),
+            Claim("a | b", PAPER, "c", "d", True),
+            Claim("e", GOAL, "f", "g", False),
+            Claim("h", PAPER, "i", "", None),
         ],
     )
     noise = np.random.default_rng(0).random((1500, 2000, 3))

@@ -1,0 +1,36 @@
+"""How long work takes, and how much memory the process has held."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from morphot_jax.system import memory
+
+PATIENCE = 60.0  # seconds of runs after which there is no other
+
+
+def timed(work: Callable[[], Any], repeats: int, *, compiles: bool = True) -> tuple[float, Any]:
+    """Median seconds of the work, and what its last run gave."""
+    runs: list[float] = []
+    while len(runs) < repeats + compiles and sum(runs) < PATIENCE:
+        started = time.perf_counter()
+        found = work()
+        runs.append(time.perf_counter() - started)
+    return float(np.median(runs[1:] if compiles and len(runs) > 1 else runs)), found
+
+
+def median_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """Median seconds of the work, once it is compiled."""
+    return timed(work, repeats)[0]
+
+
+def own_peak_memory() -> int | None:
+    """The most bytes that this process has held; what its parent held before it began is not counted."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as lines:
+            values = dict(line.split(":", 1) for line in lines)
+        return int(values["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return memory.peak()
