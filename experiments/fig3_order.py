@@ -30,7 +30,7 @@ from experiments import study
 from experiments.cases import build_case, missing_files
 from experiments.methods import METHODS, frames_of
 from experiments.study import GOAL, LOOKS, PAPER, Claim
-from morphot_jax import Settings, prepare_maps
+from morphot_jax import Preparation, Settings, prepare_maps
 from morphot_jax.maps.samples import GRID
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.order import distances_between, refined
@@ -119,7 +119,7 @@ def series(given: tuple[str, ...] | str, side: int, variant: str) -> tuple[Prepa
         level = NOISE_LEVEL * sd
     volumes = [steps[0], steps[-1], *(steps[k] for k in shuffle)]
     as_they_are = set(steps[0].shape) == {side}
-    return prepare_maps(volumes, level=level, grid=None if as_they_are else side), shuffle
+    return prepare_maps(volumes, Preparation(level=level, grid=None if as_they_are else side)), shuffle
 
 
 def _noisy(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:

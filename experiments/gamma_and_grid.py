@@ -27,7 +27,7 @@ from matplotlib.ticker import ScalarFormatter
 from experiments import study
 from experiments.methods import frames_of
 from experiments.study import COLOURS, GOAL, LINES, MARKERS, PAPER, Claim, GammaConvention
-from morphot_jax import Settings, metrics, prepare_maps
+from morphot_jax import Preparation, Settings, metrics, prepare_maps
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep
 from morphot_jax.runs.sweep import Settings as Point
@@ -87,7 +87,7 @@ def compute(pair: tuple[str, str], points: list[Point]) -> Iterator[Outcome]:
         settings = Settings(sigma=point["sigma"], max_iterations=2000)
         found = frames_of(point["method"], maps, (0.5,), settings)
         volume = maps.volumes[0].with_data(found.densities[0].astype(np.float32))
-        (common,) = prepare_maps([volume], grid=point["common"], level="none").volumes
+        (common,) = prepare_maps([volume], Preparation(grid=point["common"], level="none")).volumes
         row = {"sigma_angstrom": point["sigma"] * volume.voxel_size[0], "status": found.status}
         yield Outcome([row], {"frame": unit_mass(common.data).astype(np.float32)})
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from morphot_jax import prepare_maps, read_volume
+from morphot_jax import Preparation, prepare_maps, read_volume
 from morphot_jax.maps.samples import sample_volume
 from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.runs.sweep import Outcome, Settings, Shard, Step, Sweep
@@ -148,7 +148,7 @@ def load(maps: Sequence[str], voxels: int) -> Prepared:
         for name in maps
     ]
     as_it_is = all(volume.shape == (voxels, voxels, voxels) for volume in volumes)
-    return prepare_maps(volumes, grid=None if as_it_is else voxels)
+    return prepare_maps(volumes, Preparation(grid=None if as_it_is else voxels))
 
 
 def unit_maps(maps: Sequence[str], voxels: int, *, flat: bool = False) -> Float[np.ndarray, "2 z y x"]:

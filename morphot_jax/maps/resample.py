@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
+from morphot_jax.maps.limits import DUST
 from morphot_jax.maps.pose import IDENTITY, Pose
 from morphot_jax.maps.volume import Volume
 from morphot_jax.system.errors import InputError
 
-DUST = 1e-6  # fraction of the maximum below which density is dust, not mass
 SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
 
 Shape = tuple[int, int, int]

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-MAX_AXIS = 2048  # voxels: a longer axis is a mistaken unit rather than a wish
-
 
 @dataclass(frozen=True, eq=False)
 class Volume:

@@ -29,7 +29,7 @@ from morphot_jax.morphing.bodies import (
 from morphot_jax.morphing.pair import solve_pair, ways_between
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress
-from morphot_jax.morphing.settings import Settings, check_settings
+from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.iterate import Status
@@ -110,7 +110,6 @@ def displacement_between(
 ) -> Displacement:
     """``displacement_field``, and how the domains move, with the same arguments and errors."""
     settings = replace(settings or Settings(), method="displacement")
-    check_settings(settings)
     prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
     if len(prepared.volumes) != 2:
         raise InputError(f"{len(prepared.volumes)} maps were given: a displacement goes from one to another")

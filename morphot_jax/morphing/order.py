@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from morphot_jax.maps import metrics
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.progress import Progress
-from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.settings import ORDERING, Settings
 from morphot_jax.morphing.trajectory import Trajectory, morph
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
@@ -58,7 +58,7 @@ def order_maps(
 
     Raises InputError for maps that cannot be used, or too few.
     """
-    settings = settings or Settings(frames=101)
+    settings = settings or ORDERING
     if not isinstance(maps, Prepared):
         if between is None:
             raise InputError("no ends were given: name the two maps that the others lie between")

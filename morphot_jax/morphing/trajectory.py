@@ -32,11 +32,10 @@ from morphot_jax.morphing.progress import Clock, Progress
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
-    check_settings,
-    frame_times,
     keyframes_between,
     with_method,
 )
+from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import KernelKind
@@ -137,7 +136,6 @@ def morph(
     same, and its ``status`` says so.
     """
     settings = settings or Settings()
-    check_settings(settings)
     prepared = maps if isinstance(maps, Prepared) else prepare_maps(maps)
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")

@@ -35,14 +35,15 @@ the second).
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.system import words
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_word
 from morphot_jax.system.words import Criterion
 from morphot_jax.transport import anderson, iterate, kernels
 from morphot_jax.transport.anderson import Memory
@@ -281,9 +282,7 @@ def check_arguments(maps, weights, kernel: Kernel, *, criterion: str, max_iterat
             f"the kernel is made for a box of {tuple(kernel.shape)} voxels and the maps have {maps.shape[1:]}: "
             "make the kernel with the maps' shape"
         )
-    if criterion not in words.SETTINGS["criterion"]:
-        known = ", ".join(words.SETTINGS["criterion"])
-        raise InputError(f"criterion '{criterion}' is not known: choose one of {known}")
+    check_word("criterion", criterion, get_args(Criterion))
     iterate.check_iterations(max_iterations)
     iterate.check_masses("maps", maps, axes=(1, 2, 3))
     iterate.check_masses("weights", weights, axes=(1,))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from morphot_jax import Settings, metrics, morph, prepare_maps, read_volume
+from morphot_jax import Preparation, Settings, metrics, morph, prepare_maps, read_volume
 from morphot_jax.prepare import clean
 from morphot_jax.system.errors import InputError
 from shapes import blob, volume_of
@@ -133,7 +133,7 @@ def test_low_pass_commutes_with_axis_order_and_translations():
 
 
 def prepared(density, **options):
-    found = prepare_maps([volume_of(density)], **options)
+    found = prepare_maps([volume_of(density)], Preparation(**options))
     return found.volumes[0].data, " ".join(found.actions)
 
 
@@ -238,7 +238,7 @@ def test_frames_of_noisy_maps_are_near_those_of_clean_ones(shared_data):
     for own, other in zip(found.densities, reference.densities, strict=True):
         a, b = (frame / frame.sum(dtype=np.float64) for frame in (own, other))
         assert metrics.relative_rms(a, b) <= 0.10
-    left = prepare_maps(spoilt, level="none").actions
+    left = prepare_maps(spoilt, Preparation(level="none")).actions
     assert any("are mostly noise and count as mass" in said for said in left)
 
 
