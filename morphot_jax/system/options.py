@@ -41,10 +41,10 @@ class Option:
 
     help: str
     group: str | None = None
-    above: float | None = None
-    least: float | None = None
-    most: float | None = None
-    below: float | None = None
+    above: int | float | None = None
+    least: int | float | None = None
+    most: int | float | None = None
+    below: int | float | None = None
     advice: str = ""
     none: str | None = None
     commands: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Option:
     argument: bool = False
     maps: bool = False
 
-    def allows(self, number: float) -> bool:
+    def allows(self, number: int | float) -> bool:
         """Whether a number is finite and within the bounds."""
         return (isinstance(number, int) or isfinite(number)) and not (
             (self.above is not None and number <= self.above)
