@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.options import check_options, option, with_options_told
+from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Criterion, KernelKind
 
 MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "mixed", "linear"]
@@ -23,7 +23,7 @@ MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
-@with_options_told
+@declares_options
 @dataclass(frozen=True)
 class Settings:
     """What can be chosen about a trajectory; None and 'auto' are resolved from the maps.

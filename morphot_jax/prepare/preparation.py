@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Union
 
 from morphot_jax.maps.limits import DUST, MAX_AXIS, MIN_AXIS
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.options import check_options, option, with_options_told
+from morphot_jax.system.options import check_options, declares_options, option
 
 if TYPE_CHECKING:
     import morphot_jax.maps.volume
@@ -18,7 +18,7 @@ MAPS = "Preparing the maps"  # a group of options
 PREPARING = ("morph", "order", "field", "prepare")  # commands that prepare maps
 
 
-@with_options_told
+@declares_options
 @dataclass(frozen=True)
 class Preparation:
     """What is done to maps before anything is solved; ``prepare_maps`` tells the order of the steps.

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from morphot_jax.morphing.settings import SOLVE
 from morphot_jax.prepare.preparation import MAPS, PREPARING, Preparation
-from morphot_jax.system.options import check_options, option, with_options_told
+from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
 SOLVING = ("morph", "demo", "order", "field", "align")  # commands that compute on a device
 
 
-@with_options_told
+@declares_options
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a run is asked to do: with which maps, how they are prepared, and where the results go.

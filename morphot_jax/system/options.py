@@ -124,8 +124,12 @@ def options_of(cls: type) -> dict[str, Declared]:
     }
 
 
-def with_options_told(cls: Class) -> Class:
-    """The class, its docstring with a line for each option."""
+def declares_options(cls: Class) -> Class:
+    """The class, with a line for each option in its docstring.
+
+    Type checkers at run time leave it alone: ``check_options`` lets more through, such as arrays, and says more.
+    """
+    cls.__no_type_check__ = True
     lines = [
         f"- ``{one.name}``: {one.option.help}{bounds}"
         for one in options_of(cls).values()
@@ -148,8 +152,7 @@ def check_options(instance: Any) -> None:
 def checked(declared: Declared, value: Any) -> Any:
     """The value in its plain type; InputError where the option cannot have it."""
     kind = declared.kind
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of an array library
-        value = value.item()
+    value = _item(value)
     if value is None and kind.optional:
         return None
     if isinstance(value, bool):
@@ -187,15 +190,35 @@ def read(declared: Declared, text: str) -> Any:
 def refusal(declared: Declared, value: Any, *, typed: bool = False) -> str:
     """The message that refuses a value; ``typed``: on the command line, where None has a word."""
     known = [*words_of(declared, typed=typed)]
-    wanted = _listed([*known, *_wanted(declared, typed)])
+    asked = _listed([*known, *wanted(declared, typed=typed)])
     meant = did_you_mean(value, known) if isinstance(value, str) else ""
-    return f"{declared.label} is {_quoted(value)}: give {wanted}{declared.option.advice}{meant}"
+    return f"{declared.label} is {_quoted(value)}: give {asked}{declared.option.advice}{meant}"
 
 
 def words_of(declared: Declared, *, typed: bool) -> tuple[str, ...]:
     """The words that an option can be; on the command line, also that for None."""
     none = (declared.option.none,) if typed and declared.option.none else ()
     return (*none, *declared.kind.words)
+
+
+def wanted(declared: Declared, *, typed: bool) -> list[str]:
+    """What an option can be beside its words, as in 'a number above 0'."""
+    kind, bounds = declared.kind, declared.option.bounds
+    within = f" of {bounds}" if bounds.startswith("at ") else f" {bounds}" if bounds else ""
+    if kind.flag:
+        return ["True or False"]
+    if declared.option.maps:
+        return ["names of maps" if kind.many else "a map or the name of one"]
+    if kind.many is str:
+        return ["a sequence of texts"]
+    if kind.many and typed:
+        return [f"numbers{within}, separated by commas"]
+    if kind.many and not kind.number:
+        return [f"numbers{within}"]
+    if kind.number:
+        one = f"a whole number{within}" if kind.number is int else f"a number{within}"
+        return [one, "several"] if kind.many else [one]
+    return ["a path"] if Path in kind.classes else ["text"] if kind.classes else []
 
 
 def check_word(name: str, value: object, known: Sequence[str]) -> None:
@@ -221,6 +244,11 @@ def kind_of(annotation: Any) -> Kind:
     )
 
 
+def _item(value: Any) -> Any:
+    """A scalar of an array library as Python's; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def _plain(value: Any, kind: type) -> Any:
     """A number of Python's type; None for what is none, and for 2.5 where a whole number is wanted."""
     if isinstance(value, bool):
@@ -240,12 +268,12 @@ def _several(declared: Declared, values: Iterable[Any], kind: type) -> tuple[Any
         if all(isinstance(name, str) for name in names):
             return names
         raise InputError(refusal(declared, names))
-    pairs = [(value, _plain(value, kind)) for value in values]
+    pairs = [(value, _plain(_item(value), kind)) for value in values]
     wrong = [value for value, number in pairs if number is None or not declared.option.allows(number)]
     if wrong or not pairs:
         held = ", ".join(map(_quoted, wrong)) or "nothing"
-        wanted = _listed(_wanted(declared, typed=False))
-        raise InputError(f"{declared.label} holds {held}: give {wanted}{declared.option.advice}")
+        asked = _listed(wanted(declared, typed=False))
+        raise InputError(f"{declared.label} holds {held}: give {asked}{declared.option.advice}")
     return tuple(number for _, number in pairs)
 
 
@@ -260,24 +288,6 @@ def _of_class(value: Any, classes: tuple[Any, ...]) -> Any:
         elif one is Path and isinstance(value, str):
             return Path(value)
     return None
-
-
-def _wanted(declared: Declared, typed: bool) -> list[str]:
-    """What to give beside words."""
-    kind, bounds = declared.kind, declared.option.bounds
-    within = f" of {bounds}" if bounds.startswith("at ") else f" {bounds}" if bounds else ""
-    if kind.flag:
-        return ["True or False"]
-    if declared.option.maps:
-        return ["names of maps" if kind.many else "a map or the name of one"]
-    if kind.many and typed:
-        return [f"numbers{within}, separated by commas"]
-    if kind.many and not kind.number:
-        return [f"numbers{within}"]
-    if kind.number:
-        one = f"a whole number{within}" if kind.number is int else f"a number{within}"
-        return [one, "several"] if kind.many else [one]
-    return ["a path"] if Path in kind.classes else ["text"] if kind.classes else []
 
 
 def _listed(words: list[str]) -> str:

@@ -181,7 +181,7 @@ def test_dust_is_taken_out_on_request_and_its_mass_said():
     assert prepared(density, dust=8)[0][1, 1, 1] == 0.5
     with pytest.raises(InputError, match=r"dust of 99999 voxels would take all: its largest piece has \d+"):
         prepared(density, dust=99999)
-    with pytest.raises(InputError, match="dust of -1 voxels was asked for"):
+    with pytest.raises(InputError, match="dust is -1: give a whole number of at least 0"):
         prepared(density, dust=-1)
 
 
@@ -192,7 +192,7 @@ def test_low_pass_in_angstrom_is_said():
     inside = expected > 0.05
     np.testing.assert_allclose(data[inside], expected[inside], rtol=1e-5)
     assert "hold no detail of 3 Å" in prepared(body(), lowpass=3.0)[1]
-    with pytest.raises(InputError, match="a low-pass of -2 Å was asked for"):
+    with pytest.raises(InputError, match="lowpass is -2: give a number above 0"):
         prepared(body(), lowpass=-2.0)
 
 

@@ -11,6 +11,7 @@ from scipy import signal
 from scipy.ndimage import gaussian_filter
 
 from helpers import SHARED_DATA
+from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import fourier_resample, resample_onto, same_grid, with_mass
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare.preparation import Preparation
@@ -425,7 +426,6 @@ def with_voxel(value):
         (noisy(), {"apix": 0.0}, "apix is 0"),
         (noisy(), {"apix": 1e-9}, "voxels was asked for"),
         (noisy(), {"grid": 8, "apix": 1.0}, "choose one"),
-        (noisy(), {"names": ["a.mrc"]}, "1 names"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(volume, options, quoted):
@@ -433,6 +433,26 @@ def test_bad_input_is_refused_in_one_line(volume, options, quoted):
         prepare_maps([noisy(), volume], Preparation(**options))
     assert quoted in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_names_are_one_for_each_map():
+    with pytest.raises(InputError, match="1 names were given for 2 maps"):
+        prepare_maps([noisy(), noisy()], names=["a.mrc"])
+
+
+def test_a_mask_is_a_map_or_the_name_of_one(tmp_path):
+    volume = gaussian((12, 12, 12))
+    half = np.zeros(volume.shape, np.float32)
+    half[:, :, :6] = 1.0
+    mask = volume.with_data(half)
+    write_volume(mask, tmp_path / "mask.mrc")
+    for one in (mask, str(tmp_path / "mask.mrc")):
+        (masked,) = prepare_maps([volume], Preparation(mask=one, level="none")).volumes
+        np.testing.assert_array_equal(masked.data, volume.data * half)
+    with pytest.raises(InputError, match="no such file"):
+        prepare_maps([volume], Preparation(mask=str(tmp_path / "none.mrc")))
+    with pytest.raises(InputError, match="mask is 5: give a map or the name of one"):
+        Preparation(mask=5)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_refusal_of_a_level_tells_the_maximum():

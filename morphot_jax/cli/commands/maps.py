@@ -94,7 +94,7 @@ def simulate(
         str | None,
         typer.Option(help="Map whose grid to use, in place of --grid and --apix.", autocompletion=complete_map),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the map if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the map if it exists.")] = False,
 ) -> None:
     """Make a density map from an atomic model, a Gaussian for each atom."""
     from morphot_jax.maps.atoms import Box, choose_box, read_atoms, simulate_density
