@@ -205,20 +205,18 @@ def wanted(declared: Declared, *, typed: bool) -> list[str]:
     """What an option can be beside its words, as in 'a number above 0'."""
     kind, bounds = declared.kind, declared.option.bounds
     within = f" of {bounds}" if bounds.startswith("at ") else f" {bounds}" if bounds else ""
-    if kind.flag:
-        return ["True or False"]
+    if kind.number or kind.many in (int, float):
+        one = f"a whole number{within}" if kind.number is int else f"a number{within}"
+        several = f"numbers{within}, separated by commas" if typed else f"numbers{within}"
+        if kind.many and kind.number:
+            return [several] if typed else [one, "several"]
+        return [several if kind.many else one]
     if declared.option.maps:
         return ["names of maps" if kind.many else "a map or the name of one"]
-    if kind.many is str:
+    if kind.many:
         return ["a sequence of texts"]
-    if kind.many and typed:
-        return [f"numbers{within}, separated by commas"]
-    if kind.many and not kind.number:
-        return [f"numbers{within}"]
-    if kind.number:
-        one = f"a whole number{within}" if kind.number is int else f"a number{within}"
-        return [one, "several"] if kind.many else [one]
-    return ["a path"] if Path in kind.classes else ["text"] if kind.classes else []
+    named = {bool: "True or False", Path: "a path", str: "text"}
+    return [named[one] for one in ((bool,) if kind.flag else kind.classes) if one in named]
 
 
 def check_word(name: str, value: object, known: Sequence[str]) -> None:
