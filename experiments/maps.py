@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax import prepare_maps, read_volume
+from morphot_jax import Preparation, prepare_maps, read_volume
 from morphot_jax.maps.samples import sample_volume
 from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.system import files
@@ -57,7 +57,7 @@ def load(maps: Sequence[str], voxels: int) -> Prepared:
         for name in maps
     ]
     as_it_is = all(volume.shape == (voxels, voxels, voxels) for volume in volumes)
-    return prepare_maps(volumes, grid=None if as_it_is else voxels)
+    return prepare_maps(volumes, Preparation(level=0.0, grid=None if as_it_is else voxels))
 
 
 def unit_maps(maps: Sequence[str], grid: str) -> Float[np.ndarray, "2 z y x"]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from morphot_jax.morphing.order import order_maps
     from morphot_jax.morphing.settings import Settings
     from morphot_jax.morphing.trajectory import morph
+    from morphot_jax.prepare.preparation import Preparation
     from morphot_jax.prepare.prepared import prepare_maps
     from morphot_jax.system.errors import InputError
     from morphot_jax.transport import kernels
@@ -28,6 +29,7 @@ __version__ = version("morphot_jax")
 _HOMES = {
     "InputError": "system.errors",
     "displacement_field": "morphing.field",
+    "Preparation": "prepare.preparation",
     "Settings": "morphing.settings",
     "Volume": "maps.volume",
     "morph": "morphing.trajectory",
@@ -44,6 +46,7 @@ _MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
 
 __all__ = [
     "InputError",
+    "Preparation",
     "Settings",
     "Status",
     "Volume",

@@ -23,7 +23,16 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from morphot_jax import Settings, displacement_field, kernels, metrics, morph, prepare_maps, solve_barycenter
+from morphot_jax import (
+    Preparation,
+    Settings,
+    displacement_field,
+    kernels,
+    metrics,
+    morph,
+    prepare_maps,
+    solve_barycenter,
+)
 from morphot_jax.maps.samples import sample_volume
 
 # %% [markdown]
@@ -35,7 +44,7 @@ from morphot_jax.maps.samples import sample_volume
 
 # %%
 maps = [sample_volume("adk-open"), sample_volume("adk-closed")]
-prepared = prepare_maps(maps, box=48, grid=32)
+prepared = prepare_maps(maps, Preparation(box=48, grid=32))
 for sentence in prepared.actions:
     print(sentence)
 first, last = prepared.volumes

@@ -38,7 +38,7 @@ from experiments.maps import about, load, unit_maps
 from experiments.methods import from_plan, relaxation_for
 from experiments.options import PairOptions, command
 from experiments.tables import curve, where
-from morphot_jax import kernels, prepare_maps, solve_barycenter
+from morphot_jax import Preparation, kernels, prepare_maps, solve_barycenter
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.plan import ORIGINAL_GUARD
 from morphot_jax.runs.sweep import Outcome, Row, Settings, Sweep
@@ -196,7 +196,9 @@ def seen(density: Float[np.ndarray, "z y x"], template: Volume) -> dict[str, np.
     for scope in (FULL, QUICK):
         coarse = scope.alike[0][0]
         if density.shape[0] >= coarse:
-            found[f"coarse_{coarse}"] = prepare_maps([volume], grid=coarse, level="none").volumes[0].data
+            found[f"coarse_{coarse}"] = (
+                prepare_maps([volume], Preparation(grid=coarse, level="none")).volumes[0].data
+            )
     return found
 
 

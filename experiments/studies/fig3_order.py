@@ -32,7 +32,7 @@ from experiments.maps import about, absolute, load, name_of
 from experiments.methods import METHODS, frames_of
 from experiments.options import GammaOptions, command
 from experiments.tables import curve
-from morphot_jax import Settings, prepare_maps
+from morphot_jax import Preparation, Settings, prepare_maps
 from morphot_jax.maps.samples import GRID
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.order import distances_between, refined
@@ -112,14 +112,14 @@ def series(given: tuple[str, ...] | str, side: int, variant: str) -> tuple[Prepa
         steps = list(load(given, side).volumes)
     order = range(len(steps))
     shuffle = tuple(rng.permutation(order).tolist()) if variant == "shuffled" else tuple(order)
-    level = None
+    level = 0.0
     if variant == "noisy":
         sd = NOISE * float(steps[0].data.max())
         steps = [_noisy(volume, sd, rng) for volume in steps]
         level = NOISE_LEVEL * sd
     volumes = [steps[0], steps[-1], *(steps[k] for k in shuffle)]
     as_they_are = set(steps[0].shape) == {side}
-    return prepare_maps(volumes, level=level, grid=None if as_they_are else side), shuffle
+    return prepare_maps(volumes, Preparation(level=level, grid=None if as_they_are else side)), shuffle
 
 
 def _noisy(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:

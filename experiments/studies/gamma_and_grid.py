@@ -29,7 +29,7 @@ from experiments.maps import about, load
 from experiments.methods import frames_of
 from experiments.options import GammaConvention, PairOptions, command
 from experiments.tables import curve
-from morphot_jax import Settings, metrics, prepare_maps
+from morphot_jax import Preparation, Settings, metrics, prepare_maps
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep
 from morphot_jax.runs.sweep import Settings as Point
@@ -72,7 +72,7 @@ def half_way(pair: tuple[str, str], point: Point) -> Outcome:
     settings = Settings(sigma=point["sigma"], max_iterations=2000)
     found = frames_of(point["method"], maps, (0.5,), settings)
     volume = maps.volumes[0].with_data(found.densities[0].astype(np.float32))
-    (common,) = prepare_maps([volume], grid=point["common"], level="none").volumes
+    (common,) = prepare_maps([volume], Preparation(grid=point["common"], level="none")).volumes
     row = {"sigma_angstrom": point["sigma"] * volume.voxel_size[0], "status": found.status}
     return Outcome([row], {"frame": unit_mass(common.data).astype(np.float32)})
 

@@ -1,95 +1,22 @@
-"""Arguments and options that several commands share, and what is made of their text."""
+"""The options of a command, from what dataclasses declare (``system.options``), and what is written by hand."""
 
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from morphot_jax.cli.completion import complete_map, complete_words
-from morphot_jax.system.errors import InputError, did_you_mean
-from morphot_jax.system.words import Align, Device, Match, MethodChoice
+from morphot_jax.system.options import Declared, Kind, options_of, read, words_of
 
-Number = TypeVar("Number", int, float)
-
-TRAJECTORY, SOLVE, MAPS = "Trajectory", "Solve", "Preparing the maps"  # groups of options
-
-Maps = Annotated[
-    list[str],
-    typer.Argument(
-        help="Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY.",
-        autocompletion=complete_map,
-    ),
-]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-Overwrite = Annotated[bool, typer.Option(help="Write into a folder that is not empty.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and list every frame.")]
-Frames = Annotated[int, typer.Option(help="How many frames, evenly spaced in time.", rich_help_panel=TRAJECTORY)]
-MethodOption = Annotated[
-    MethodChoice,
-    typer.Option(
-        help="How to interpolate; auto is displacement, or what the other options ask for.",
-        rich_help_panel=TRAJECTORY,
-    ),
-]
-SigmaOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Width of the kernel (standard deviation) in voxels. [longest axis / 60]", rich_help_panel=SOLVE
-    ),
-]
-SigmaAngstrom = Annotated[float | None, typer.Option(help="The same in Å.", rich_help_panel=SOLVE)]
-LevelOption = Annotated[
-    str,
-    typer.Option(
-        help="Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).",
-        rich_help_panel=MAPS,
-        autocompletion=complete_words("auto", "none"),
-    ),
-]
-DustOption = Annotated[
-    str,
-    typer.Option(
-        help="Pieces of fewer voxels are not mass: a number, or auto (small ones, in noisy maps).",
-        rich_help_panel=MAPS,
-        autocompletion=complete_words("auto"),
-    ),
-]
-LowPass = Annotated[
-    float | None, typer.Option(help="Take detail finer than this (Å) out of the maps.", rich_help_panel=MAPS)
-]
-MaskOption = Annotated[
-    str | None,
-    typer.Option(
-        help="A map from 0 to 1 that the maps are multiplied by.",
-        rich_help_panel=MAPS,
-        autocompletion=complete_map,
-    ),
-]
-AlignOption = Annotated[
-    Align, typer.Option(help="Lay every map onto the first one, where they fit best.", rich_help_panel=MAPS)
-]
-Box = Annotated[
-    int | None,
-    typer.Option(help="Cut or pad the maps to N^3 voxels about the middle of their box.", rich_help_panel=MAPS),
-]
-MatchOption = Annotated[
-    Match,
-    typer.Option(
-        help="Give every map the mass of the first, or its amplitudes at each resolution.",
-        rich_help_panel=MAPS,
-    ),
-]
-Grid = Annotated[int | None, typer.Option(help="Resample to N^3 voxels.", rich_help_panel=MAPS)]
-Apix = Annotated[
-    float | None,
-    typer.Option(help="Voxel size of the maps in Å, in place of their headers'.", rich_help_panel=MAPS),
-]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=SOLVE)]
 
 
 def command_line() -> str:
@@ -104,15 +31,16 @@ class GroupedCommand(TyperCommand):
     """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
                 usual = "Arguments" if param.param_type_name == "argument" else "Options"
                 groups.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
         for name, records in groups.items():
-            with formatter.section(name):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if self.epilog:
@@ -120,37 +48,106 @@ class GroupedCommand(TyperCommand):
                 formatter.write_text(self.epilog)
 
 
-def preparing(options: dict[str, Any]) -> dict[str, Any]:
-    """What the options of preparing are in a request."""
-    kept = {name: options[name] for name in ("lowpass", "mask", "match", "align", "box", "grid")}
-    cleaning = {"level": level(options["level"]), "dust": auto_or("dust", options["dust"], int)}
-    return kept | cleaning | {"voxel_size": options["apix"]}
+def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that takes, for each parameter that is a dataclass, the options declared for it there.
+
+    The function gets the dataclass, made from what was typed. A parameter's default gives the options' defaults
+    on the command line, and what the command has no option for.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    command, given = function.__name__, signature(function).parameters.values()
+    whole = {one.name: (hints[one.name], _default(one)) for one in given if is_dataclass(hints[one.name])}
+    parameters = []
+    for one in given:
+        if one.name in whole:
+            parameters += _parameters(command, *whole[one.name])
+        else:
+            parameters.append(one.replace(annotation=hints[one.name]))
+
+    @wraps(function)
+    def run(**typed: Any) -> Any:
+        made = {name: _made(command, cls, usual, typed) for name, (cls, usual) in whole.items()}
+        return function(**{one.name: typed[one.name] for one in given if one.name not in made}, **made)
+
+    keywords = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in parameters]
+    run.__signature__ = Signature(keywords, return_annotation=hints.get("return"))  # pyright: ignore
+    run.__annotations__ = {one.name: one.annotation for one in keywords} | {"return": hints.get("return")}
+    return run
 
 
-def auto_or(name: str, text: str, kind: Callable[[str], Number]) -> Number | None:
-    """None for auto; InputError quoting what is neither auto nor a number."""
-    if text == "auto":
-        return None
-    try:
-        return kind(text)
-    except ValueError:
-        kinds = "a whole number" if kind is int else "a number"
-        raise InputError(f"{name} is '{text}': give auto or {kinds}{did_you_mean(text, ['auto'])}") from None
+def _default(parameter: Parameter) -> Any:
+    return None if parameter.default is Parameter.empty else parameter.default
 
 
-def numbers(name: str, text: str) -> tuple[float, ...]:
-    """Numbers separated by commas; InputError quoting what is none."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{name} is '{text}': give numbers, separated by commas") from None
+def _parameters(command: str, cls: Any, usual: Any) -> list[Parameter]:
+    """The options of a dataclass as typer takes them; ``usual``: an instance that has the defaults."""
+    found = []
+    for one in fields(cls):
+        if is_dataclass(one.type):
+            found += _parameters(command, one.type, getattr(usual, one.name, None))
+        elif (declared := options_of(cls).get(one.name)) and command in declared.option.commands:
+            found.append(_parameter(declared, getattr(usual, one.name, declared.default)))
+    return found
 
 
-def level(text: str) -> float | tuple[float, ...] | Literal["auto", "none"]:
-    """What --level asks for, one number or one for each map; InputError quoting what is neither."""
-    if text == "auto" or text == "none":  # noqa: PLR1714 - so that its type is known
-        return text
-    if meant := did_you_mean(text, ["auto", "none"]):
-        raise InputError(f"level is '{text}': give auto, none or numbers, separated by commas{meant}")
-    levels = numbers("level", text)
-    return levels[0] if len(levels) == 1 else levels
+def _parameter(one: Declared, default: Any) -> Parameter:
+    option = one.option
+    completion = complete_map if option.maps else None
+    if one.spelled and (words := words_of(one, typed=True)):
+        completion = complete_words(*words)
+    if option.argument:
+        info, default = typer.Argument(help=option.help, autocompletion=completion), Parameter.empty
+    else:
+        info = typer.Option(
+            *one.flags,
+            help=option.help,
+            rich_help_panel=option.group,
+            autocompletion=completion,
+            metavar=_metavar(one) if one.spelled else None,
+        )
+        default = Parameter.empty if default is MISSING else _text(one, default) if one.spelled else default
+    annotation = Annotated[_typed(one), info]
+    return Parameter(one.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _typed(one: Declared) -> Any:
+    """The type that typer reads; text where ``read`` does."""
+    kind = one.kind
+    if one.spelled:
+        return str if one.option.none or kind.words else str | None
+    plain: Any = Literal[kind.words] if kind.words else _plain_type(kind)
+    return plain | None if kind.optional else plain
+
+
+def _plain_type(kind: Kind) -> Any:
+    if kind.flag:
+        return bool
+    if kind.many:
+        return list[str]
+    return kind.number or (Path if Path in kind.classes else str)
+
+
+def _metavar(one: Declared) -> str:
+    """What the help shows for the value of an option that ``read`` reads, as in <auto|float>."""
+    number = one.kind.number or one.kind.many
+    assert number is not None
+    return f"<{'|'.join([*words_of(one, typed=True), number.__name__ + ',...' * bool(one.kind.many)])}>"
+
+
+def _text(one: Declared, value: Any) -> str | None:
+    """What would be typed for a value."""
+    if value is None:
+        return one.option.none
+    return value if isinstance(value, str) else ",".join(map(repr, value if one.kind.many else [value]))
+
+
+def _made(command: str, cls: Any, usual: Any, typed: dict[str, Any]) -> Any:
+    """The dataclass from what was typed."""
+    values: dict[str, Any] = {}
+    for one in fields(cls):
+        if is_dataclass(one.type):
+            values[one.name] = _made(command, one.type, getattr(usual, one.name, None), typed)
+        elif (declared := options_of(cls).get(one.name)) and command in declared.option.commands:
+            text = typed[one.name]
+            values[one.name] = read(declared, text) if declared.spelled and text is not None else text
+    return cls(**values) if usual is None else replace(usual, **values)

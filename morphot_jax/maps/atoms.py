@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax.maps.volume import MAX_AXIS, Volume
+from morphot_jax.maps.limits import MAX_AXIS
+from morphot_jax.maps.volume import Volume
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.files import instead_of
 

@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
+from morphot_jax.maps.limits import DUST
 from morphot_jax.maps.pose import IDENTITY, Pose
 from morphot_jax.maps.volume import Grid, Shape, Volume, same_grid
 from morphot_jax.system.errors import InputError
-
-DUST = 1e-6  # fraction of the maximum below which density is dust, not mass
 
 
 def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np.ndarray, "Z Y X"]:

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from morphot_jax.system.errors import InputError, quoted
 
-MAX_AXIS = 2048  # voxels: a longer axis is a mistaken unit rather than a wish
 SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
 
 Shape = tuple[int, int, int]

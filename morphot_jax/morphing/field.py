@@ -30,7 +30,7 @@ from morphot_jax.morphing.bodies import (
 from morphot_jax.morphing.pair import solve_pair, ways_between
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.settings import Settings, check_settings
+from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import silent
@@ -111,7 +111,6 @@ def displacement_between(
 ) -> Displacement:
     """``displacement_field``, and how the domains move, with the same arguments and errors."""
     settings = replace(settings or Settings(), method="displacement")
-    check_settings(settings)
     if not isinstance(maps, Prepared):
         maps = prepare_maps(several_maps(maps, "displacement_field needs two maps"))
     prepared = maps

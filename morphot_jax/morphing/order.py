@@ -18,7 +18,7 @@ from morphot_jax.maps import metrics
 from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.progress import ProgressReport
-from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.settings import ORDERING, Settings
 from morphot_jax.morphing.trajectory import Trajectory, morph
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
@@ -64,7 +64,7 @@ def order_maps(
 
     Raises InputError for what is no map, for maps that cannot be used, and for too few.
     """
-    settings = settings or Settings(frames=101)
+    settings = settings or ORDERING
     if not isinstance(maps, Prepared):
         if between is None:
             raise InputError("no ends were given: name the two maps that the others lie between")

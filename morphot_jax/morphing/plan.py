@@ -17,10 +17,10 @@ from morphot_jax.morphing.settings import (
     DEBIASED,
     SINGLE_PLAN,
     Settings,
-    frame_times,
     keyframes_between,
     with_method,
 )
+from morphot_jax.morphing.times import frame_times
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport import kernels

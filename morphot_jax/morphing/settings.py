@@ -1,13 +1,18 @@
-"""What a user can choose about a trajectory, and the checks of it."""
+"""What a user can choose about a trajectory: options, and which of them go together. Light to import."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-import numpy as np
-from jaxtyping import Float
-
-from morphot_jax.system import words
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.words import Criterion, KernelChoice, Mass, MethodChoice, Precision, Rate
+from morphot_jax.system.options import check_options, declares_options, option
+from morphot_jax.system.words import Criterion, KernelKind
+
+MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "mixed", "linear"]
+Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
+KernelChoice = Literal["auto"] | KernelKind
+Mass = Literal["interpolated", "original"]
+Precision = Literal["auto", "single", "double"]
 
 SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels that it may have
     "bridge": ("auto", "heat"),
@@ -15,54 +20,123 @@ SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels 
 }
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
-POSITIVE = (
-    "sigma",
-    "sigma_angstrom",
-    "tolerance",
-    "relaxation",
-    "iterations",
-    "max_iterations",
-    "batch",
-    "memory",
-)
+TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
+@declares_options
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be chosen about a trajectory; None and 'auto' are resolved from the maps.
+    """What can be chosen about a trajectory; None and 'auto' are resolved from the maps.
 
-    - ``method``: how to interpolate (``trajectory``); 'auto' as in ``with_method``. ``keyframes``: barycenters per
-      pair of the mixed method.
-    - ``frames``: how many, ``rate``: at which speed (``frame_times``); or ``times``: explicit t in [0, 1].
-    - ``sigma``: standard deviation of the kernel in voxels, or ``sigma_angstrom`` in Å; max(grid) / 60 voxels
-      when neither is given. ``kernel``: a kind of ``kernels``.
-    - ``criterion``, ``tolerance``, ``max_iterations``: when a solve ends. ``iterations``: make exactly so many.
-    - ``relaxation``: over-relaxation w, 1 for the plain iteration; None for the automatic schedule.
-    - ``debias``: take the blur of the kernel out of barycenters; the ends are then the maps themselves.
-    - ``mass``: 'interpolated' makes the mass of frame t exactly (1 - t) m_0 + t m_1; 'original' multiplies the
-      barycenter of the unit-mass maps by the mean of their masses and leaves it there, as the original did.
-    - ``precision``: of the solve; frames are always single. ``batch``: frames solved at once. ``memory``: bytes
-      that the solve may use.
+    Raises InputError, when it is made, for options that cannot be used or do not go together. 'auto' for the
+    method is resolved by ``with_method``, frames and rate by ``frame_times``.
     """
 
-    method: MethodChoice = "auto"
-    frames: int = 25
-    times: tuple[float, ...] | None = None
-    rate: Rate = "linear"
-    keyframes: int = 5
-    sigma: float | None = None
-    sigma_angstrom: float | None = None
-    kernel: KernelChoice = "auto"
-    criterion: Criterion = "marginal_error"
-    tolerance: float = 1e-6
-    max_iterations: int = 500
-    iterations: int | None = None
-    relaxation: float | None = None
-    debias: bool = False
-    mass: Mass = "interpolated"
-    precision: Precision = "auto"
-    batch: int | None = None
-    memory: int | None = None
+    method: MethodChoice = option(
+        "auto",
+        "How to interpolate; auto is displacement, or what the other options ask for.",
+        group=TRAJECTORY,
+        commands=("morph", "demo", "order"),
+    )
+    frames: int = option(
+        25,
+        "How many frames, evenly spaced in time.",
+        least=2,
+        advice=", or explicit times",
+        group=TRAJECTORY,
+        commands=("morph", "demo", "order"),
+    )
+    times: Sequence[float] | None = option(
+        None,
+        "Explicit t in [0, 1], as in 0,0.25,1; 0 is the first map.",
+        least=0,
+        most=1,
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    rate: Rate = option("linear", "Speed along the trajectory.", group=TRAJECTORY, commands=("morph",))
+    keyframes: int = option(
+        5,
+        "Barycenters for each pair of maps, for the method mixed.",
+        least=2,
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    sigma: float | None = option(
+        None,
+        "Width of the kernel (standard deviation) in voxels. [longest axis / 60]",
+        above=0,
+        group=SOLVE,
+        commands=("morph", "order", "field"),
+    )
+    sigma_angstrom: float | None = option(
+        None, "The same in Å.", above=0, group=SOLVE, commands=("morph", "order", "field")
+    )
+    kernel: KernelChoice = option("auto", "How to convolve.", group=SOLVE, commands=("morph",))
+    tolerance: float = option(
+        1e-6,
+        "A frame is converged when the criterion is at most this.",
+        above=0,
+        group=SOLVE,
+        commands=("morph",),
+    )
+    criterion: Criterion = option(
+        "marginal_error", "What the tolerance is compared with.", group=SOLVE, commands=("morph",)
+    )
+    max_iterations: int = option(
+        500,
+        "The most iterations a frame may take.",
+        least=1,
+        most=MOST_ITERATIONS,
+        group=SOLVE,
+        commands=("morph",),
+    )
+    iterations: int | None = option(
+        None,
+        "Make exactly so many iterations.",
+        least=1,
+        most=MOST_ITERATIONS,
+        group=SOLVE,
+        commands=("morph",),
+    )
+    relaxation: float | None = option(
+        None,
+        "Over-relaxation: auto, or a number below 2; 1 is the plain iteration.",
+        above=0,
+        below=2,
+        none="auto",
+        advice=" (1 is the plain iteration)",
+        group=SOLVE,
+        commands=("morph",),
+    )
+    debias: bool = option(
+        False,
+        "Take the kernel's blur out of barycenters; the ends are the maps.",
+        group=SOLVE,
+        commands=("morph",),
+    )
+    mass: Mass = option(
+        "interpolated",
+        "interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.",
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    precision: Precision = option(
+        "auto", "Of the solve; frames are single precision.", group=SOLVE, commands=("morph",)
+    )
+    batch: int | None = option(
+        None,
+        "Frames solved at once: auto or a number.",
+        least=1,
+        none="auto",
+        group=SOLVE,
+        commands=("morph",),
+    )
+    memory: int | None = option(None, "Bytes that the solve may use.", least=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        _check_together(self)
 
 
 def with_method(settings: Settings) -> tuple[Settings, str]:
@@ -81,33 +155,19 @@ def keyframes_between(maps: int, settings: Settings) -> int:
     return (maps - 1) * (settings.keyframes - 1) + 1
 
 
-def check_settings(settings: Settings) -> None:
-    """Raise InputError, quoting what was given, for settings that cannot be used."""
-    for name, known in words.SETTINGS.items():
-        words.check_word(name, getattr(settings, name), known)
-    for name in POSITIVE:
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"{name} is {value:g}: give a number above 0")
-    for name in ("iterations", "max_iterations"):
-        if (getattr(settings, name) or 0) > MOST_ITERATIONS:
-            raise InputError(f"{name} is {getattr(settings, name)}: give {MOST_ITERATIONS} at most")
+def _check_together(settings: Settings) -> None:
+    """Raise InputError, quoting both, for options that do not go together."""
     if settings.sigma is not None and settings.sigma_angstrom is not None:
         raise InputError(
             f"sigma is given as {settings.sigma:g} voxels and as {settings.sigma_angstrom:g} Å: give one"
         )
-    if settings.relaxation is not None and settings.relaxation >= 2:
-        raise InputError(
-            f"relaxation is {settings.relaxation:g}: give a number below 2 (1 is the plain iteration)"
-        )
+    if settings.times is not None and settings.rate != "linear":
+        raise InputError(f"rate '{settings.rate}' and explicit times exclude each other: give one of the two")
     settings, _ = with_method(settings)
     if settings.debias:
         _check_debias(settings)
     if settings.method in SINGLE_PLAN:
         _check_single_plan(settings)
-    if settings.keyframes < 2:
-        raise InputError(f"keyframes is {settings.keyframes}: the mixed method needs 2 or more")
-    _check_times(settings)
 
 
 def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
@@ -143,30 +203,4 @@ def _check_debias(settings: Settings) -> None:
         )
 
 
-def _check_times(settings: Settings) -> None:
-    if settings.times is None:
-        if settings.frames < 2:
-            raise InputError(f"frames is {settings.frames}: give 2 or more, or explicit times")
-        return
-    if settings.rate != "linear":
-        raise InputError(f"rate '{settings.rate}' and explicit times exclude each other: give one of the two")
-    outside = [t for t in settings.times if not 0.0 <= t <= 1.0]
-    if outside or not settings.times:
-        raise InputError(f"times hold {', '.join(map(str, outside)) or 'nothing'}: give numbers from 0 to 1")
-
-
-def frame_times(settings: Settings) -> Float[np.ndarray, " t"]:
-    """The t of every frame: explicit times as they are, else evenly spaced steps s at the chosen rate.
-
-    linear s; sinusoidal (1 - cos pi s) / 2; ramp-up 1 - cos(pi s / 2); ramp-down sin(pi s / 2).
-    """
-    if settings.times is not None:
-        return np.array(settings.times, np.float64)
-    steps = np.linspace(0.0, 1.0, settings.frames)
-    times = {
-        "linear": steps,
-        "sinusoidal": (1.0 - np.cos(np.pi * steps)) / 2.0,
-        "ramp-up": 1.0 - np.sin(np.pi * (1.0 - steps) / 2.0),  # 1 - cos(pi s / 2), and exactly 1 at s = 1
-        "ramp-down": np.sin(np.pi * steps / 2.0),
-    }
-    return times[settings.rate]
+ORDERING = Settings(frames=101)  # for maps that are compared with every frame

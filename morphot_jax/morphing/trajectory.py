@@ -33,11 +33,10 @@ from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
-    check_settings,
-    frame_times,
     keyframes_between,
     with_method,
 )
+from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import silent
@@ -169,7 +168,6 @@ def morph(
     converge is returned all the same, and its ``status`` says so.
     """
     settings = settings or Settings()
-    check_settings(settings)
     if not isinstance(maps, Prepared):
         maps = prepare_maps(several_maps(maps, "morph needs two or more maps"))
     prepared = maps

@@ -5,10 +5,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isfinite, prod
+from math import prod
 
 import numpy as np
 
+from morphot_jax.maps.limits import MAX_AXIS, MIN_AXIS
 from morphot_jax.maps.resample import (
     by_text,
     grid_text,
@@ -19,7 +20,7 @@ from morphot_jax.maps.resample import (
     triple_text,
     voxel_volume,
 )
-from morphot_jax.maps.volume import MAX_AXIS, Grid, Shape, Volume
+from morphot_jax.maps.volume import Grid, Shape, Volume
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report
@@ -75,8 +76,6 @@ def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) ->
     first = volumes[0]
     if side is None or first.shape == (side, side, side):
         return list(volumes), []
-    if not 4 <= side <= MAX_AXIS:
-        raise InputError(f"a box of {side} voxels was asked for: give 4 to {MAX_AXIS}")
     offset = [(n - side) // 2 for n in first.shape[::-1]]  # of the new box from the old one, along x, y, z
     x, y, z = (o + k * v for o, k, v in zip(first.origin, offset, first.voxel_size, strict=True))
     like = Grid((side, side, side), first.voxel_size, (x, y, z))
@@ -115,15 +114,13 @@ def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple
     """The shape to pad to and the shape to resample that to."""
     lengths = np.multiply(volume.shape, volume.voxel_size[::-1])
     padded = shape = volume.shape
-    if grid is not None and apix is not None:
-        raise InputError(f"a grid of {grid} and a voxel size of {apix:g} Å were both asked for: choose one")
     if grid is not None:
         shape = (grid, grid, grid)
         padded = shape_of(np.maximum(volume.shape, np.rint(lengths.max() / volume.voxel_size[::-1])))
     elif apix is not None:
-        if not (isfinite(apix) and apix > 0):
-            raise InputError(f"a voxel size of {apix:g} Å was asked for: it must be positive")
         shape = shape_of(np.rint(np.minimum(lengths / apix, 10 * MAX_AXIS)))
-    if shape != volume.shape and (min(shape) < 4 or max(shape) > MAX_AXIS):
-        raise InputError(f"a grid of {by_text(shape[::-1])} voxels was asked for: axes can have 4 to {MAX_AXIS}")
+    if shape != volume.shape and (min(shape) < MIN_AXIS or max(shape) > MAX_AXIS):
+        raise InputError(
+            f"a grid of {by_text(shape[::-1])} voxels was asked for: axes can have {MIN_AXIS} to {MAX_AXIS}"
+        )
     return padded, shape

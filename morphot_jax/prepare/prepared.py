@@ -9,26 +9,25 @@ a step at the surface, which would ring, and turns noise about zero into a haze 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.maps.check import check_map, one_map, several_maps
-from morphot_jax.maps.resample import DUST, resample_onto, triple_text, with_mass
+from morphot_jax.maps.load import load
+from morphot_jax.maps.resample import resample_onto, triple_text, with_mass
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare import clean
 from morphot_jax.prepare.common_grid import aligned_to_first, boxed, onto_first, sampled
+from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report, part_of, silent, split
-from morphot_jax.system.words import PREPARING, Align, Match, check_word
 
 INVERTED = "it reaches farther below its most common density than above: is its contrast inverted?"
 
 ALIGNING = 10  # how much longer it takes to align a map than to clean it
 
-Level = float | Sequence[float] | Literal["auto", "none"] | None
 Item = TypeVar("Item")
 
 
@@ -54,23 +53,14 @@ class Prepared:
         )
 
 
-def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be asked for
+def prepare_maps(
     volumes: Iterable[Volume],
+    preparation: Preparation | None = None,
     *,
-    align: Align = "none",
-    box: int | None = None,
-    grid: int | None = None,
-    apix: float | None = None,
-    level: Level = None,
-    floor: float = DUST,
-    dust: int | None = None,
-    lowpass: float | None = None,
-    mask: Volume | None = None,
-    match: Match = "none",
     names: Sequence[str] | None = None,
     report: Report = silent,
 ) -> Prepared:
-    """Put maps onto one grid and make their densities non-negative, in this order.
+    """Put maps onto one grid and make their densities non-negative, as ``preparation`` says, in this order.
 
     0. ``lowpass`` (Å): detail finer than that is taken out of every map (``clean.low_pass``).
     1. ``align``: every map but the first is laid onto it as well as can be, by a shift ('translation') or a
@@ -84,11 +74,12 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     3. Negative densities become zero.
     4. ``level``: densities below it become zero; one number or one per map, in the densities of the maps as
        given. ``floor``: densities below this fraction of the map's maximum are dust and become zero.
-       ``level=None`` or ``"auto"`` takes out the noise of the solvent where a map has any
+       ``level="auto"`` takes out the noise of the solvent where a map has any
        (``clean.without_noise``) and applies the floor alone where it has none; ``"none"`` does neither of the two.
     5. ``dust``: pieces of fewer voxels than that become zero. None: where noise is taken out, pieces of less than
        a hundredth of the largest; elsewhere nothing.
-    6. ``mask``: densities are multiplied by it; it is resampled onto the grid, and taken as 0 to 1.
+    6. ``mask``: a map, or the name of one (``load``). Densities are multiplied by it; it is resampled onto the
+       grid, and taken as 0 to 1.
     7. ``match``: 'spectrum' gives every map, between steps 1 and 2, the first one's mean amplitude at each
        resolution (``clean.with_spectrum_of``), so that they are equally sharp; 'mass' multiplies each, in the
        end, so that its mass is the first one's.
@@ -98,25 +89,18 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     maps whose boxes do not overlap, for levels that leave nothing and grids that cannot be made.
     """
     volumes = several_maps(volumes, "prepare_maps needs maps")
-    if mask is not None:
-        one_map(mask, "prepare_maps needs a map as its mask")
     labels = _labels(volumes, names)
     for volume, label in zip(volumes, labels, strict=True):
         check_map(volume, label)
-    levels = _levels(volumes, level, labels)
-    check_word("align", align, PREPARING["align"])
-    check_word("match", match, PREPARING["match"])
-    if not 0 <= floor < 1:
-        raise InputError(f"floor {floor:g} is not a fraction of the maximum: give a number in [0, 1)")
-    if dust is not None and dust < 0:
-        raise InputError(f"dust of {dust} voxels was asked for: give 0 or more")
-    if match == "spectrum" and any(levels):
-        raise InputError(
-            f"level {level} is in the densities of the maps as given, which match 'spectrum' changes: use one only"
-        )
-
-    low_passing, looking, laying, cleaning = split(report, lowpass is not None, 1, ALIGNING * (align != "none"), 1)
-    volumes, actions = _low_passed(volumes, lowpass, labels, low_passing)
+    asked = preparation or Preparation()
+    levels = _levels(volumes, asked, labels)
+    mask = load(asked.mask).volume if isinstance(asked.mask, str) else asked.mask
+    if mask is not None:
+        one_map(mask, "prepare_maps needs a map as its mask")
+    low_passing, looking, laying, cleaning = split(
+        report, asked.lowpass is not None, 1, ALIGNING * (asked.align != "none"), 1
+    )
+    volumes, actions = _low_passed(volumes, asked.lowpass, labels, low_passing)
     labelled = _each(list(zip(volumes, labels, strict=True)), looking)
     dark = [label for volume, label in labelled if clean.inverted(volume.data)]
     actions += [f"{label}: {INVERTED}" for label in dark]
@@ -124,35 +108,35 @@ def prepare_maps(  # noqa: PLR0913 - an argument for each thing that can be aske
     placed = [first]
     for index in range(1, len(volumes)):
         volume, label = volumes[index], labels[index]
-        if align == "none":
+        if asked.align == "none":
             moved, said = onto_first(volume, first, levels[index], label)
         else:
             moved, said = aligned_to_first(
-                volume, first, align, label, part_of(laying, index - 1, len(volumes) - 1)
+                volume, first, asked.align, label, part_of(laying, index - 1, len(volumes) - 1)
             )
         actions += said
-        if match == "spectrum":
+        if asked.match == "spectrum":
             moved = moved.with_data(clean.with_spectrum_of(moved.data, first.data, first.voxel_size))
             actions.append(f"{label}: amplitudes at each resolution made those of map 1")
         placed.append(moved)
-    placed, said = boxed(placed, box, labels)
+    placed, said = boxed(placed, asked.box, labels)
     actions += said
-    placed, density_scale, said = sampled(placed, grid, apix, labels)
+    placed, density_scale, said = sampled(placed, asked.grid, asked.apix, labels)
     actions += said
     weight = None if mask is None else mask_on(mask, placed[0])
     prepared, surfaces = [], []
     for volume, cut, label in _each(list(zip(placed, levels, labels, strict=True)), cleaning):
-        surface = None if level in (None, "auto") else density_scale * cut
-        kept, said = _cleaned(volume, surface, 0.0 if level == "none" else floor, dust, label)
+        surface = None if asked.level == "auto" else density_scale * cut
+        kept, said = _cleaned(volume, surface, 0.0 if asked.level == "none" else asked.floor, asked.dust, label)
         actions += said
         kept, said = _masked(kept, weight, label)
         actions += said
         before = kept.mass
-        kept, said = _of_mass(kept, prepared[0].mass if match == "mass" and prepared else None, label)
+        kept, said = _of_mass(kept, prepared[0].mass if asked.match == "mass" and prepared else None, label)
         actions += said
         prepared.append(kept)
         surfaces.append(density_scale * cut * kept.mass / before)
-    given = tuple(surfaces) if any(levels) else None
+    given = tuple(surfaces) if asked.has_levels else None
     return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions), given)
 
 
@@ -184,8 +168,6 @@ def _low_passed(
 ) -> tuple[Sequence[Volume], list[str]]:
     if resolution is None:
         return volumes, []
-    if not (isfinite(resolution) and resolution > 0):
-        raise InputError(f"a low-pass of {resolution:g} Å was asked for: give a length above zero")
     said = []
     for volume, label in zip(volumes, labels, strict=True):
         if resolution < 2.0 * max(volume.voxel_size):
@@ -277,13 +259,11 @@ def _labels(volumes: Sequence[Volume], names: Sequence[str] | None) -> list[str]
     return [f"map {k} ({name})" for k, name in enumerate(names, 1)]
 
 
-def _levels(volumes: Sequence[Volume], level: Level, labels: Sequence[str]) -> list[float]:
+def _levels(volumes: Sequence[Volume], asked: Preparation, labels: Sequence[str]) -> list[float]:
     """One level per map in the densities of the maps as given; zero where none is asked for."""
-    if level is None or isinstance(level, str):
-        if level not in (None, "auto", "none"):
-            raise InputError(f"level '{level}' is not known: give 'auto', 'none' or densities")
+    if isinstance(asked.level, str):
         return [0.0] * len(volumes)
-    levels = [float(v) for v in level] if isinstance(level, Sequence) else [float(level)] * len(volumes)
+    levels: list[float] = [*asked.level] if isinstance(asked.level, Sequence) else [asked.level] * len(volumes)
     if len(levels) != len(volumes):
         raise InputError(f"{len(levels)} levels were given for {len(volumes)} maps: give one, or one per map")
     for volume, value, label in zip(volumes, levels, labels, strict=True):

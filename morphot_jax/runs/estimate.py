@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from morphot_jax.morphing.plan import Plan, lane_bytes
-from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, frame_times, keyframes_between, with_method
+from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
+from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.show.scene import MOST_VOXELS
 from morphot_jax.system import memory

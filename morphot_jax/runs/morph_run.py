@@ -1,13 +1,11 @@
-"""Runs of ``morphot morph``: names of maps in, a folder of results out; and what all runs begin and end with."""
+"""Runs of ``morphot morph``: names of maps in, a folder of results out."""
 
-import platform
 import re
 import signal
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -17,59 +15,28 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from morphot_jax import __version__
-from morphot_jax.maps import databanks
-from morphot_jax.maps.load import load
 from morphot_jax.morphing.contours import levels_along
 from morphot_jax.morphing.plan import plan_for
 from morphot_jax.morphing.progress import Progress, ProgressReport
-from morphot_jax.morphing.settings import Settings, check_settings, frame_times
+from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.times import frame_times
 from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph
-from morphot_jax.prepare.prepared import Level, Prepared, prepare_maps
+from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.checkpoint import Checkpoint
 from morphot_jax.runs.estimate import estimate
 from morphot_jax.runs.log import LOG
-from morphot_jax.runs.report import Input, Run
 from morphot_jax.runs.reporter import Reporter
+from morphot_jax.runs.request import Request
+from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, run_details, timed, with_memory
 from morphot_jax.show import figures, viewer
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import Report, part_of
-from morphot_jax.system.words import Align, Match
+from morphot_jax.system.reporting import Report
 
 FIGURES = "figures"
 PICTURES = 6  # figures and the viewer: what is drawn beside a line of the tables for each frame
-PREPARING = ("align", "box", "grid", "level", "dust", "lowpass", "mask", "match")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a run is asked to do, beside the settings of the trajectory.
-
-    ``maps``: as ``load`` takes them, in order. ``voxel_size``: Å, in place of the headers'. ``align``, ``box``,
-    ``grid``, ``level``, ``dust``, ``lowpass``, ``mask`` (a map), ``match``: of ``prepare_maps``. ``device``: a
-    kind of ``devices``. ``command``: how the run was asked for, for the report.
-    ``resume``: go on with what an earlier run of the same has begun. ``dry_run``: say what would be done, no more.
-    """
-
-    maps: Sequence[str]
-    output: Path
-    command: str
-    device: str = "auto"
-    voxel_size: float | None = None
-    align: Align = "none"
-    box: int | None = None
-    grid: int | None = None
-    level: Level = None
-    dust: int | None = None
-    lowpass: float | None = None
-    mask: str | None = None
-    match: Match = "none"
-    overwrite: bool = False
-    resume: bool = False
-    dry_run: bool = False
 
 
 def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Trajectory | None:
@@ -80,7 +47,6 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     """
     seconds: dict[str, float] = {}
     with timed(seconds, "total"):
-        check_settings(settings)
         if len(request.maps) < 2:
             raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
         times = frame_times(settings)
@@ -110,7 +76,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
             ):
                 keep = _keeping(kept, request, reporter, device)
                 trajectory = morph(prepared, settings, plan=plan, report=watch_and_heed, keep=keep, known=known)
-            run = run_of(request, inputs, device, trajectory, prepared, reporter, seconds)
+            run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
             with timed(seconds, "write"), reporter.working("writing") as watch:
                 kept.begin()
                 keep_log(request, reporter, device)
@@ -125,70 +91,6 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     output = request.output
     reporter.say(f"{len(times)} frames and {report.REPORT} are in {output}; {output / viewer.VIEWER} shows them")
     return trajectory
-
-
-def device_of(request: Request) -> devices.DeviceHandle:
-    """The device that was asked for; what is compiled for it is kept."""
-    device = devices.pick_device(request.device)
-    devices.keep_compilations()
-    return device
-
-
-def read_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -> list[Input]:
-    """The maps as they are, downloaded where they are entries of data banks."""
-    for name in request.maps:
-        if databanks.is_entry(name):
-            download(name, reporter)
-    with timed(seconds, "read"), reporter.working("reading") as watch:
-        inputs, count = [], len(request.maps)
-        for index, name in enumerate(request.maps):
-            inputs.append(load(name, request.voxel_size, part_of(watch, index, count)))
-            watch(index + 1, count)
-    for item in inputs:
-        reporter.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
-    return inputs
-
-
-def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
-    """The maps as they were read, and on one grid; what was done to them is said."""
-    inputs = read_maps(request, reporter, seconds)
-    with timed(seconds, "prepare"), reporter.working("preparing") as watch:
-        options = {name: getattr(request, name) for name in PREPARING}
-        options["mask"] = None if request.mask is None else load(request.mask).volume
-        volumes, names = [item.volume for item in inputs], [item.name for item in inputs]
-        prepared = prepare_maps(volumes, names=names, report=watch, **options)
-    for action in prepared.actions:
-        reporter.warn(action)
-    return inputs, prepared
-
-
-def run_of(
-    request: Request,
-    inputs: list[Input],
-    device: devices.DeviceHandle,
-    trajectory: Trajectory,
-    prepared: Prepared,
-    reporter: Reporter,
-    seconds: dict[str, float],
-) -> Run:
-    """What the report says of a run beside its frames; its warnings go to the reporter at once."""
-    seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
-    warnings = report.warnings_of(trajectory)
-    for warning in warnings:
-        if warning not in prepared.actions:  # these were said before the solve
-            reporter.warn(warning)
-    return Run(request.command, inputs, devices.describe(device), warnings, seconds)
-
-
-def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
-    return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
-
-
-def keep_log(request: Request, reporter: Reporter, device: devices.DeviceHandle | None = None) -> None:
-    """Keep what is said from now on in the folder of the run, which is there: the command and versions first."""
-    versions = f"morphot_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}"
-    where = "" if device is None else f", on {devices.describe(device)}"
-    reporter.keep_log(request.output / LOG, (request.command, versions + where), append=request.resume)
 
 
 def _check_folder(request: Request, frames: int) -> None:
@@ -309,16 +211,3 @@ def _earlier_files(folder: Path) -> set[Path]:
         return set()
     tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".svg")), LOG}
     return {folder / name for name in names | {name for name in tables if (folder / name).is_file()}}
-
-
-def download(name: str, reporter: Reporter, *, fresh: bool = False) -> Path:
-    """The file of an entry of a data bank, with progress."""
-    with reporter.downloading(name) as watch:
-        return databanks.fetch(name, fresh=fresh, report=watch)
-
-
-@contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - started

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,23 +13,22 @@ from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import resample_onto
 from morphot_jax.morphing.field import Displacement, arrows, displacement_between, field_maps, moving
 from morphot_jax.morphing.order import Ordering, order_maps
-from morphot_jax.morphing.settings import Settings, check_settings
+from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import Alignment, align_maps
 from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import report
-from morphot_jax.runs.morph_run import (
-    PREPARING,
-    Request,
+from morphot_jax.runs.reporter import Reporter
+from morphot_jax.runs.request import Request
+from morphot_jax.runs.steps import (
     device_of,
     keep_log,
     prepared_maps,
     read_maps,
-    run_of,
+    run_details,
     timed,
     with_memory,
 )
-from morphot_jax.runs.reporter import Reporter
 from morphot_jax.show import chimerax, figures, viewer
 from morphot_jax.show.colouring import lengths_on
 from morphot_jax.show.scene import scene_of
@@ -47,7 +45,6 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
     """Find the places of maps between two, and write them; the two ends are the first maps of the request."""
     seconds: dict[str, float] = {}
     with timed(seconds, "total"):
-        check_settings(settings)
         if len(request.maps) < 3:
             raise InputError("no maps to be ordered were given: name one or more beside the two ends")
         files.check_output_folder(request.output, overwrite=request.overwrite)
@@ -57,7 +54,7 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
         with jax.default_device(device), reporter.solving() as watch:
             ordering = order_maps(prepared, settings=settings, report=watch)
         trajectory = ordering.trajectory
-        run = run_of(request, inputs, device, trajectory, prepared, reporter, seconds)
+        run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing"):
             names = request.maps[2:]
             files.make_folder(request.output)
@@ -88,7 +85,7 @@ def run_prepare(request: Request, reporter: Reporter) -> Prepared:
         for done, (name, volume) in enumerate(zip(names, prepared.volumes, strict=True)):
             watch(done, len(names))
             write_volume(volume, request.output / name, overwrite=request.overwrite)
-    content = report.compose_prepared(request.command, inputs, prepared, names, _options(request))
+    content = report.compose_prepared(request, inputs, prepared, names)
     files.write_text(request.output / report.PREPARED, report.to_json(content))
     reporter.say(f"{len(names)} maps and {report.PREPARED} are in {request.output}")
     return prepared
@@ -124,7 +121,6 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
 
     What lies in a mask is taken for a body that moves as a whole, as far as it does.
     """
-    check_settings(settings)
     if len(request.maps) != 2:
         raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
     if twice := [name for name in masks if masks.count(name) > 1]:
@@ -140,7 +136,7 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
     files.make_folder(request.output)
     keep_log(request, reporter, device)
     _write_field(request, inputs, prepared, found)
-    content = report.compose_field(request.command, inputs, prepared, settings, found)
+    content = report.compose_field(request, inputs, prepared, settings, found)
     files.write_text(request.output / report.FIELD, report.to_json(content))
     reporter.domains(found.domains)
     files_there = f"{ARROWS}, {report.DOMAINS}, {chimerax.FIELD} and {viewer.VIEWER}"
@@ -176,11 +172,6 @@ def _write_field(
     details = viewer.field_details([item.name for item in inputs], found)
     page = viewer.page(scene, details, coloured, viewer.Arrows(starts, ends - starts))
     files.write_text(request.output / viewer.VIEWER, page)
-
-
-def _options(request: Request) -> dict[str, Any]:
-    """Of what was asked for, what shapes the maps."""
-    return {name: getattr(request, name) for name in ("voxel_size", *PREPARING)}
 
 
 def _stem(name: str) -> str:

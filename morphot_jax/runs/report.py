@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
 from morphot_jax.prepare.levels import enclosed
 from morphot_jax.prepare.prepared import Prepared
+from morphot_jax.runs.request import Request
 from morphot_jax.show import chimerax
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.tables import to_csv
@@ -49,6 +50,7 @@ class Run:
     device: str
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    preparation: dict[str, Any] = field(default_factory=dict)
 
 
 def earlier(folder: Path) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def compose(
             "reasons": plan.reasons,
         }
     return _heading(run.command, run.inputs) | {
-        "settings": {**asdict(trajectory.settings), "resolved": resolved},
+        "settings": {**asdict(trajectory.settings), "preparation": run.preparation, "resolved": resolved},
         "device": run.device,
         "precision": plan.precision if plan else "single",
         "warnings": run.warnings,
@@ -107,7 +109,7 @@ def compose(
 
 
 def compose_prepared(
-    command: str, inputs: Sequence[Input], prepared: Prepared, names: Sequence[str], options: dict[str, Any]
+    request: Request, inputs: Sequence[Input], prepared: Prepared, names: Sequence[str]
 ) -> dict[str, Any]:
     """The content of prepare.json: what came in, what was asked for, what was done, and what came out."""
     maps = [
@@ -121,8 +123,8 @@ def compose_prepared(
         }
         for name, volume, mass, item in zip(names, prepared.volumes, prepared.masses, inputs, strict=True)
     ]
-    return _heading(command, inputs) | {
-        "settings": options,
+    return _heading(request.command, inputs) | {
+        "settings": preparation_entry(request),
         "warnings": list(prepared.actions),
         "maps": maps,
     }
@@ -149,11 +151,11 @@ def compose_alignment(
 
 
 def compose_field(
-    command: str, inputs: Sequence[Input], prepared: Prepared, settings: Settings, found: Displacement
+    request: Request, inputs: Sequence[Input], prepared: Prepared, settings: Settings, found: Displacement
 ) -> dict[str, Any]:
     """The content of field.json: what came in, what was asked for, and how each domain moves."""
-    return _heading(command, inputs) | {
-        "settings": asdict(settings),
+    return _heading(request.command, inputs) | {
+        "settings": {**asdict(settings), "preparation": preparation_entry(request)},
         "warnings": [*prepared.actions, *found.warnings],
         "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in found.domains],
     }
@@ -168,6 +170,14 @@ def _domain_row(domain: Domain) -> list[Any]:
     pose = domain.pose
     vectors = (*domain.mean, domain.length, pose.degrees, *pose.axis, *pose.pivot, pose.slide, domain.rest)
     return [domain.name, domain.share, *(float(value) for value in vectors), domain.rounds, domain.change]
+
+
+def preparation_entry(request: Request) -> dict[str, Any]:
+    """How the maps were asked to be prepared, by the names of the options."""
+    asked = request.preparation
+    if not isinstance(asked.mask, str | None):
+        asked = replace(asked, mask="a map without a name")
+    return {"voxel_size": request.voxel_size, **asdict(asked)}
 
 
 def to_json(content: dict[str, Any]) -> str:

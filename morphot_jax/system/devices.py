@@ -12,7 +12,8 @@ import jax
 
 from morphot_jax.system import memory
 from morphot_jax.system.errors import INTERRUPTED, InputError
-from morphot_jax.system.words import Device, check_word
+from morphot_jax.system.options import check_word
+from morphot_jax.system.words import Device
 
 DeviceHandle = Any  # jax.Device is no type to a checker
 KINDS = get_args(Device)

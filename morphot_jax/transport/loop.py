@@ -19,7 +19,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.words import Criterion, check_word
+from morphot_jax.system.options import check_word
+from morphot_jax.system.words import Criterion
 from morphot_jax.transport.gradients import forward_only
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status

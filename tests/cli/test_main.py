@@ -27,6 +27,7 @@ from morphot_jax.maps.mrc import read_volume, write_volume
 from morphot_jax.maps.samples import sample_atoms
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
+from morphot_jax.prepare.preparation import Preparation
 
 SHAPE, VOXEL_SIZE, ORIGIN = (8, 10, 12), (2.0, 2.0, 2.0), (1.0, -2.0, 3.0)
 FRAME_KEYS = {"index", "time", "file", "mass", "marginal_error", "iterations", "status"}
@@ -157,7 +158,8 @@ def test_report_has_every_key_of_the_contract(solved, maps):
     assert shlex.split(told["command"]) == [str(part) for part in expected]
     assert [set(entry) >= INPUT_KEYS for entry in told["inputs"]] == [True, True]
     assert [set(entry) >= FRAME_KEYS for entry in told["frames"]] == [True] * 3
-    assert set(told["settings"]) == {field.name for field in fields(Settings)} | {"resolved"}
+    assert set(told["settings"]) == {field.name for field in fields(Settings)} | {"preparation", "resolved"}
+    assert set(told["settings"]["preparation"]) == {field.name for field in fields(Preparation)} | {"voxel_size"}
     assert set(told["seconds"]) >= {"read", "prepare", "compile", "solve", "write", "total"}
     assert told["device"]
     assert told["peak_memory_bytes"] > 2**20
@@ -408,7 +410,7 @@ BAD = {
     "oblique cell": ("{oblique} {b}", ["{oblique}", "(90, 100, 90)"]),
     "monoclinic entry": ("{monoclinic} {monoclinic}", ["{monoclinic}", "angles"]),
     "no voxel size": ("{nosize} {b}", ["{nosize}", "--apix"]),
-    "voxel size zero": ("{a} {b} --apix 0", ["{a}", "0.0"]),
+    "voxel size zero": ("{a} {b} --apix 0", ["--apix", "is 0", "above 0"]),
     "folder as a map": ("{folder} {b}", ["{folder}", "folder"]),
     "no such sample": ("sample:adk-opem {b}", ["adk-opem", "adk-open"]),
     "one map": ("{a}", ["1 map"]),
@@ -426,7 +428,7 @@ BAD = {
     "no frames": ("{a} {b} --frames 0", ["frames is 0"]),
     "frames no number": ("{a} {b} --frames x", ["--frames", "'x'"]),
     "frames without a number": ("{a} {b} --frames", ["--frames"]),
-    "time outside": ("{a} {b} --times 0,2", ["2.0", "from 0 to 1"]),
+    "time outside": ("{a} {b} --times 0,2", ["times holds 2", "from 0 to 1"]),
     "time no number": ("{a} {b} --times 0,half", ["'0,half'"]),
     "times and rate": ("{a} {b} --times 0.5 --rate ramp-up", ["'ramp-up'", "times"]),
     "keyframes": ("{a} {b} --method mixed --keyframes 1", ["keyframes is 1"]),
@@ -440,7 +442,7 @@ BAD = {
     "more levels than maps": ("{a} {b} --level 0.1,0.2,0.3", ["3 levels", "2 maps"]),
     "level above the maximum": ("{a} {b} --level 0.1,7", ["level 7", "{b}", "maximum 2"]),
     "level no number": ("{a} {b} --level high", ["'high'"]),
-    "grid too small": ("{a} {b} --grid 2", ["2 x 2 x 2"]),
+    "grid too small": ("{a} {b} --grid 2", ["grid is 2", "from 4 to 2048"]),
     "grid too large": ("{a} {b} --grid 100000", ["100000"]),
     "no such device": ("{a} {b} --device npu", ["--device", "'npu'"]),
     "device that is not here": ("{a} {b} --device tpu", ["tpu", "JAX finds"]),

@@ -77,7 +77,7 @@ def test_morph_takes_the_same_options(maps, tmp_path):
     [
         (("--dust", "many"), "dust is 'many'"),
         (("--dust", 99999), "would take all"),
-        (("--lowpass", 0), "low-pass of 0 Å"),
+        (("--lowpass", 0), "lowpass is 0"),
         (("--mask", "nowhere.mrc"), "nowhere.mrc"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from helpers import morphot
-from morphot_jax import Volume, displacement_field, prepare_maps, read_volume, write_volume
+from morphot_jax import Preparation, Volume, displacement_field, prepare_maps, read_volume, write_volume
 from morphot_jax.maps.atoms import Atoms, choose_box, simulate_density
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import places_of
@@ -101,7 +101,7 @@ def everywhere(volume):
 
 def moved_by(pose):
     """Maps of a body before and after a motion, in closed form."""
-    return prepare_maps([balls(points, **GRID) for points in (BODY, pose.carried(BODY))], level=0.2)
+    return prepare_maps([balls(points, **GRID) for points in (BODY, pose.carried(BODY))], Preparation(level=0.2))
 
 
 def assert_same_motion(found, true, degrees, angstrom):
@@ -174,7 +174,7 @@ def test_bodies_turn_beside_what_stays():
     after = [poses[0].carried(parts[0]), poses[1].carried(parts[1]), parts[2]]
     first, last = (sum(balls(points, **grid).data for points in some) for some in (parts, after))
     like = balls(parts[0], **grid)
-    prepared = prepare_maps([like.with_data(first), like.with_data(last)], level=0.2)
+    prepared = prepare_maps([like.with_data(first), like.with_data(last)], Preparation(level=0.2))
     alone = [balls(points, **grid).data for points in parts]
     masks = {
         name: like.with_data((alone[k] == np.max(alone, axis=0)).astype(float)) for k, name in ((0, "l"), (1, "r"))

@@ -16,6 +16,7 @@ from morphot_jax.morphing.progress import Progress
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import blend, locate, morph
 from morphot_jax.prepare.align import align_maps
+from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.prepare.prepared import prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.status import Status
@@ -136,7 +137,7 @@ def test_golden_frame_of_the_original(shared_data):
     settings = Settings(
         times=(0.5,), sigma=0.4, kernel="truncated", relaxation=1.0, iterations=20, mass="original"
     )
-    found = morph(prepare_maps(maps, level="none"), settings).densities[0].astype(np.float64)
+    found = morph(prepare_maps(maps, Preparation(level="none")), settings).densities[0].astype(np.float64)
     expected = read_volume(shared_data / "mmcpn_morphot_t050.mrc").data.astype(np.float64)
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from morphot_jax import Settings, metrics, morph, prepare_maps, read_volume
+from morphot_jax import Preparation, Settings, metrics, morph, prepare_maps, read_volume
 from morphot_jax.prepare import clean
 from morphot_jax.system.errors import InputError
 from shapes import blob, volume_of
@@ -133,7 +133,7 @@ def test_low_pass_commutes_with_axis_order_and_translations():
 
 
 def prepared(density, **options):
-    found = prepare_maps([volume_of(density)], **options)
+    found = prepare_maps([volume_of(density)], Preparation(**options))
     return found.volumes[0].data, " ".join(found.actions)
 
 
@@ -181,7 +181,7 @@ def test_dust_is_taken_out_on_request_and_its_mass_said():
     assert prepared(density, dust=8)[0][1, 1, 1] == 0.5
     with pytest.raises(InputError, match=r"dust of 99999 voxels would take all: its largest piece has \d+"):
         prepared(density, dust=99999)
-    with pytest.raises(InputError, match="dust of -1 voxels was asked for"):
+    with pytest.raises(InputError, match="dust is -1: give a whole number of at least 0"):
         prepared(density, dust=-1)
 
 
@@ -192,7 +192,7 @@ def test_low_pass_in_angstrom_is_said():
     inside = expected > 0.05
     np.testing.assert_allclose(data[inside], expected[inside], rtol=1e-5)
     assert "hold no detail of 3 Å" in prepared(body(), lowpass=3.0)[1]
-    with pytest.raises(InputError, match="a low-pass of -2 Å was asked for"):
+    with pytest.raises(InputError, match="lowpass is -2: give a number above 0"):
         prepared(body(), lowpass=-2.0)
 
 
@@ -238,7 +238,7 @@ def test_frames_of_noisy_maps_are_near_those_of_clean_ones(shared_data):
     for own, other in zip(found.densities, reference.densities, strict=True):
         a, b = (frame / frame.sum(dtype=np.float64) for frame in (own, other))
         assert metrics.relative_rms(a, b) <= 0.10
-    left = prepare_maps(spoilt, level="none").actions
+    left = prepare_maps(spoilt, Preparation(level="none")).actions
     assert any("are mostly noise and count as mass" in said for said in left)
 
 

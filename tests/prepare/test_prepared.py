@@ -11,8 +11,10 @@ from scipy import signal
 from scipy.ndimage import gaussian_filter
 
 from helpers import SHARED_DATA
+from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import fourier_resample, resample_onto, with_mass
 from morphot_jax.maps.volume import Volume
+from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.prepare.prepared import prepare_maps, unit_mass
 from morphot_jax.system.errors import InputError
 
@@ -108,7 +110,7 @@ def test_fourier_cropping_commutes_with_whole_voxel_translations():
 def test_grid_keeps_mass_origin_and_centre_of_mass(size, grid):
     origin = (-20.0, 4.0, 7.5)
     volume = gaussian((size,) * 3, origin=origin, centre=(3.0, 29.0, 30.0))
-    prepared = prepare_maps([volume], grid=grid, level="none")
+    prepared = prepare_maps([volume], Preparation(grid=grid, level="none"))
     (result,) = prepared.volumes
     assert result.shape == (grid,) * 3
     assert result.origin == origin
@@ -123,15 +125,15 @@ def test_grid_keeps_mass_origin_and_centre_of_mass(size, grid):
 
 def test_grid_there_and_back():
     volume = gaussian()
-    up = prepare_maps([volume], grid=37, level="none").volumes
-    (back,) = prepare_maps(up, grid=24, level="none").volumes
+    up = prepare_maps([volume], Preparation(grid=37, level="none")).volumes
+    (back,) = prepare_maps(up, Preparation(grid=24, level="none")).volumes
     np.testing.assert_allclose(back.voxel_size, volume.voxel_size)
     np.testing.assert_allclose(back.data, volume.data, atol=1e-5)
 
 
 def test_grid_of_a_box_that_is_no_cube_pads_it_at_the_high_end():
     volume = gaussian((20, 24, 22), centre=(20.0, 23.0, 18.0), sd=4.0)
-    prepared = prepare_maps([volume], grid=18, level="none")
+    prepared = prepare_maps([volume], Preparation(grid=18, level="none"))
     (result,) = prepared.volumes
     assert result.shape == (18, 18, 18)
     np.testing.assert_allclose(result.voxel_size, 24 * 2.0 / 18)
@@ -143,7 +145,7 @@ def test_grid_of_a_box_that_is_no_cube_pads_it_at_the_high_end():
 
 def test_grid_of_the_size_at_hand_changes_nothing():
     volume = noisy((6, 6, 6))
-    prepared = prepare_maps([volume], grid=6)
+    prepared = prepare_maps([volume], Preparation(grid=6))
     assert prepared.volumes[0] is volume
     assert prepared.actions == ()
 
@@ -153,7 +155,7 @@ def test_ringing_is_cut_and_the_mass_restored():
     data[5:11, 5:11, 5:11] = 1
     volume = Volume(data, (1.0, 1.0, 1.0))
     assert fourier_resample(data, (9, 9, 9)).min() < -1e-3
-    prepared = prepare_maps([volume], grid=9)
+    prepared = prepare_maps([volume], Preparation(grid=9))
     assert prepared.volumes[0].data.min() == 0
     assert prepared.volumes[0].data.dtype == np.float32
     assert prepared.masses[0] == pytest.approx(volume.mass, rel=1e-6)
@@ -163,7 +165,7 @@ def test_ringing_is_cut_and_the_mass_restored():
 
 def test_apix_takes_the_nearest_voxel_size_over_the_same_box():
     volume = gaussian((24, 30, 20), centre=(20.0, 28.0, 24.0), sd=4.0)
-    (result,) = prepare_maps([volume], apix=3.1, level="none").volumes
+    (result,) = prepare_maps([volume], Preparation(apix=3.1, level="none")).volumes
     assert result.shape == (15, 19, 13)
     np.testing.assert_allclose(result.voxel_size, (40 / 13, 60 / 19, 48 / 15))
     np.testing.assert_allclose(centre_of_mass(result), centre_of_mass(volume), atol=5e-3)
@@ -314,7 +316,7 @@ def spiky(*values):
 
 
 def cut(volume, **options):
-    prepared = prepare_maps([volume], **options)
+    prepared = prepare_maps([volume], Preparation(**options))
     return prepared.volumes[0].data.ravel().tolist(), prepared.actions
 
 
@@ -324,11 +326,11 @@ def test_dust_is_cut_by_default_and_kept_on_request():
     assert data == [1.0, 0.0, 0.5, 0.0]
     assert "dust" in actions[0]
     assert cut(volume, level="auto")[0] == data
-    assert prepare_maps([volume], level="none").volumes[0] is volume
+    assert prepare_maps([volume], Preparation(level="none")).volumes[0] is volume
 
 
 def test_negative_densities_become_zero_whatever_the_level():
-    for level in (None, "none", 0.0):
+    for level in ("auto", "none", 0.0):
         data, actions = cut(spiky(1.0, -0.25, 0.5), level=level)
         assert data == [1.0, 0.0, 0.5]
         assert "1 voxels of negative density" in actions[0]
@@ -343,26 +345,26 @@ def test_level_keeps_what_reaches_it():
 
 def test_one_level_per_map():
     maps = [spiky(1.0, 0.5, 0.25), spiky(4.0, 2.0, 1.0)]
-    prepared = prepare_maps(maps, level=[0.5, 2.0])
+    prepared = prepare_maps(maps, Preparation(level=[0.5, 2.0]))
     assert [v.data.ravel().tolist() for v in prepared.volumes] == [[1.0, 0.5, 0.0], [4.0, 2.0, 0.0]]
     assert prepared.masses == (1.5, 6.0)
 
 
 def test_level_means_the_densities_of_the_maps_as_given_also_after_resampling():
     volume = gaussian()
-    uncut = prepare_maps([volume], grid=12, level="none").volumes[0].data
+    uncut = prepare_maps([volume], Preparation(grid=12, level="none")).volumes[0].data
     level = 0.5 * (24 / 12) ** 3  # densities grow with the voxels so that the mass is kept
-    result = prepare_maps([volume], grid=12, level=0.5).volumes[0].data
+    result = prepare_maps([volume], Preparation(grid=12, level=0.5)).volumes[0].data
     assert np.array_equal(result, np.where(uncut < level, 0, uncut))
     assert result.any()
 
 
 @few
-@given(st.integers(0, 2**32 - 1), st.sampled_from([None, "none", 0.1]), st.sampled_from([None, 5, 9]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["auto", "none", 0.1]), st.sampled_from([None, 5, 9]))
 def test_prepared_maps_are_non_negative_and_masses_are_theirs(seed, level, grid):
     random = np.random.default_rng(seed)
     maps = [Volume(random.normal(0.2, 1.0, (6, 7, 5)), (1.0, 1.1, 0.9)) for _ in range(2)]
-    prepared = prepare_maps(maps, level=level, grid=grid)
+    prepared = prepare_maps(maps, Preparation(level=level, grid=grid))
     assert all((v.data >= 0).all() for v in prepared.volumes)
     assert prepared.masses == tuple(v.data.sum() for v in prepared.volumes)
     assert prepared.volumes[0].same_grid(prepared.volumes[1])
@@ -371,7 +373,7 @@ def test_prepared_maps_are_non_negative_and_masses_are_theirs(seed, level, grid)
 def test_the_input_is_not_changed_in_place():
     volume = gaussian()
     before = volume.data.copy()
-    prepare_maps([volume, gaussian((20, 20, 20))], level=0.1, grid=15)
+    prepare_maps([volume, gaussian((20, 20, 20))], Preparation(level=0.1, grid=15))
     assert np.array_equal(volume.data, before)
 
 
@@ -408,25 +410,44 @@ def broken(**changes):
         (noisy(), {"level": -1.0}, "-1"),
         (noisy(), {"level": float("nan")}, "nan"),
         (noisy(), {"level": [0.1, 0.2, 0.3]}, "3 levels"),
-        (noisy(), {"floor": 2.0}, "floor 2"),
-        (noisy(), {"grid": 0}, "0 x 0 x 0"),
+        (noisy(), {"floor": 2.0}, "floor is 2"),
+        (noisy(), {"grid": 0}, "grid is 0"),
         (noisy(), {"grid": 100_000}, "100000"),
-        (noisy(), {"apix": 0.0}, "0 Å"),
+        (noisy(), {"apix": 0.0}, "apix is 0"),
         (noisy(), {"apix": 1e-9}, "voxels was asked for"),
         (noisy(), {"grid": 8, "apix": 1.0}, "choose one"),
-        (noisy(), {"names": ["a.mrc"]}, "1 names"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(volume, options, quoted):
     with pytest.raises(InputError) as error:
-        prepare_maps([noisy(), volume], **options)
+        prepare_maps([noisy(), volume], Preparation(**options))
     assert quoted in str(error.value)
     assert "\n" not in str(error.value)
 
 
+def test_names_are_one_for_each_map():
+    with pytest.raises(InputError, match="1 names were given for 2 maps"):
+        prepare_maps([noisy(), noisy()], names=["a.mrc"])
+
+
+def test_a_mask_is_a_map_or_the_name_of_one(tmp_path):
+    volume = gaussian((12, 12, 12))
+    half = np.zeros(volume.shape, np.float32)
+    half[:, :, :6] = 1.0
+    mask = volume.with_data(half)
+    write_volume(mask, tmp_path / "mask.mrc")
+    for one in (mask, str(tmp_path / "mask.mrc")):
+        (masked,) = prepare_maps([volume], Preparation(mask=one, level="none")).volumes
+        np.testing.assert_array_equal(masked.data, volume.data * half)
+    with pytest.raises(InputError, match="no such file"):
+        prepare_maps([volume], Preparation(mask=str(tmp_path / "none.mrc")))
+    with pytest.raises(InputError, match="mask is 5: give a map or the name of one"):
+        Preparation(mask=5)  # pyright: ignore[reportArgumentType]
+
+
 def test_the_refusal_of_a_level_tells_the_maximum():
     with pytest.raises(InputError, match=r"maximum 1$"):
-        prepare_maps([spiky(1.0, 0.5)], level=1.0)
+        prepare_maps([spiky(1.0, 0.5)], Preparation(level=1.0))
 
 
 @pytest.mark.parametrize(
@@ -474,7 +495,7 @@ def chaperonin():
 
 
 def test_real_maps_of_one_grid_are_untouched_without_a_level(chaperonin):
-    prepared = prepare_maps(chaperonin, level="none")
+    prepared = prepare_maps(chaperonin, Preparation(level="none"))
     assert all(a is b for a, b in zip(prepared.volumes, chaperonin, strict=True))
     assert prepared.actions == ()
 
@@ -492,7 +513,7 @@ def test_the_dust_of_a_real_map_is_many_voxels_and_no_mass(chaperonin):
 
 @pytest.mark.parametrize("grid", [32, 33, 80])
 def test_real_maps_keep_mass_and_place_on_another_grid(chaperonin, grid):
-    prepared = prepare_maps(chaperonin, grid=grid, level="none")
+    prepared = prepare_maps(chaperonin, Preparation(grid=grid, level="none"))
     for result, mass, volume in zip(prepared.volumes, prepared.masses, chaperonin, strict=True):
         assert mass == pytest.approx(volume.mass, rel=1e-6)
         np.testing.assert_allclose(centre_of_mass(result), centre_of_mass(volume), atol=0.2)
@@ -502,7 +523,7 @@ def test_real_map_onto_a_shifted_and_finer_grid_and_back(chaperonin):
     closed, opened = chaperonin
     finer = Volume(np.ones((90, 88, 86), np.float32), (2.9, 2.9, 2.9), (-126.0, -128.0, -130.0))
     there = resample_onto(opened, finer)
-    prepared = prepare_maps([closed, there], level="none")
+    prepared = prepare_maps([closed, there], Preparation(level="none"))
     back = prepared.volumes[1]
     assert prepared.masses[1] == pytest.approx(opened.mass, rel=1e-3)
     correlation = (back.data * opened.data).sum() / np.linalg.norm(back.data) / np.linalg.norm(opened.data)
@@ -515,22 +536,22 @@ def test_real_map_onto_a_shifted_and_finer_grid_and_back(chaperonin):
 
 def test_a_box_is_cut_and_padded_about_its_middle():
     volume = gaussian((24, 24, 24))
-    (wide,) = prepare_maps([volume], box=30, level="none").volumes
-    (back,) = prepare_maps([wide], box=24, level="none").volumes
+    (wide,) = prepare_maps([volume], Preparation(box=30, level="none")).volumes
+    (back,) = prepare_maps([wide], Preparation(box=24, level="none")).volumes
     assert wide.shape == (30, 30, 30)
     np.testing.assert_array_equal(back.data, volume.data)
     assert back.origin == pytest.approx(volume.origin)
     assert wide.mass == pytest.approx(volume.mass)
     np.testing.assert_array_equal(wide.data[3:27, 3:27, 3:27], volume.data)
-    prepared = prepare_maps([volume], box=6, level="none")
+    prepared = prepare_maps([volume], Preparation(box=6, level="none"))
     assert prepared.volumes[0].shape == (6, 6, 6)
     assert any("outside the new box and is lost" in said for said in prepared.actions)
 
 
 @pytest.mark.parametrize("box", [3, 10**6])
 def test_a_box_that_cannot_be_made_is_refused(box):
-    with pytest.raises(InputError, match=f"box of {box} voxels"):
-        prepare_maps([gaussian((20, 20, 20))], box=box)
+    with pytest.raises(InputError, match=f"box is {box}: .*from 4 to 2048"):
+        prepare_maps([gaussian((20, 20, 20))], Preparation(box=box))
 
 
 @pytest.mark.parametrize("align", ["translation", "rigid"])
@@ -538,7 +559,7 @@ def test_maps_are_laid_onto_the_first(align):
     first = gaussian((24, 24, 24))
     told = []
     away = replace(first, origin=tuple(o + 7.3 * v for o, v in zip(first.origin, first.voxel_size, strict=True)))
-    prepared = prepare_maps([first, away], align=align, report=lambda *step: told.append(step))
+    prepared = prepare_maps([first, away], Preparation(align=align), report=lambda *step: told.append(step))
     a, b = (volume.data for volume in prepared.volumes)
     assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)
     assert any("aligned to map 1" in said and "correlation" in said for said in prepared.actions)
@@ -547,7 +568,7 @@ def test_maps_are_laid_onto_the_first(align):
 
 def test_maps_are_given_one_mass():
     first, second = gaussian((20, 20, 20)), gaussian((20, 20, 20), sd=3.0)
-    prepared = prepare_maps([first, second.with_data(5.0 * second.data)], match="mass")
+    prepared = prepare_maps([first, second.with_data(5.0 * second.data)], Preparation(match="mass"))
     assert prepared.masses[1] == pytest.approx(prepared.masses[0], rel=1e-6)
     assert any("its mass is that of map 1" in said for said in prepared.actions)
 
@@ -557,18 +578,18 @@ def test_a_blurred_copy_is_sharpened_to_its_original():
     first = gaussian((20, 20, 20))
     first = first.with_data((first.data * rng.uniform(0.5, 1.5, first.shape)).astype(np.float32))
     blurred = first.with_data(gaussian_filter(first.data, 0.8, mode="wrap").astype(np.float32) * 7.0)
-    prepared = prepare_maps([first, blurred], match="spectrum", level="none")
+    prepared = prepare_maps([first, blurred], Preparation(match="spectrum", level="none"))
     a, b = (volume.data for volume in prepared.volumes)
     assert np.linalg.norm(a - b) < 0.3 * np.linalg.norm(a - blurred.data / 7.0)
     with pytest.raises(InputError, match="use one only"):
-        prepare_maps([first, blurred], match="spectrum", level=0.01)
+        prepare_maps([first, blurred], Preparation(match="spectrum", level=0.01))
 
 
 @pytest.mark.parametrize("options", [{}, {"lowpass": 9.0}, {"grid": 20}, {"lowpass": 9.0, "align": "translation"}])
 def test_progress_only_grows_and_ends_with_the_work(options):
     told = []
     maps = [gaussian((24, 24, 24), sd=sd) for sd in (2.0, 3.0, 4.0)]
-    prepare_maps(maps, **options, report=lambda done, total: told.append(done / total))
+    prepare_maps(maps, Preparation(**options), report=lambda done, total: told.append(done / total))
     assert len(told) >= 6
     assert told == sorted(told)
     assert told[-1] == 1.0

@@ -15,7 +15,8 @@ from morphot_jax.maps.samples import sample_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.runs import morph_run as running
-from morphot_jax.runs.morph_run import Request, run_morph
+from morphot_jax.runs.morph_run import run_morph
+from morphot_jax.runs.request import Request
 from morphot_jax.system.errors import InputError
 
 PICTURES = "frames", "slices", "surfaces", "along"
@@ -39,7 +40,8 @@ def maps(tmp_path_factory):
 
 
 def run(maps, output, settings=LINEAR, **options):
-    return run_morph(Request(maps, output, "morphot morph", **options), settings, Terminal(quiet=True))
+    request = Request(maps=maps, output=output, command="morphot morph", **options)
+    return run_morph(request, settings, Terminal(quiet=True))
 
 
 def content(folder):

@@ -98,7 +98,7 @@ def test_report_holds_the_settings_and_what_became_of_them():
     trajectory = made([solved(0, 0.5)], settings=Settings(times=(0.5,), sigma=1.0))
     content = json.loads(report.to_json(report.compose(Run("c", [], "cpu"), trajectory, None)))
     held = content["settings"]
-    assert set(held) == {*Settings.__dataclass_fields__, "resolved"}
+    assert set(held) == {*Settings.__dataclass_fields__, "preparation", "resolved"}
     assert (held["times"], held["sigma"], held["kernel"]) == ([0.5], 1.0, "auto")
     resolved = held["resolved"]
     assert (resolved["kernel"], resolved["sigma_voxels_zyx"], resolved["batch"]) == ("dense", [1.0, 1.0, 1.0], 2)

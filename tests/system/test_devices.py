@@ -36,7 +36,7 @@ def test_missing_device_is_refused_with_those_found(kind):
 
 
 def test_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="device 'npu' is not known: choose one of auto, cpu, gpu, tpu"):
+    with pytest.raises(InputError, match="device is 'npu': give auto, cpu, gpu or tpu"):
         devices.pick_device("npu")
 
 

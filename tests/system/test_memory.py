@@ -76,7 +76,7 @@ def test_a_machine_that_tells_nothing_gives_none(machine, monkeypatch):
 def test_a_limit_on_the_address_space_counts():
     resource = pytest.importorskip("resource")
     code = (
-        "import resource; from morphot_jax import memory;"
+        "import resource; from morphot_jax.system import memory;"
         f"resource.setrlimit(resource.RLIMIT_AS, ({400 * MIB}, resource.RLIM_INFINITY)); print(memory.free())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -86,7 +86,7 @@ def test_a_limit_on_the_address_space_counts():
 
 def test_the_peak_is_the_process_s_own_and_not_that_of_a_large_one_that_started_it():
     held = np.ones(40_000_000)  # 320 MB
-    script = "from morphot_jax import memory; print(memory.peak())"
+    script = "from morphot_jax.system import memory; print(memory.peak())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 0 < int(done.stdout) < held.nbytes
 

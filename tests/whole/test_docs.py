@@ -23,7 +23,7 @@ import yaml
 
 import morphot_jax
 from helpers import QUICK, ROOT, morphot
-from morphot_jax import prepare_maps, write_volume
+from morphot_jax import Preparation, prepare_maps, write_volume
 from morphot_jax.cli import main
 from morphot_jax.maps.samples import sample_volume
 from morphot_jax.runs import report
@@ -133,8 +133,8 @@ def stand_ins(tmp_path_factory):
     """A folder with every file that pages name, and the folder of a run."""
     folder = tmp_path_factory.mktemp("stand-ins")
     for name, sample in STAND_INS.items():
-        write_volume(prepare_maps([sample_volume(sample)], grid=GRID).volumes[0], folder / name)
-    first = prepare_maps([sample_volume(STAND_INS["open.mrc"])], grid=GRID).volumes[0]
+        write_volume(prepare_maps([sample_volume(sample)], Preparation(grid=GRID)).volumes[0], folder / name)
+    first = prepare_maps([sample_volume(STAND_INS["open.mrc"])], Preparation(grid=GRID)).volumes[0]
     upper = np.zeros_like(first.data)
     upper[GRID // 2 :] = 1.0
     write_volume(first.with_data(upper), folder / "mask.mrc")

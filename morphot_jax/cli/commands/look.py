@@ -33,7 +33,7 @@ def movie(
     ] = "tilted",
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 600,
     rate: Annotated[int, typer.Option(help="Frames a second.")] = 12,
-    overwrite: Annotated[bool, typer.Option(help="Replace the film if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the film if it exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Film a run's surfaces, forth and back, with t and a scale bar; .mp4 needs the extra movie."""

@@ -1,83 +1,52 @@
 """Commands about maps: ``prepare``, ``align``, ``compare``, ``simulate``, ``fetch``, ``info``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from morphot_jax.cli.completion import complete_map
-from morphot_jax.cli.options import (
-    AlignOption,
-    Apix,
-    Box,
-    DeviceOption,
-    DustOption,
-    Grid,
-    LevelOption,
-    LowPass,
-    Maps,
-    MaskOption,
-    MatchOption,
-    Output,
-    Overwrite,
-    Quiet,
-    command_line,
-    preparing,
-)
+from morphot_jax.cli.options import Quiet, command_line, with_options
+from morphot_jax.runs.request import Request
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import Motion
 
+Maps = Annotated[
+    list[str],
+    typer.Argument(
+        help="Maps: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY.", autocompletion=complete_map
+    ),
+]
 
-def prepare(
-    maps: Maps,
-    output: Output,
-    level: LevelOption = "auto",
-    dust: DustOption = "auto",
-    lowpass: LowPass = None,
-    mask: MaskOption = None,
-    match: MatchOption = "none",
-    align: AlignOption = "none",
-    box: Box = None,
-    grid: Grid = None,
-    apix: Apix = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
+
+@with_options
+def prepare(*, request: Request, quiet: Quiet = False) -> None:
     """Bring maps onto one grid and clean them, as morph does before it solves; write them and what was done."""
     from morphot_jax.cli.terminal import Terminal
-    from morphot_jax.runs.morph_run import Request
     from morphot_jax.runs.other_runs import run_prepare
 
-    request = Request(
-        maps=maps,
-        output=output,
-        command=command_line(),
-        **preparing(locals()),
-        overwrite=overwrite,
-    )
     with Terminal(quiet=quiet) as terminal:
-        run_prepare(request, terminal)
+        run_prepare(replace(request, command=command_line()), terminal)
 
 
+@with_options
 def align(
+    *,
     moving: Annotated[str, typer.Argument(metavar="MAP", help="The map to move.", autocompletion=complete_map)],
     fixed: Annotated[
         str, typer.Argument(metavar="ONTO", help="The map that it is laid onto.", autocompletion=complete_map)
     ],
-    output: Output,
     motion: Annotated[Motion, typer.Option(help="A rotation and a shift, or a shift alone.")] = "rigid",
     mirror: Annotated[bool, typer.Option("--mirror", help="Try the other hand too, and use the better.")] = False,
-    apix: Apix = None,
-    device: DeviceOption = "auto",
-    overwrite: Overwrite = False,
+    request: Request,
     quiet: Quiet = False,
 ) -> None:
     """Lay one map onto another where they fit best: the moved map, the motion, and a script that shows them."""
     from morphot_jax.cli.terminal import Terminal
-    from morphot_jax.runs.morph_run import Request
     from morphot_jax.runs.other_runs import run_align
 
-    request = Request([moving, fixed], output, command_line(), device, voxel_size=apix, overwrite=overwrite)
+    request = replace(request, maps=(moving, fixed), command=command_line())
     with Terminal(quiet=quiet) as terminal:
         run_align(request, terminal, motion=motion, mirror=mirror)
 
@@ -124,7 +93,7 @@ def simulate(
         str | None,
         typer.Option(help="Map whose grid to use, in place of --grid and --apix.", autocompletion=complete_map),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the map if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the map if it exists.")] = False,
 ) -> None:
     """Make a density map from an atomic model, a Gaussian for each atom."""
     from morphot_jax.maps.atoms import Box, choose_box, read_atoms, simulate_density
@@ -153,7 +122,7 @@ def fetch(
 ) -> None:
     """Download entries of the EMDB and the PDB, once, and print where their files are."""
     from morphot_jax.cli.terminal import Terminal
-    from morphot_jax.runs.morph_run import download
+    from morphot_jax.runs.steps import download
 
     for name in entries:
         print(download(name, Terminal(quiet=quiet), fresh=fresh))

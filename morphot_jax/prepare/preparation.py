@@ -1,0 +1,90 @@
+"""How maps are prepared: options that ``prepare_maps`` follows, light to import."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Union
+
+from morphot_jax.maps.limits import DUST, MAX_AXIS, MIN_AXIS
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_options, declares_options, option
+
+if TYPE_CHECKING:
+    import morphot_jax.maps.volume
+
+Align = Literal["none", "rigid", "translation"]
+Match = Literal["none", "mass", "spectrum"]
+
+MAPS = "Preparing the maps"  # a group of options
+PREPARING = ("morph", "order", "field", "prepare")  # commands that prepare maps
+
+
+@declares_options
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to maps before anything is solved; ``prepare_maps`` tells the order of the steps.
+
+    Raises InputError, when it is made, for options that cannot be used.
+    """
+
+    level: float | Sequence[float] | Literal["auto", "none"] = option(
+        "auto",
+        "Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).",
+        least=0,
+        group=MAPS,
+        commands=PREPARING,
+    )
+    dust: int | None = option(
+        None,
+        "Pieces of fewer voxels are not mass: a number, or auto (small ones, in noisy maps).",
+        least=0,
+        none="auto",
+        group=MAPS,
+        commands=PREPARING,
+    )
+    lowpass: float | None = option(
+        None, "Take detail finer than this (Å) out of the maps.", above=0, group=MAPS, commands=PREPARING
+    )
+    mask: Union[str, "morphot_jax.maps.volume.Volume", None] = option(
+        None, "A map from 0 to 1 that the maps are multiplied by.", maps=True, group=MAPS, commands=PREPARING
+    )
+    match: Match = option(
+        "none",
+        "Give every map the mass of the first, or its amplitudes at each resolution.",
+        group=MAPS,
+        commands=PREPARING,
+    )
+    align: Align = option(
+        "none", "Lay every map onto the first one, where they fit best.", group=MAPS, commands=PREPARING
+    )
+    box: int | None = option(
+        None,
+        "Cut or pad the maps to N^3 voxels about the middle of their box.",
+        least=MIN_AXIS,
+        most=MAX_AXIS,
+        group=MAPS,
+        commands=PREPARING,
+    )
+    grid: int | None = option(
+        None, "Resample to N^3 voxels.", least=MIN_AXIS, most=MAX_AXIS, group=MAPS, commands=PREPARING
+    )
+    apix: float | None = option(None, "Resample to voxels of this size (Å), in place of grid.", above=0)
+    floor: float = option(DUST, "Density below this fraction of a map's maximum is not mass.", least=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.grid is not None and self.apix is not None:
+            raise InputError(
+                f"a grid of {self.grid} and a voxel size of {self.apix:g} Å were both asked for: choose one"
+            )
+        if self.match == "spectrum" and self.has_levels:
+            raise InputError(
+                f"level {self.level} is in the densities of the maps as given, which match 'spectrum' changes: "
+                "use one only"
+            )
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether levels above zero are given as numbers."""
+        if isinstance(self.level, str):
+            return False
+        return any(self.level) if isinstance(self.level, Sequence) else self.level > 0

@@ -1,0 +1,299 @@
+"""Options: what a user can choose, declared once.
+
+An option is a field of a frozen dataclass::
+
+    frames: int = option(25, "How many frames.", least=2, group="Trajectory", commands=("morph", "demo"))
+
+The annotation gives its type and its words, ``option`` the rest. From this declaration follow the check when an
+instance is made (``check_options``), the option of the command line and how its text is read (``cli.options``),
+what a report keeps, and the table in the documentation.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import lru_cache
+from math import isfinite
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Any, ForwardRef, Literal, TypeVar, Union, get_args, get_origin
+
+from morphot_jax.system.errors import InputError, did_you_mean
+
+OPTION = "option"  # the key of the declaration in a field's metadata
+QUOTED = 80  # letters of a wrong value that a message shows
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is declared of an option beside its name, type and default.
+
+    - ``help``: a sentence or two, with units. ``group``: under which heading the help lists it.
+    - ``above``, ``least``, ``most``, ``below``: bounds of a number, or of each of several.
+    - ``advice``: the end of the message that refuses a value.
+    - ``none``: the word that stands for None on the command line, such as 'auto'.
+    - ``commands``: those that have it; none where it is for Python alone.
+    - ``flags``: its names on the command line, where they are not the field's. ``argument``: it has no flag, and
+      stands by its place. ``maps``: a shell completes it to names of maps.
+    """
+
+    help: str
+    group: str | None = None
+    above: int | float | None = None
+    least: int | float | None = None
+    most: int | float | None = None
+    below: int | float | None = None
+    advice: str = ""
+    none: str | None = None
+    commands: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    argument: bool = False
+    maps: bool = False
+
+    def allows(self, number: int | float) -> bool:
+        """Whether a number is finite and within the bounds."""
+        return (isinstance(number, int) or isfinite(number)) and not (
+            (self.above is not None and number <= self.above)
+            or (self.least is not None and number < self.least)
+            or (self.most is not None and number > self.most)
+            or (self.below is not None and number >= self.below)
+        )
+
+    @property
+    def bounds(self) -> str:
+        """The bounds in words: 'from 2 to 9', 'above 0 and below 2', 'at least 2'; empty where there are none."""
+        if self.least is not None and self.most is not None:
+            return f"from {self.least:.10g} to {self.most:.10g}"
+        bounds = {"above": self.above, "at least": self.least, "at most": self.most, "below": self.below}
+        return " and ".join(f"{word} {bound:.10g}" for word, bound in bounds.items() if bound is not None)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an annotation lets through: ``words``, one number, ``many`` numbers, a flag, other ``classes``."""
+
+    words: tuple[str, ...] = ()
+    number: type | None = None
+    many: type | None = None
+    flag: bool = False
+    optional: bool = False
+    classes: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An option, with what its field says of it. ``default``: MISSING where one has to be given."""
+
+    name: str
+    default: Any
+    kind: Kind
+    option: Option
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Its names on the command line; the first tells how it is written in full."""
+        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its name, and the flag where that is another."""
+        other = self.flags[0].strip("-").replace("-", "_") != self.name
+        return f"{self.name} ({self.flags[0]})" if other else self.name
+
+    @property
+    def spelled(self) -> bool:
+        """Whether its text on the command line is more than a number or one of its words."""
+        words = self.kind.words or self.option.none
+        return self.kind.many in (int, float) or bool(words and self.kind.number)
+
+
+def option(default: Any = MISSING, help: str = "", **declared: Any) -> Any:
+    """A field that is an option; ``declared``: the fields of ``Option``."""
+    return field(default=default, metadata={OPTION: Option(help, **declared)})
+
+
+@lru_cache
+def options_of(cls: type) -> dict[str, Declared]:
+    """The options of a dataclass by their names, without those of dataclasses that it holds."""
+    return {
+        one.name: Declared(one.name, one.default, kind_of(one.type), one.metadata[OPTION])
+        for one in fields(cls)
+        if OPTION in one.metadata
+    }
+
+
+def declares_options(cls: Class) -> Class:
+    """The class, with a line for each option in its docstring.
+
+    Type checkers at run time leave it alone: ``check_options`` lets more through, such as arrays, and says more.
+    """
+    cls.__no_type_check__ = True
+    lines = [
+        f"- ``{one.name}``: {one.option.help}{bounds}"
+        for one in options_of(cls).values()
+        for bounds in [f" ({one.option.bounds})" if one.option.bounds else ""]
+    ]
+    cls.__doc__ = "\n    ".join([(cls.__doc__ or "").rstrip(), "", *lines, ""])
+    return cls
+
+
+def check_options(instance: Any) -> None:
+    """Check every option of a frozen dataclass, from its ``__post_init__``, and bring it to its plain type.
+
+    Numbers of numpy become Python's, sequences and arrays become tuples. Raises InputError, one line that quotes
+    the value and says what to give, for a wrong type, an unknown word, and a number out of bounds.
+    """
+    for name, declared in options_of(type(instance)).items():
+        object.__setattr__(instance, name, checked(declared, getattr(instance, name)))
+
+
+def checked(declared: Declared, value: Any) -> Any:
+    """The value in its plain type; InputError where the option cannot have it."""
+    kind = declared.kind
+    value = _item(value)
+    if value is None and kind.optional:
+        return None
+    if isinstance(value, bool):
+        if kind.flag:
+            return value
+    elif isinstance(value, str) and value in kind.words:
+        return value
+    elif kind.number and (number := _plain(value, kind.number)) is not None and declared.option.allows(number):
+        return number
+    elif kind.many and isinstance(value, Iterable) and not isinstance(value, str):
+        return _several(declared, value, kind.many)
+    elif (found := _of_class(value, kind.classes)) is not None:
+        return found
+    raise InputError(refusal(declared, value))
+
+
+def read(declared: Declared, text: str) -> Any:
+    """The value that a text on the command line stands for; InputError where it stands for none.
+
+    Bounds are checked when the dataclass is made.
+    """
+    kind = declared.kind
+    if declared.option.none == text:
+        return None
+    if text in kind.words or str in kind.classes:
+        return text
+    number: Any = kind.many or kind.number
+    try:
+        numbers = tuple(number(part) for part in (text.split(",") if kind.many else [text]))
+    except ValueError:
+        raise InputError(refusal(declared, text, typed=True)) from None
+    return numbers[0] if kind.number and len(numbers) == 1 else numbers
+
+
+def refusal(declared: Declared, value: Any, *, typed: bool = False) -> str:
+    """The message that refuses a value; ``typed``: on the command line, where None has a word."""
+    known = [*words_of(declared, typed=typed)]
+    asked = _listed([*known, *wanted(declared, typed=typed)])
+    meant = did_you_mean(value, known) if isinstance(value, str) else ""
+    return f"{declared.label} is {_quoted(value)}: give {asked}{declared.option.advice}{meant}"
+
+
+def words_of(declared: Declared, *, typed: bool) -> tuple[str, ...]:
+    """The words that an option can be; on the command line, also that for None."""
+    none = (declared.option.none,) if typed and declared.option.none else ()
+    return (*none, *declared.kind.words)
+
+
+def wanted(declared: Declared, *, typed: bool) -> list[str]:
+    """What an option can be beside its words, as in 'a number above 0'."""
+    kind, bounds = declared.kind, declared.option.bounds
+    within = f" of {bounds}" if bounds.startswith("at ") else f" {bounds}" if bounds else ""
+    if kind.number or kind.many in (int, float):
+        one = f"a whole number{within}" if kind.number is int else f"a number{within}"
+        several = f"numbers{within}, separated by commas" if typed else f"numbers{within}"
+        if kind.many and kind.number:
+            return [several] if typed else [one, "several"]
+        return [several if kind.many else one]
+    if declared.option.maps:
+        return ["names of maps" if kind.many else "a map or the name of one"]
+    if kind.many:
+        return ["a sequence of texts"]
+    named = {bool: "True or False", Path: "a path", str: "text"}
+    return [named[one] for one in ((bool,) if kind.flag else kind.classes) if one in named]
+
+
+def check_word(name: str, value: object, known: Sequence[str]) -> None:
+    """Raise InputError, quoting it and asking for the nearest, for a word that is not among the known ones."""
+    if value not in known:
+        meant = did_you_mean(str(value), known)
+        raise InputError(f"{name} is {_quoted(value)}: give {_listed(list(known))}{meant}")
+
+
+def kind_of(annotation: Any) -> Kind:
+    """What an annotation lets through."""
+    union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if union else (annotation,)
+    single = {member for member in members if get_origin(member) is None}
+    items = [get_args(member)[0] for member in members if get_origin(member) in (Sequence, tuple)]
+    return Kind(
+        words=tuple(word for member in members if get_origin(member) is Literal for word in get_args(member)),
+        number=next((number for number in (int, float) if number in single), None),
+        many=next((item for item in items if item in (int, float, str)), None),
+        flag=bool in single,
+        optional=type(None) in single,
+        classes=tuple(one for one in members if one in (str, Path) or isinstance(one, ForwardRef)),
+    )
+
+
+def _item(value: Any) -> Any:
+    """A scalar of an array library as Python's; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _plain(value: Any, kind: type) -> Any:
+    """A number of Python's type; None for what is none, and for 2.5 where a whole number is wanted."""
+    if isinstance(value, bool):
+        return None
+    if kind is int:
+        return int(value) if isinstance(value, Integral) else None
+    try:
+        return float(value) if isinstance(value, Real) else None
+    except OverflowError:
+        return None
+
+
+def _several(declared: Declared, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
+    """The values as a tuple; InputError quoting those that cannot be used."""
+    if kind is str:
+        names = tuple(values)
+        if all(isinstance(name, str) for name in names):
+            return names
+        raise InputError(refusal(declared, names))
+    pairs = [(value, _plain(_item(value), kind)) for value in values]
+    wrong = [value for value, number in pairs if number is None or not declared.option.allows(number)]
+    if wrong or not pairs:
+        held = ", ".join(map(_quoted, wrong)) or "nothing"
+        asked = _listed(wanted(declared, typed=False))
+        raise InputError(f"{declared.label} holds {held}: give {asked}{declared.option.advice}")
+    return tuple(number for _, number in pairs)
+
+
+def _of_class(value: Any, classes: tuple[Any, ...]) -> Any:
+    """The value, where it is of one of the classes; a text as a path where one is wanted."""
+    for one in classes:
+        if isinstance(one, ForwardRef):  # a class that would be slow to import
+            if one.__forward_arg__ in (f"{kind.__module__}.{kind.__qualname__}" for kind in type(value).__mro__):
+                return value
+        elif isinstance(value, one):
+            return value
+        elif one is Path and isinstance(value, str):
+            return Path(value)
+    return None
+
+
+def _listed(words: list[str]) -> str:
+    """Words as a sentence lists them: 'a, b or c'."""
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _quoted(value: Any) -> str:
+    """A value on one line, not too long."""
+    text = " ".join((f"{value:.10g}" if type(value) is float else repr(value)).split())
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
