@@ -89,14 +89,14 @@ def test_kernel_asked_for_is_taken(kernel):
     plan = make_plan(pair(40), 1, Settings(sigma=1.0, kernel=kernel))
     assert (plan.kernel, plan.reasons["kernel"]) == (kernel, "asked for")
     assert plan.guard == (1e-30 if kernel == "truncated" else None)
-    assert len(plan.doubts) == (kernel in ("dense", "fft"))
+    assert len(plan.warnings) == (kernel in ("dense", "fft"))
 
 
-@pytest.mark.parametrize(("distance", "doubts"), [(4, ()), (6, ("6.0 sigma apart", "fft is safe to 5.0 only"))])
-def test_kernel_of_short_range_is_doubted_beforehand(distance, doubts):
+@pytest.mark.parametrize(("distance", "warnings"), [(4, ()), (6, ("6.0 sigma apart", "fft is safe to 5.0 only"))])
+def test_kernel_of_short_range_is_warned_of_beforehand(distance, warnings):
     plan = make_plan(pair(distance), 1, Settings(sigma=1.0, kernel="fft"))
-    assert len(plan.doubts) == bool(doubts)
-    assert all(part in plan.doubts[0] for part in doubts)
+    assert len(plan.warnings) == bool(warnings)
+    assert all(part in plan.warnings[0] for part in warnings)
 
 
 def test_sigma_is_a_sixtieth_of_the_longest_axis_unless_given():
