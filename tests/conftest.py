@@ -1,6 +1,9 @@
 """Fixtures that several test files use, and how tests run JAX and hypothesis."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +15,17 @@ from hypothesis import settings
 
 from helpers import SHARED_DATA
 
-# Tests neither read nor fill the user's cache of compiled code, in this process or in those that it starts.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-jax.config.update("jax_enable_compilation_cache", False)
+# What tests compile is kept for the other processes of this run, workers and commands alike, and goes with it. The
+# user's own cache is neither read nor filled.
+if "MORPHOT_TESTS_COMPILED" not in os.environ:
+    os.environ["MORPHOT_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="morphot-tests-")
+    atexit.register(shutil.rmtree, os.environ["MORPHOT_TESTS_COMPILED"], ignore_errors=True)
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": os.environ["MORPHOT_TESTS_COMPILED"],
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # No test fails for being slow: machines are shared.
 settings.register_profile("untimed", deadline=None)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -67,7 +68,8 @@ def test_half_of_what_the_machine_has_free_is_usable_elsewhere(monkeypatch, plat
 
 def test_compiled_code_is_kept_for_the_next_run(tmp_path):
     """Two runs of the command: the second finds all that the first compiled, and neither speaks of it."""
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
     kept = []
     for run in ("first", "second"):
         arguments = "morph", "sample:adk-open", "sample:adk-closed", "--grid", "16", "--frames", "3", "-q"
@@ -88,13 +90,13 @@ def test_a_cache_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", None)
     try:
         assert devices.keep_compilations() is None
+        assert jax.config.jax_compilation_cache_dir is None
     finally:
-        jax.config.update("jax_enable_compilation_cache", False)
-    assert jax.config.jax_compilation_cache_dir == before
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
-def test_tests_keep_nothing():
-    assert devices.keep_compilations() is None
+def test_a_folder_that_was_given_to_jax_is_used():
+    assert devices.keep_compilations() == Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
