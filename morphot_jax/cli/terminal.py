@@ -36,6 +36,7 @@ from morphot_jax.runs.estimate import STARTING, Estimate
 from morphot_jax.runs.log import DEBUG, ERROR, INFO, WARNING, Journal
 from morphot_jax.system import memory
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import percent
 from morphot_jax.transport.status import Status
 
 ROWS = 13  # frames in the table; the others are in metrics.csv
@@ -122,7 +123,7 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """A line that should not be missed."""
-        self.console.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
+        self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
         self.journal.add(WARNING, text)
 
     def detail(self, text: str) -> None:
@@ -254,7 +255,7 @@ class Terminal:
             axis = ", ".join(f"{value:.2f}" for value in pose.axis)
             table.add_row(
                 escape(domain.name),
-                f"{domain.share:.1%}",
+                percent(domain.share),
                 f"{domain.length:.2f}",
                 f"{pose.degrees:.1f}°",
                 f"({axis})",

@@ -18,6 +18,7 @@ from morphot_jax.maps.limits import MAX_AXIS
 from morphot_jax.maps.volume import Volume
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.files import instead_of
+from morphot_jax.system.reporting import percent
 
 CUTOFF = 4.0  # an atom's Gaussian ends here, in standard deviations along each axis
 WIDTH_PER_RESOLUTION = 1 / (np.pi * np.sqrt(2))
@@ -212,8 +213,8 @@ def _refuse_mass_outside(
     voxels = max(2 * ceil(r / step) + 1 for r, step in zip(reach, steps, strict=True))
     coarser = max(r / max((n - 1) / 2, 1) for r, n in zip(reach, sizes[::-1], strict=True))
     raise InputError(
-        f"{share:.1%} of the mass falls outside the box of {' x '.join(map(str, sizes[::-1]))} voxels of "
-        f"{' x '.join(f'{step:g}' for step in steps)} Å ({OUTSIDE_SHARE:.1%} may): "
+        f"{percent(share)} of the mass falls outside the box of {' x '.join(map(str, sizes[::-1]))} voxels of "
+        f"{' x '.join(f'{step:g}' for step in steps)} Å ({percent(OUTSIDE_SHARE)} may): "
         f"{'leave out the origin and ' if placed else ''}"
         f"take {voxels} voxels a side, or voxels of {ceil(100 * coarser) / 100:g} Å"
     )

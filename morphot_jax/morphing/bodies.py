@@ -40,6 +40,7 @@ from morphot_jax.maps.window import bounding_box
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import mask_on
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import percent
 from morphot_jax.transport import anderson
 
 INSIDE = 0.5  # of a mask: voxels above it belong to its domain
@@ -216,8 +217,8 @@ def _check_apart(data: Float[np.ndarray, "z y x"], weights: Mapping[str, Float[n
             shared = float((np.minimum(weight, weights[other]) * data).sum()) / mass
             if other != name and shared > SHARED:
                 raise InputError(
-                    f"domains '{name}' and '{other}' overlap, {shared:.0%} of the mass of '{name}' is in both: "
-                    "give masks of parts that lie side by side"
+                    f"domains '{name}' and '{other}' overlap, {percent(shared)} of the mass of '{name}' is in "
+                    "both: give masks of parts that lie side by side"
                 )
 
 

@@ -39,7 +39,7 @@ from morphot_jax.morphing.settings import (
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import silent
+from morphot_jax.system.reporting import percent, silent
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport.status import Status
 
@@ -97,7 +97,8 @@ class Trajectory:
     - ``densities``: axes ``t z y x``, single precision.
     - ``frames``: time, mass, status and errors of each.
     - ``plan``: what the automatic settings became and why; None where nothing was solved.
-    - ``actions``: what was done to the maps and the frames. ``clock``: seconds spent to compile and to solve.
+    - ``actions``: what was done to the maps, a sentence each. ``warnings``: what the user should look at again.
+    - ``clock``: seconds spent to compile and to solve.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -106,6 +107,7 @@ class Trajectory:
     settings: Settings
     plan: Plan | None
     actions: tuple[str, ...]
+    warnings: tuple[str, ...]
     clock: Clock
 
     def __len__(self) -> int:
@@ -193,10 +195,9 @@ def morph(
     if settings.method in ("linear", "mixed"):
         for frame in frames:
             keep(frame, densities[frame.index])
-    notes = () if plan is None else plan.warnings + _notes(frames, plan)
-    return Trajectory(
-        densities, tuple(frames), prepared.volumes[0], settings, plan, prepared.actions + notes, work.clock
-    )
+    template = prepared.volumes[0]
+    warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
+    return Trajectory(densities, tuple(frames), template, settings, plan, prepared.actions, warnings, work.clock)
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
@@ -343,18 +344,55 @@ def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
     )
 
 
-def _notes(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
-    """How frames were made otherwise than was planned."""
-    notes = []
+def warnings_about(
+    frames: Sequence[Frame], plan: Plan | None, settings: Settings, template: Volume
+) -> tuple[str, ...]:
+    """What the user should know of frames: how they were solved, and how they ended."""
+    if plan is None:
+        return ()
+    planned = plan.warnings + _shape_of_kernel(template, settings)
+    return planned + _surprises(frames, plan) + _complaints(frames, plan)
+
+
+def _surprises(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """Where frames were made otherwise than planned."""
+    found = []
     for kernel in dict.fromkeys(frame.kernel for frame in frames if frame.kernel != plan.kernel):
         indices = ", ".join(str(frame.index) for frame in frames if frame.kernel == kernel)
-        notes.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
+        found.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
     strayed = max(frame.strayed for frame in frames)
     if strayed > NOTICEABLE:
-        notes.append(
-            f"up to {strayed:.1e} of a frame's mass strays out of the box and was made up for: pad the maps"
+        found.append(
+            f"up to {percent(strayed)} of a frame's mass left the box and was put back by scaling: pad the maps"
         )
-    return tuple(notes)
+    return tuple(found)
+
+
+def _shape_of_kernel(volume: Volume, settings: Settings) -> tuple[str, ...]:
+    """Whether a kernel that is round in voxels is not round in Å."""
+    x, y, z = voxel = volume.voxel_size
+    if settings.sigma_angstrom is not None or max(voxel) <= 1.001 * min(voxel):
+        return ()
+    return (
+        f"voxels of {x:g} x {y:g} x {z:g} Å are no cubes and sigma is in voxels, so the kernel is wider along "
+        "their long axis: give --sigma-angstrom for one that is round",
+    )
+
+
+def _complaints(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """One sentence for each way in which frames ended badly, with what to try."""
+    found = []
+    for status in (Status.MAX_ITERATIONS, Status.INFEASIBLE, Status.NONFINITE):
+        if not (some := [frame for frame in frames if frame.status is status]):
+            continue
+        text = f"{len(some)} of {len(frames)} frames ended as {status}"
+        if status is Status.INFEASIBLE:
+            worst, apart = percent(max(frame.unreached for frame in some)), f"{plan.distance:.1f} sigma apart"
+            text += f" (up to {worst} of the mass is out of reach; the maps lie up to {apart})"
+        elif status is Status.MAX_ITERATIONS:
+            text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in some):.1e})"
+        found.append(f"{text}: {status.advice}")
+    return tuple(found)
 
 
 def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:

@@ -1,6 +1,6 @@
-"""Several maps brought to one place and onto one grid, and what is said of each step.
+"""Several maps brought to one place and onto one grid, with a remark on each step.
 
-``label`` and ``labels`` name the maps in what is said. Computed in double precision on the host.
+``label`` and ``labels`` name the maps in the remarks. Computed in double precision on the host.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from morphot_jax.maps.resample import (
 from morphot_jax.maps.volume import Grid, Shape, Volume
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import Report
+from morphot_jax.system.reporting import Remark, Report, percent
 from morphot_jax.system.words import Motion
 
 NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
@@ -33,25 +33,26 @@ UNLIKE = 0.5  # overlap of aligned maps below which it is doubtful that they sho
 
 def aligned_to_first(
     volume: Volume, first: Volume, motion: Motion, label: str, report: Report
-) -> tuple[Volume, list[str]]:
+) -> tuple[Volume, list[Remark]]:
     """A map laid as well as can be onto the first one, and on its grid (``align``)."""
     found = align_maps(volume, first, motion=motion, report=report)
     pose = found.pose
-    said = f"{label} aligned to map 1: "
+    text = f"{label} aligned to map 1: "
     if motion == "rigid":
         axis = triple_text(np.round(pose.axis, 3))
-        said += f"turned by {pose.degrees:.2f}° about {axis}, then "
-    said += (
+        text += f"turned by {pose.degrees:.2f}° about {axis}, then "
+    text += (
         f"shifted by {triple_text(np.round(pose.shift, 3))} Å; "
         f"correlation {found.before:.3f} before, {found.correlation:.3f} after"
     )
-    doubt = []
+    remarks = [Remark(text)]
     if found.correlation < UNLIKE:
-        doubt = [f"{label} overlaps little with map 1 even where it fits best: look at them together"]
-    return resample_onto(volume, first, pose), [said, *doubt]
+        doubt = f"{label} overlaps little with map 1 even where it fits best: look at them together"
+        remarks.append(Remark(doubt, warning=True))
+    return resample_onto(volume, first, pose), remarks
 
 
-def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[str]]:
+def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[Remark]]:
     """A map on the grid of the first; ``level`` tells its body, 0 where none is known."""
     if volume.same_grid(first):
         same_header = volume.voxel_size == first.voxel_size and volume.origin == first.origin
@@ -59,19 +60,20 @@ def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple
     outside = share_outside(volume, first, level or SOLID * float(volume.data.max()))
     if outside > 0.5:
         raise InputError(
-            f"{label} with origin {triple_text(volume.origin)} Å has {outside:.1%} of its density outside map 1's "
-            f"box (origin {triple_text(first.origin)} Å): align them with --align, or rewrite the wrong origin"
+            f"{label} with origin {triple_text(volume.origin)} Å has {percent(outside)} of its density outside "
+            f"the box of map 1 (origin {triple_text(first.origin)} Å): align them with --align, or rewrite the "
+            "wrong origin"
         )
-    said = f"{label} resampled from {grid_text(volume)} onto the grid of map 1, {grid_text(first)}; "
+    text = f"{label} resampled from {grid_text(volume)} onto the grid of map 1, {grid_text(first)}; "
     if volume.shape == first.shape and volume.voxel_size == first.voxel_size:
-        said += f"only the origins differ, by {triple_text(np.subtract(volume.origin, first.origin))} Å; "
-    said += f"mass changes by the ratio of voxel volumes, {voxel_volume(volume) / voxel_volume(first):.6g}"
+        text += f"only the origins differ, by {triple_text(np.subtract(volume.origin, first.origin))} Å; "
+    text += f"mass changes by the ratio of voxel volumes, {voxel_volume(volume) / voxel_volume(first):.6g}"
     if outside > NOTICEABLE:
-        said += f"; {outside:.2%} of its density lies outside that box and is lost"
-    return resample_onto(volume, first), [said]
+        text += f"; {percent(outside)} of its density lies outside that box and is lost"
+    return resample_onto(volume, first), [Remark(text, warning=outside > NOTICEABLE)]
 
 
-def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) -> tuple[list[Volume], list[str]]:
+def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) -> tuple[list[Volume], list[Remark]]:
     """Maps of one grid cut or padded with zeros to ``side``^3 voxels about the middle of their box."""
     first = volumes[0]
     if side is None or first.shape == (side, side, side):
@@ -79,17 +81,18 @@ def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) ->
     offset = [(n - side) // 2 for n in first.shape[::-1]]  # of the new box from the old one, along x, y, z
     x, y, z = (o + k * v for o, k, v in zip(first.origin, offset, first.voxel_size, strict=True))
     like = Grid((side, side, side), first.voxel_size, (x, y, z))
-    said = [f"all maps cut or padded from {grid_text(first)} to {grid_text(like)}"]
+    remarks = [Remark(f"all maps cut or padded from {grid_text(first)} to {grid_text(like)}")]
     for volume, label in zip(volumes, labels, strict=True):
         outside = share_outside(volume, like, SOLID * float(volume.data.max()))
         if outside > NOTICEABLE:
-            said.append(f"{label}: {outside:.2%} of its density lies outside the new box and is lost")
-    return [resample_onto(volume, like) for volume in volumes], said
+            lost = f"{label}: {percent(outside)} of its density lies outside the new box and is lost"
+            remarks.append(Remark(lost, warning=True))
+    return [resample_onto(volume, like) for volume in volumes], remarks
 
 
 def sampled(
     volumes: Sequence[Volume], grid: int | None, apix: float | None, labels: Sequence[str]
-) -> tuple[Sequence[Volume], float, list[str]]:
+) -> tuple[Sequence[Volume], float, list[Remark]]:
     """Maps of one grid on the grid asked for, the factor by which their densities grew, and what was done."""
     first = volumes[0]
     padded, shape = _target_shape(first, grid, apix)
@@ -101,13 +104,14 @@ def sampled(
         result, cut = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
         results.append(result)
         if cut > NOTICEABLE:
-            ringing.append(f"{label}: ringing of {cut:.2%} of the mass cut, below zero and away from the map")
+            away = "below zero and away from the map"
+            ringing.append(Remark(f"{label}: ringing of {percent(cut)} of the mass cut, {away}"))
     scale = prod(padded) / prod(shape)
-    said = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
+    text = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
     if padded != first.shape:
-        said += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
-    said += f"masses kept, densities and contour levels multiplied by {scale:.6g}"
-    return results, scale, [said, *ringing]
+        text += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
+    text += f"masses kept, densities and contour levels multiplied by {scale:.6g}"
+    return results, scale, [Remark(text), *ringing]
 
 
 def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:

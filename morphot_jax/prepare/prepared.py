@@ -1,7 +1,7 @@
 """Bring maps onto one grid and make them what transport needs: finite, non-negative densities of known mass.
 
 Mass is the sum over voxels. Computed in double precision on the host, returned in the input's dtype; what needs
-no change is returned untouched, and whatever is done to the data is also said in a sentence.
+no change is returned untouched, and each thing that is done to the data is reported in a sentence.
 
 Densities are resampled as they were given and cut (negative values, level, dust) only afterwards: a cut makes
 a step at the surface, which would ring, and turns noise about zero into a haze of positive density.
@@ -22,7 +22,7 @@ from morphot_jax.prepare import clean
 from morphot_jax.prepare.common_grid import aligned_to_first, boxed, onto_first, sampled
 from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import Report, part_of, silent, split
+from morphot_jax.system.reporting import Remark, Report, part_of, percent, silent, split
 
 INVERTED = "it reaches farther below its most common density than above: is its contrast inverted?"
 
@@ -35,13 +35,15 @@ Item = TypeVar("Item")
 class Prepared:
     """Maps on one grid with densities >= 0.
 
-    ``masses``: sum over voxels of each map. ``actions``: a sentence for everything done to the data, in order.
-    ``levels``: contour levels of the maps as they are now, where some were given.
+    ``masses``: sum over voxels of each map. ``actions``: what was done to the maps, a sentence each, in order.
+    ``warnings``: what the user should look at again. ``levels``: contour levels of the maps as they are now, where
+    some were given.
     """
 
     volumes: tuple[Volume, ...]
     masses: tuple[float, ...]
     actions: tuple[str, ...]
+    warnings: tuple[str, ...]
     levels: tuple[float, ...] | None = None
 
     def __repr__(self) -> str:
@@ -49,7 +51,8 @@ class Prepared:
         return (
             f"Prepared({len(self.volumes)} maps, shape={first.shape}, "
             f"voxel_size={triple_text(first.voxel_size)} Å, "
-            f"masses {min(self.masses):.6g} to {max(self.masses):.6g}, {len(self.actions)} actions)"
+            f"masses {min(self.masses):.6g} to {max(self.masses):.6g}, {len(self.actions)} actions, "
+            f"{len(self.warnings)} warnings)"
         )
 
 
@@ -73,7 +76,7 @@ def prepare_maps(
        in maps without negative density, what rings below zero or away from the map is cut and the mass restored.
     3. Negative densities become zero.
     4. ``level``: densities below it become zero; one number or one per map, in the densities of the maps as
-       given. ``floor``: densities below this fraction of the map's maximum are dust and become zero.
+       given. ``floor``: densities below this fraction of the map's maximum become zero.
        ``level="auto"`` takes out the noise of the solvent where a map has any
        (``clean.without_noise``) and applies the floor alone where it has none; ``"none"`` does neither of the two.
     5. ``dust``: pieces of fewer voxels than that become zero. None: where noise is taken out, pieces of less than
@@ -100,44 +103,45 @@ def prepare_maps(
     low_passing, looking, laying, cleaning = split(
         report, asked.lowpass is not None, 1, ALIGNING * (asked.align != "none"), 1
     )
-    volumes, actions = _low_passed(volumes, asked.lowpass, labels, low_passing)
+    volumes, remarks = _low_passed(volumes, asked.lowpass, labels, low_passing)
     labelled = _each(list(zip(volumes, labels, strict=True)), looking)
     dark = [label for volume, label in labelled if clean.inverted(volume.data)]
-    actions += [f"{label}: {INVERTED}" for label in dark]
+    remarks += [Remark(f"{label}: {INVERTED}", warning=True) for label in dark]
     first = volumes[0]
     placed = [first]
     for index in range(1, len(volumes)):
         volume, label = volumes[index], labels[index]
         if asked.align == "none":
-            moved, said = onto_first(volume, first, levels[index], label)
+            moved, more = onto_first(volume, first, levels[index], label)
         else:
-            moved, said = aligned_to_first(
+            moved, more = aligned_to_first(
                 volume, first, asked.align, label, part_of(laying, index - 1, len(volumes) - 1)
             )
-        actions += said
+        remarks += more
         if asked.match == "spectrum":
             moved = moved.with_data(clean.with_spectrum_of(moved.data, first.data, first.voxel_size))
-            actions.append(f"{label}: amplitudes at each resolution made those of map 1")
+            remarks.append(Remark(f"{label}: its amplitudes at each resolution are now those of map 1"))
         placed.append(moved)
-    placed, said = boxed(placed, asked.box, labels)
-    actions += said
-    placed, density_scale, said = sampled(placed, asked.grid, asked.apix, labels)
-    actions += said
+    placed, more = boxed(placed, asked.box, labels)
+    remarks += more
+    placed, density_scale, more = sampled(placed, asked.grid, asked.apix, labels)
+    remarks += more
     weight = None if mask is None else mask_on(mask, placed[0])
     prepared, surfaces = [], []
     for volume, cut, label in _each(list(zip(placed, levels, labels, strict=True)), cleaning):
         surface = None if asked.level == "auto" else density_scale * cut
-        kept, said = _cleaned(volume, surface, 0.0 if asked.level == "none" else asked.floor, asked.dust, label)
-        actions += said
-        kept, said = _masked(kept, weight, label)
-        actions += said
+        kept, more = _cleaned(volume, surface, 0.0 if asked.level == "none" else asked.floor, asked.dust, label)
+        remarks += more
+        kept, more = _masked(kept, weight, label)
+        remarks += more
         before = kept.mass
-        kept, said = _of_mass(kept, prepared[0].mass if asked.match == "mass" and prepared else None, label)
-        actions += said
+        kept, more = _of_mass(kept, prepared[0].mass if asked.match == "mass" and prepared else None, label)
+        remarks += more
         prepared.append(kept)
         surfaces.append(density_scale * cut * kept.mass / before)
     given = tuple(surfaces) if asked.has_levels else None
-    return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), tuple(actions), given)
+    actions, warnings = (tuple(one.text for one in remarks if one.warning == kind) for kind in (False, True))
+    return Prepared(tuple(prepared), tuple(volume.mass for volume in prepared), actions, warnings, given)
 
 
 def _each(items: Sequence[Item], report: Report) -> Iterator[Item]:
@@ -149,31 +153,33 @@ def _each(items: Sequence[Item], report: Report) -> Iterator[Item]:
 
 def _cleaned(
     volume: Volume, level: float | None, floor: float, dust: int | None, label: str
-) -> tuple[Volume, list[str]]:
+) -> tuple[Volume, list[Remark]]:
     """Without noise if no level is given, negative densities, those below the level or the floor, and dust."""
-    actions: list[str] = []
+    remarks: list[Remark] = []
     noise = clean.noise_of(volume.data)
     if noise is not None and level is None:
-        volume, actions = _without_noise(volume, noise, dust, label)
+        volume, remarks = _without_noise(volume, noise, dust, label)
     elif noise is not None and level is not None:
-        actions = _of_noise(noise, level, label)
-    volume, said = _non_negative(volume, level or 0.0, floor, label)
-    actions += said
-    volume, said = _without_dust(volume, dust or 0, label)
-    return volume, actions + said
+        remarks = _noise_left(noise, level, label)
+    volume, more = _non_negative(volume, level or 0.0, floor, label)
+    remarks += more
+    volume, more = _without_dust(volume, dust or 0, label)
+    return volume, remarks + more
 
 
 def _low_passed(
     volumes: Sequence[Volume], resolution: float | None, labels: Sequence[str], report: Report
-) -> tuple[Sequence[Volume], list[str]]:
+) -> tuple[Sequence[Volume], list[Remark]]:
     if resolution is None:
         return volumes, []
-    said = []
-    for volume, label in zip(volumes, labels, strict=True):
-        if resolution < 2.0 * max(volume.voxel_size):
-            said.append(
-                f"{label}: its voxels of {triple_text(volume.voxel_size)} Å hold no detail of {resolution:g} Å"
-            )
+    remarks = [
+        Remark(
+            f"{label}: its voxels of {triple_text(volume.voxel_size)} Å hold no detail of {resolution:g} Å",
+            warning=True,
+        )
+        for volume, label in zip(volumes, labels, strict=True)
+        if resolution < 2.0 * max(volume.voxel_size)
+    ]
     filtered = [
         volume.with_data(
             clean.low_pass(volume.data, volume.voxel_size, resolution).astype(
@@ -182,31 +188,34 @@ def _low_passed(
         )
         for volume in _each(volumes, report)
     ]
-    return filtered, [*said, f"all maps low-passed to {resolution:g} Å"]
+    return filtered, [*remarks, Remark(f"all maps low-passed to {resolution:g} Å")]
 
 
-def _without_noise(volume: Volume, noise: clean.Noise, dust: int | None, label: str) -> tuple[Volume, list[str]]:
+def _without_noise(
+    volume: Volume, noise: clean.Noise, dust: int | None, label: str
+) -> tuple[Volume, list[Remark]]:
     data, smallest = clean.without_noise(volume.data, noise, dust)
     if not data.any():
         raise InputError(f"{label}: dust of {dust} voxels would take all that stands out of its noise")
     positive = volume.data[volume.data > 0].sum(dtype=np.float64)
     share = data.sum(dtype=np.float64) / positive
-    said = (
-        f"{label}: solvent noise of standard deviation {noise.sd:.3g} about {noise.middle:.3g}, taken off; "
-        f"kept is what stands out above {noise.level:.4g} in pieces of {smallest} voxels or more, and a voxel "
-        f"around: {share:.1%} of the positive density"
+    remark = (
+        f"{label}: solvent noise of standard deviation {noise.sd:.3g} about {noise.middle:.3g} was taken out; "
+        f"what stands above {noise.level:.4g} in pieces of {smallest} voxels or more is kept, with one voxel "
+        f"around it: {percent(share)} of the positive density"
     )
-    return volume.with_data(data), [said]
+    return volume.with_data(data), [Remark(remark)]
 
 
-def _of_noise(noise: clean.Noise, surface: float, label: str) -> list[str]:
+def _noise_left(noise: clean.Noise, surface: float, label: str) -> list[Remark]:
     if surface >= noise.level:
         return []
     found = f"{label}: solvent noise of standard deviation {noise.sd:.3g} about {noise.middle:.3g}"
-    return [f"{found}: densities up to {noise.level:.3g} are mostly noise and count as mass; try --level auto"]
+    advice = f"densities up to {noise.level:.3g} are mostly noise and count as mass; try --level auto"
+    return [Remark(f"{found}: {advice}", warning=True)]
 
 
-def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, list[str]]:
+def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, list[Remark]]:
     """Without pieces of fewer voxels."""
     data, pieces = clean.without_dust(volume.data, 0.0, smallest)
     if not pieces:
@@ -216,7 +225,8 @@ def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, li
         raise InputError(f"{label}: dust of {smallest} voxels would take all: its largest piece has {largest}")
     kept = volume.with_data(data)
     share = 1.0 - kept.mass / volume.mass
-    return kept, [f"{label}: {pieces} pieces of fewer than {smallest} voxels set to zero, {share:.2e} of the mass"]
+    dust = f"{pieces} pieces of fewer than {smallest} voxels (dust)"
+    return kept, [Remark(f"{label}: {dust} set to zero, {percent(share)} of the mass")]
 
 
 def mask_on(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
@@ -224,21 +234,22 @@ def mask_on(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
     return np.clip((mask if mask.same_grid(like) else resample_onto(mask, like)).data, 0.0, 1.0)
 
 
-def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: str) -> tuple[Volume, list[str]]:
+def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: str) -> tuple[Volume, list[Remark]]:
     if weight is None:
         return volume, []
     kept = volume.with_data((volume.data * weight).astype(volume.data.dtype))
     if kept.mass <= 0:
         raise InputError(f"{label} has no density inside the mask: check that they are in one place")
-    return kept, [f"{label}: masked, {1.0 - kept.mass / volume.mass:.2e} of the mass outside set to zero"]
+    outside = 1.0 - kept.mass / volume.mass
+    return kept, [Remark(f"{label}: masked, {percent(outside)} of the mass outside set to zero")]
 
 
-def _of_mass(volume: Volume, mass: float | None, label: str) -> tuple[Volume, list[str]]:
+def _of_mass(volume: Volume, mass: float | None, label: str) -> tuple[Volume, list[Remark]]:
     if mass is None:
         return volume, []
     scaled = volume.with_data(with_mass(volume.data, mass).astype(volume.data.dtype))
-    said = f"{label}: densities multiplied by {mass / volume.mass:.6g}, so that its mass is that of map 1"
-    return scaled, [said]
+    factor = mass / volume.mass
+    return scaled, [Remark(f"{label}: densities multiplied by {factor:.6g}, so that its mass is that of map 1")]
 
 
 def unit_mass(data: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
@@ -275,18 +286,20 @@ def _levels(volumes: Sequence[Volume], asked: Preparation, labels: Sequence[str]
     return levels
 
 
-def _non_negative(volume: Volume, level: float, floor: float, label: str) -> tuple[Volume, list[str]]:
-    """Cut negative densities, then those below the level or the dust floor, whichever is higher."""
-    said = []
+def _non_negative(volume: Volume, level: float, floor: float, label: str) -> tuple[Volume, list[Remark]]:
+    """Cut negative densities, then those below the level or the floor, whichever is higher."""
+    remarks = []
     negative = volume.data < 0
     if count := int(negative.sum()):
         share = -volume.data[negative].sum(dtype=np.float64)
         volume = _clipped(volume)
         if volume.mass <= 0:
             raise InputError(f"{label} has no positive density left on the common grid: nothing to transport")
-        said.append(
-            f"{label}: {count} voxels of negative density ({count / volume.data.size:.2%}, "
-            f"{share / volume.mass:.2e} of the mass) set to zero"
+        remarks.append(
+            Remark(
+                f"{label}: {count} voxels of negative density ({percent(count / volume.data.size)} of all, "
+                f"{percent(share / volume.mass)} of the mass) set to zero"
+            )
         )
     top = float(volume.data.max())
     if level >= top:
@@ -296,10 +309,10 @@ def _non_negative(volume: Volume, level: float, floor: float, label: str) -> tup
     low = (volume.data > 0) & (volume.data < max(level, floor * top))
     if count := int(low.sum()):
         share = volume.data[low].sum(dtype=np.float64) / volume.mass
-        why = f"the level {level:g}" if level > floor * top else f"{floor:g} of the maximum (dust)"
+        why = f"the level {level:g}" if level > floor * top else f"{floor:g} of the maximum (the floor)"
         volume = volume.with_data(np.where(low, volume.data.dtype.type(0), volume.data))
-        said.append(f"{label}: {count} voxels below {why} set to zero, {share:.2e} of the mass")
-    return volume, said
+        remarks.append(Remark(f"{label}: {count} voxels below {why} set to zero, {percent(share)} of the mass"))
+    return volume, remarks
 
 
 def _clipped(volume: Volume) -> Volume:

@@ -28,7 +28,6 @@ from morphot_jax.show import chimerax
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.tables import to_csv
 from morphot_jax.system.threads import side_by_side
-from morphot_jax.transport.status import Status
 
 REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"
@@ -48,7 +47,6 @@ class Run:
     command: str
     inputs: list[Input]
     device: str
-    warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
 
@@ -101,7 +99,8 @@ def compose(
         "settings": {**asdict(trajectory.settings), "preparation": run.preparation, "resolved": resolved},
         "device": run.device,
         "precision": plan.precision if plan else "single",
-        "warnings": run.warnings,
+        "actions": list(trajectory.actions),
+        "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
@@ -125,7 +124,8 @@ def compose_prepared(
     ]
     return _heading(request.command, inputs) | {
         "settings": preparation_entry(request),
-        "warnings": list(prepared.actions),
+        "actions": list(prepared.actions),
+        "warnings": list(prepared.warnings),
         "maps": maps,
     }
 
@@ -156,7 +156,8 @@ def compose_field(
     """The content of field.json: what came in, what was asked for, and how each domain moves."""
     return _heading(request.command, inputs) | {
         "settings": {**asdict(settings), "preparation": preparation_entry(request)},
-        "warnings": [*prepared.actions, *found.warnings],
+        "actions": list(prepared.actions),
+        "warnings": [*prepared.warnings, *found.warnings],
         "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in found.domains],
     }
 
@@ -183,34 +184,6 @@ def preparation_entry(request: Request) -> dict[str, Any]:
 def to_json(content: dict[str, Any]) -> str:
     """As text; a value that JSON cannot hold is an error here, not in the reader."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-
-def warnings_of(trajectory: Trajectory) -> list[str]:
-    """What was done to the input, and what the reader of the frames has to know."""
-    said = list(trajectory.actions)
-    plan, voxel = trajectory.plan, trajectory.template.voxel_size
-    if plan and trajectory.settings.sigma_angstrom is None and max(voxel) > 1.001 * min(voxel):
-        said.append(
-            f"voxels of {voxel[0]:g} x {voxel[1]:g} x {voxel[2]:g} Å are no cubes and sigma is in voxels, so the "
-            "kernel is wider along their long axis: give --sigma-angstrom for one that is round"
-        )
-    for status in (Status.MAX_ITERATIONS, Status.INFEASIBLE, Status.NONFINITE):
-        indices = [frame.index for frame in trajectory.frames if frame.status == status]
-        if indices:
-            said.append(_complaint(status, indices, trajectory))
-    return said
-
-
-def _complaint(status: Status, indices: list[int], trajectory: Trajectory) -> str:
-    frames = [trajectory.frames[index] for index in indices]
-    text = f"{len(indices)} of {len(trajectory.frames)} frames ended as {status}"
-    if status == Status.INFEASIBLE:
-        gap = trajectory.plan.distance if trajectory.plan else math.nan
-        worst = max(frame.unreached for frame in frames)
-        text += f" (up to {worst:.1%} of the mass is out of reach; the maps lie up to {gap:.1f} sigma apart)"
-    elif status == Status.MAX_ITERATIONS:
-        text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in frames):.1e})"
-    return f"{text}: {status.advice}"
 
 
 def frame_rows(

@@ -46,13 +46,15 @@ def read_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -
 
 
 def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
-    """The maps as they were read, and prepared; the reporter is warned of each thing that was done to them."""
+    """The maps as they were read, and prepared; what was done to them goes to the reporter."""
     inputs = read_maps(request, reporter, seconds)
     with timed(seconds, "prepare"), reporter.working("preparing") as watch:
         volumes, names = [item.volume for item in inputs], [item.name for item in inputs]
         prepared = prepare_maps(volumes, request.preparation, names=names, report=watch)
     for action in prepared.actions:
-        reporter.warn(action)
+        reporter.say(action)
+    for warning in prepared.warnings:
+        reporter.warn(warning)
     return inputs, prepared
 
 
@@ -67,12 +69,11 @@ def run_details(
 ) -> Run:
     """What the report holds beside the trajectory; the reporter gets the warnings that it has not had yet."""
     seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
-    warnings = report.warnings_of(trajectory)
-    for warning in warnings:
-        if warning not in prepared.actions:  # these were reported before the solve
+    for warning in trajectory.warnings:
+        if warning not in prepared.warnings:  # these were reported before the solve
             reporter.warn(warning)
     preparation = report.preparation_entry(request)
-    return Run(request.command, inputs, devices.describe(device), warnings, seconds, preparation)
+    return Run(request.command, inputs, devices.describe(device), seconds, preparation)
 
 
 def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:

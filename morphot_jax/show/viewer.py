@@ -113,7 +113,7 @@ def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], sce
         facts += [("sigma", f"{' x '.join(widths)} voxels"), ("kernel", f"{resolved['kernel']}")]
         facts += [("precision", str(content["precision"]))]
     facts += [("device", str(content["device"])), ("morphot_jax", str(content["version"]))]
-    notes = [str(note) for note in content["warnings"]]
+    notes = [str(note) for note in (*content.get("actions", ()), *content["warnings"])]
     if scene.coarsened > 1:
         notes.append(
             f"shown here coarser than the files are: each voxel is the mean of {scene.coarsened}^3 of theirs"

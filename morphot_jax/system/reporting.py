@@ -1,8 +1,21 @@
-"""Callbacks that are told how far a piece of work has come: the work done, and all there is (0: not known)."""
+"""What work reports: how far it has come (work done, and the whole: 0 where that is not known), and remarks."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 Report = Callable[[int, int], None]
+
+
+class Remark(NamedTuple):
+    """A sentence about what was done: information, or a ``warning`` where the user should look again."""
+
+    text: str
+    warning: bool = False
+
+
+def percent(share: float) -> str:
+    """A share as every message writes it: percent with two digits."""
+    return "less than 0.01%" if 0 < share < 0.5e-4 else f"{share:.2%}"
 
 
 def silent(*_: object) -> None:

@@ -15,7 +15,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Clock
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.trajectory import Frame, Trajectory
+from morphot_jax.morphing.trajectory import Frame, Trajectory, warnings_about
 from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.runs import report
 from morphot_jax.runs.report import Input, Run
@@ -42,11 +42,11 @@ def density(seed, shape=(3, 4, 5)):
     return np.random.default_rng(seed).random(shape, np.float32)
 
 
-def made(frames, *, settings=None, plan=PLAN, voxel_size=(2.0, 2.0, 2.0), actions=()):
+def made(frames, *, settings=None, plan=PLAN, voxel_size=(2.0, 2.0, 2.0), actions=(), warnings=()):
     """A trajectory of given frames with random densities."""
     densities = np.stack([density(frame.index) for frame in frames])
     template = Volume(densities[0], voxel_size)
-    return Trajectory(densities, tuple(frames), template, settings or Settings(), plan, actions, Clock())
+    return Trajectory(densities, tuple(frames), template, settings or Settings(), plan, actions, warnings, Clock())
 
 
 def solved(index, time, status=Status.CONVERGED, error=1e-7, **values):
@@ -65,7 +65,7 @@ def rows(text):
 def test_report_of_a_solved_trajectory(tmp_path):
     trajectory = made([solved(0, 0.0), solved(1, 1.0)], settings=Settings(frames=2, sigma=1.0))
     volume = Volume(density(7), (1.0, 1.25, 1.5), (-4.0, 5.0, 6.0))
-    run = Run("morphot morph a b", [Input("a.mrc", "00ff", volume)], "cpu", ["said"], {"total": 2.5})
+    run = Run("morphot morph a b", [Input("a.mrc", "00ff", volume)], "cpu", {"total": 2.5})
     content = json.loads(report.to_json(report.compose(run, trajectory, 123)))
     assert set(content) >= REPORT_KEYS
     assert content["version"] == morphot_jax.__version__
@@ -149,17 +149,20 @@ def test_other_names_do_not_match_it(name):
 # Warnings
 
 
+def warnings_of(trajectory):
+    return list(warnings_about(trajectory.frames, trajectory.plan, trajectory.settings, trajectory.template))
+
+
 def test_nothing_is_said_of_frames_that_ended_well():
     trajectory = made([solved(0, 0.0), solved(1, 1.0, Status.FIXED_ITERATIONS)])
-    assert report.warnings_of(trajectory) == []
+    assert warnings_of(trajectory) == []
     assert trajectory.complete
 
 
-def test_what_was_done_to_the_maps_comes_first():
-    trajectory = made([solved(0, 0.5, Status.MAX_ITERATIONS)], actions=("resampled", "cut"))
-    said = report.warnings_of(trajectory)
-    assert said[:2] == ["resampled", "cut"]
-    assert len(said) == 3
+def test_what_was_done_is_information_and_what_to_look_at_again_a_warning():
+    trajectory = made([solved(0, 0.5)], actions=("resampled", "cut"), warnings=("overlaps little",))
+    content = report.compose(Run("c", [], "cpu"), trajectory, None)
+    assert (content["actions"], content["warnings"]) == (["resampled", "cut"], ["overlaps little"])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,7 @@ def test_frames_that_ended_badly_are_counted_with_the_worst_of_them(status, word
             solved(2, 1.0, status, error=1e-3, unreached=0.125),
         ]
     )
-    (line,) = report.warnings_of(trajectory)
+    (line,) = warnings_of(trajectory)
     assert [word for word in words if word not in line] == []
     assert "\n" not in line
     assert not trajectory.complete
@@ -192,18 +195,18 @@ def test_frames_that_ended_badly_are_counted_with_the_worst_of_them(status, word
 
 def test_each_bad_ending_has_its_own_line():
     statuses = Status.NONFINITE, Status.MAX_ITERATIONS, Status.INFEASIBLE
-    said = report.warnings_of(made([solved(i, i / 2, status) for i, status in enumerate(statuses)]))
+    said = warnings_of(made([solved(i, i / 2, status) for i, status in enumerate(statuses)]))
     assert len(said) == 3
     assert all("1 of 3 frames" in line for line in said)
 
 
 def test_kernel_that_is_not_round_in_space_is_said():
     long_voxels = {"voxel_size": (2.0, 2.0, 3.0)}
-    (line,) = report.warnings_of(made([solved(0, 0.5)], **long_voxels))
+    (line,) = warnings_of(made([solved(0, 0.5)], **long_voxels))
     assert "2 x 2 x 3 Å" in line
     assert "--sigma-angstrom" in line
-    assert report.warnings_of(made([solved(0, 0.5)], settings=Settings(sigma_angstrom=2.0), **long_voxels)) == []
-    assert report.warnings_of(made([Frame(0, 0.5, 1.0)], plan=None, **long_voxels)) == []
+    assert warnings_of(made([solved(0, 0.5)], settings=Settings(sigma_angstrom=2.0), **long_voxels)) == []
+    assert warnings_of(made([Frame(0, 0.5, 1.0)], plan=None, **long_voxels)) == []
 
 
 # Tables
@@ -244,7 +247,7 @@ def test_metrics_table_sees_mass_that_only_the_ends_have():
     frame[4, 4, 4], first[1:3, 2, 2], last[6, 7, 8] = 2.0, 1.0, 3.0
     first[4, 4, 4] = 1.0
     template = Volume(frame, (2.0, 2.0, 2.0))
-    trajectory = Trajectory(frame[None], (Frame(0, 0.5, 2.0),), template, Settings(), None, (), Clock())
+    trajectory = Trajectory(frame[None], (Frame(0, 0.5, 2.0),), template, Settings(), None, (), (), Clock())
     ends = template.with_data(first), template.with_data(last)
     (row,) = rows(metrics_table(trajectory, *ends, np.ones(1)))
     for name, end in (("first", first), ("last", last)):

@@ -39,7 +39,7 @@ def made(*densities, voxel_size=(2.0, 2.0, 2.0), histories=None, **values):
         frames.append(Frame(index, float(time), 1.0, Status.CONVERGED, len(errors), history=history))
     data = np.stack(densities)
     template = Volume(data[0], voxel_size)
-    return Trajectory(data, tuple(frames), template, Settings(**values), None, (), Clock())
+    return Trajectory(data, tuple(frames), template, Settings(**values), None, (), (), Clock())
 
 
 def moving(frames, shape=(16, 16, 16), **options):

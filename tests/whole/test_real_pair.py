@@ -47,7 +47,7 @@ def test_the_plain_iteration_is_far_from_done_by_then(pair):
 
 
 def test_swapping_the_maps_runs_time_backwards(pair):
-    swapped = Prepared(pair.volumes[::-1], pair.masses[::-1], pair.actions)
+    swapped = Prepared(pair.volumes[::-1], pair.masses[::-1], pair.actions, pair.warnings)
     there = morph(pair, replace(SETTINGS, times=(0.3,)))
     back = morph(swapped, replace(SETTINGS, times=(0.7,)))
     np.testing.assert_allclose(there.densities, back.densities, rtol=0, atol=1e-10)
