@@ -160,7 +160,8 @@ def curve(rows: list[Row], sweep: str, method: str) -> list[tuple[float, float, 
     """What grows, the seconds, and whether all converged, in order."""
     found = [row for row in rows if (row["sweep"], row["method"]) == (sweep, method) and row["seconds"]]
     return sorted(
-        (float(row[sweep].partition("^")[0]), float(row["seconds"]), row["status"] == "converged") for row in found
+        (float(str(row[sweep]).partition("^")[0]), float(row["seconds"]), row["status"] == "converged")
+        for row in found
     )
 
 

@@ -382,6 +382,8 @@ def test_growth_is_the_slope_of_a_curve():
     ]
     values = solver_report.curve(rows, "grid", "bridge")
     assert values == [(8.0, 512.0, True), (16.0, 4096.0, False), (32.0, 32768.0, True)]
+    longer = {"sweep": "frames", "method": "bridge", "frames": 25, "seconds": 2.0, "status": "converged"}
+    assert solver_report.curve([longer], "frames", "bridge") == [(25.0, 2.0, True)]
     assert solver_report.slope(*np.array(values)[:, :2].T) == pytest.approx(3.0)
     panel = solver_report.growth_figure(rows).axes[0]
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["bridge, slope 3.0", "not converged"]
