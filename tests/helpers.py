@@ -22,6 +22,7 @@ REPORT_KEYS = {  # those that every report.json has
     "settings",
     "device",
     "precision",
+    "actions",
     "warnings",
     "frames",
     "seconds",

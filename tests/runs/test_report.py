@@ -71,7 +71,7 @@ def test_report_of_a_solved_trajectory(tmp_path):
     assert content["version"] == morphot_jax.__version__
     assert (content["command"], content["device"], content["precision"]) == ("morphot morph a b", "cpu", "double")
     assert (content["warnings"], content["seconds"], content["peak_memory_bytes"]) == (
-        ["said"],
+        [],
         {"total": 2.5},
         123,
     )
