@@ -1,8 +1,11 @@
 """Fixtures that several test files use, and how tests run JAX and hypothesis."""
 
 import atexit
+import ctypes
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +33,16 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # No test fails for being slow: machines are shared.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_code():
+    """What a file of tests compiled leaves the memory with it, else a worker grows to 5 GB."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":  # the C library keeps what is freed, unless it is asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture
