@@ -93,7 +93,7 @@ def test_a_criterion_that_is_not_measured_is_refused():
     [
         ({"max_iterations": 0}, "0 iterations cannot be made"),
         ({"max_iterations": 2.5}, "max_iterations is 2.5: give a whole number"),
-        ({"criterion": "change"}, "criterion 'change' is not known"),
+        ({"criterion": "change"}, "criterion is 'change': give marginal_error, change_l1 or change_l2"),
     ],
 )
 def test_options_are_checked_when_they_are_made(options, message):
