@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Union
 
-from morphot_jax.maps.limits import DUST, MAX_AXIS, MIN_AXIS
+from morphot_jax.maps.limits import FLOOR, MAX_AXIS, MIN_AXIS
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_options, declares_options, option
 
@@ -68,7 +68,7 @@ class Preparation:
         None, "Resample to N^3 voxels.", least=MIN_AXIS, most=MAX_AXIS, group=MAPS, commands=PREPARING
     )
     apix: float | None = option(None, "Resample to voxels of this size (Å), in place of grid.", above=0)
-    floor: float = option(DUST, "Density below this fraction of a map's maximum is not mass.", least=0, below=1)
+    floor: float = option(FLOOR, "Density below this fraction of a map's maximum is not mass.", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)

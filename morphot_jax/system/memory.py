@@ -13,7 +13,7 @@ UNKNOWN = (OSError, KeyError, ValueError, AttributeError, ImportError, IndexErro
 def free() -> int | None:
     """Bytes that this process can still allocate: the least of the machine's free memory and what limits leave.
 
-    The limits are those of its cgroup (a job's or a container's) and of its address space. None if nothing is known.
+    The limits are those of its cgroup (a job's or a container's) and of its address space. None if unknown.
     """
     amounts = []
     for source in (_of_machine, _of_groups, _of_address_space):

@@ -10,7 +10,7 @@ CONTROL = dict.fromkeys((*range(32), 127), " ")  # control characters, which cou
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a table, one line per row. None is an empty cell; an apostrophe marks text that looks like a formula."""
+    """Write a table, one line per row. None is an empty cell; an apostrophe marks formulas as text."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([_cell(name) for name in header])
