@@ -44,10 +44,12 @@ def check_map(volume: Volume, label: str) -> None:
     """Raise InputError, quoting ``label``, for a map with oblique axes or without positive density."""
     if not volume.orthogonal:
         raise InputError(
-            f"{label} has cell angles {triple_text(volume.cell_angles)}°: only right angles can be used"
+            f"{label} has cell angles {triple_text(volume.cell_angles)}°: give a map whose angles are 90°"
         )
     if not (top := volume.data.max()) > 0:
-        raise InputError(f"{label} has no positive density (its maximum is {top:g}): nothing to transport")
+        raise InputError(
+            f"{label} has no positive density (its maximum is {top:g}): check the file and its contrast"
+        )
 
 
 def _described(given: Any) -> tuple[str, str]:

@@ -110,7 +110,7 @@ def test_adenylate_kinase_closes_its_lids_on_a_still_core():
 
 def test_the_tables_are_small_and_say_where_they_come_from():
     for name in ("mmcpn.csv", "adk.csv"):
-        text = files("morphot_jax").joinpath("data", name).read_text(encoding="utf-8")
+        text = files("morphot_jax.maps").joinpath("data", name).read_text(encoding="utf-8")
         header, columns, *_ = text.splitlines()
         assert len(text) < 100_000
         assert header.startswith("# ")
