@@ -1,4 +1,4 @@
-"""Pairs of maps whose structural morph is known: what the frames of a method are held against.
+"""Pairs of maps whose structural morph is known: the references for the frames of each method.
 
 Positions in Å along x, y, z; densities ``z y x`` on 64^3 voxels. A *width* is the standard deviation of an atom's
 Gaussian; each is integrated over the voxels, which widens it to sqrt(width^2 + voxel^2 / 12).
@@ -22,8 +22,8 @@ QUARTERS = (0.25, 0.5, 0.75)
 TENTHS = tuple(k / 10 for k in range(1, 10))
 OF_25_FRAMES = tuple(k / 24 for k in range(1, 24))
 
-# Integrated over voxels of 1.5 Å, 1.95 Å act as 2.0 Å. With this width the linear blend of the maps is as far from
-# the linear atom morph (.257 / .188) as where the bounds of the claims were measured (.258 / .188).
+# Integrated over voxels of 1.5 Å, a width of 1.95 Å acts as 2.0 Å. With this width the linear blend of the maps is
+# as far from the linear atom morph (.257 / .188) as when the bounds of the claims were measured (.258 / .188).
 ADK_WIDTH, ADK_VOXEL = 1.95, 1.5
 SPIKE_WIDTH, SPIKE_VOXEL = 4.0, 3.2
 SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL = 7.0, 7.0
@@ -31,11 +31,11 @@ SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL = 7.0, 7.0
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Two maps and the densities that a structural morph passes through between them.
+    """Two maps and the densities of a structural morph between them.
 
     - ``first``, ``last``: the maps at t = 0 and t = 1.
-    - ``times``: when frames are compared. ``reference``: the density of the structure at time t.
-    - ``given``: frames of the original program, by their time.
+    - ``times``: the times at which frames are compared. ``reference``: the density of the structure at time t.
+    - ``given``: frames of the original program, by time.
     """
 
     title: str
@@ -47,33 +47,33 @@ class Case:
 
 
 def missing_files(name: str) -> list[str]:
-    """The files that a case needs and that are not there."""
+    """The missing files of a case."""
     return [file for file in NEEDED.get(name, ()) if not (DATA / file).is_file()]
 
 
 def at_hand(names: Sequence[str]) -> list[str]:
-    """The cases whose files are there; the others are named, and without any the program ends."""
+    """Return the cases whose files are present; print the others, and exit if there are none."""
     for name in names:
         if missing := missing_files(name):
             print(f"{name}: skipped, {', '.join(missing)} not found")
-    found = [name for name in names if not missing_files(name)]
-    if not found:
-        print("no case could be run: their files are not there")
+    complete = [name for name in names if not missing_files(name)]
+    if not complete:
+        print("no case could be run: their files are missing")
         raise typer.Exit(2)
-    return found
+    return complete
 
 
 def build_case(name: str) -> Case:
-    """The case of this name, one of ``CASE_NAMES``; its files must be there."""
+    """Build the case of this name, one of ``CASE_NAMES``; its files must be present."""
     return BUILDERS[name]()
 
 
 def structural_case(
     title: str, path: Callable[[float], Atoms], box: Box, width: float, times: tuple[float, ...]
 ) -> Case:
-    """Maps and references simulated from the atoms of a path, all on one grid."""
+    """Simulate maps and references from the atoms of a path, all on one grid."""
 
-    @cache  # every method is held against the same densities
+    @cache  # every method is compared with the same densities
     def density(t: float) -> Volume:
         return simulate_density(path(t), **box._asdict(), width=width)
 
@@ -107,7 +107,7 @@ def adk_linear() -> Case:
 
 
 def adk_recorded() -> Case:
-    """The same ends, and the recorded frames between them: frame k of n at t = k / (n - 1)."""
+    """The ends of ``adk_linear`` and the recorded frames between them: frame k of n at t = k / (n - 1)."""
     models = _adk_models()
     last = len(models) - 1
     times = tuple(k / last for k in range(1, last))
@@ -125,7 +125,7 @@ def spike() -> Case:
 
 
 def spliceosome() -> Case:
-    """Two bodies of the spliceosome 5NRL swing: a rotation, not straight lines."""
+    """Two bodies of the spliceosome 5NRL swing: they rotate, and do not follow straight lines."""
     with np.load(DATA / "spliceosome_beads.npz") as file:
         beads = Atoms(file["beads"].astype(np.float64), file["mass"].astype(np.float64))
         path = swinging(beads, file["body"])
@@ -153,7 +153,7 @@ def _equal_atoms(positions: np.ndarray) -> Atoms:
 
 
 def box_around(models: Sequence[Atoms], width: float, voxel: float) -> Box:
-    """A box of the usual side that holds the atoms of all models."""
+    """A box of 64^3 voxels around the atoms of all models."""
     return choose_box(*models, resolution=width / WIDTH_PER_RESOLUTION, grid=GRID, apix=voxel)
 
 

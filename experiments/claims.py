@@ -1,4 +1,4 @@
-"""Claims: statements of the paper, or goals of this package, that the numbers of an experiment bear out or not."""
+"""Claims: statements of the paper, or goals of this package, tested against the numbers of an experiment."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ CLAIMS = "claims.json"
 
 
 class Claim(NamedTuple):
-    """A statement, whose it is, and whether the numbers bear it out; ``holds`` is None if that cannot be told."""
+    """A statement, its source, and the result of its test; ``holds`` is None if it could not be tested."""
 
     claim: str
     source: str
@@ -22,14 +22,14 @@ class Claim(NamedTuple):
 
 
 def conclude(output: Path, claims: Iterable[Claim | None]) -> None:
-    """Write and print the claims that could be put to the test."""
-    made = [claim for claim in claims if claim is not None]
-    files.write_text(output / CLAIMS, json.dumps([claim._asdict() for claim in made], indent=2) + "\n")
+    """Write and print the claims; None stands for a claim without data."""
+    tested = [claim for claim in claims if claim is not None]
+    files.write_text(output / CLAIMS, json.dumps([claim._asdict() for claim in tested], indent=2) + "\n")
     words = {True: "holds", False: "FAILS", None: "open "}
-    for claim in made:
+    for claim in tested:
         print(f"{words[claim.holds]}: {claim.claim}: {claim.measured}")
 
 
 def read_claims(folder: Path) -> list[Claim]:
-    """The claims that an experiment has left in its folder."""
+    """Read the claims from the folder of an experiment."""
     return [Claim(**entry) for entry in json.loads((folder / CLAIMS).read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""How the figures of experiments look: their panels, colours, lines, legends and axes."""
+"""The style of figures: panels, colours, lines, legends and axes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from morphot_jax.runs.sweep import Row
 
-# Okabe and Ito's colours, which differ in lightness too, and a line and marker of its own for each method.
+# Okabe and Ito's colours, which also differ in lightness, with a different line and marker for each method.
 LOOKS = {
     "atoms": ("#56B4E9", "-", "P"),
     "linear": ("#000000", ":", "x"),
@@ -30,7 +30,7 @@ LINE, MARKER, STAR = 1.4, 4.0, 9.0  # points; markers without a line are stars
 
 
 def style() -> AbstractContextManager:
-    """A context to draw and save figures in."""
+    """A context for drawing and saving figures."""
     return mpl.rc_context(
         {
             "font.size": 9,
@@ -49,19 +49,19 @@ def style() -> AbstractContextManager:
 def panels(
     rows: int, columns: int, *, size: tuple[float, float] = (3.2, 2.8), **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of so many panels, each of this size in inches."""
+    """A figure of ``rows`` x ``columns`` panels, each of this size in inches."""
     figure = Figure(figsize=(size[0] * columns, size[1] * rows))
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def methods_in(rows: Iterable[Row]) -> list[str]:
-    """The methods that rows are of, in the order of ``LOOKS``."""
-    there = {row.get("method") for row in rows}
-    return [method for method in LOOKS if method in there]
+    """The methods that occur in the rows, in the order of ``LOOKS``."""
+    present = {row.get("method") for row in rows}
+    return [method for method in LOOKS if method in present]
 
 
 def draw(panel: Axes, method: str, values: Mapping[float, float], *, marks: int | None = None) -> None:
-    """The curve of a method as it looks in every figure, with about so many markers or one at every value."""
+    """Draw the curve of a method in its style, with about ``marks`` markers, or one at every value if None."""
     colour, line, marker = LOOKS[method]
     panel.plot(
         list(values),
@@ -77,21 +77,21 @@ def draw(panel: Axes, method: str, values: Mapping[float, float], *, marks: int 
 
 
 def log_ticks(panel: Axes, values: Sequence[float], label: str = "{:g}") -> None:
-    """A logarithmic x axis with ticks at these values alone."""
+    """Make the x axis logarithmic, with ticks at these values only."""
     panel.set_xscale("log")
     panel.set_xticks(values, [label.format(value) for value in values])
     panel.set_xticks([], minor=True)
 
 
 def letter(axes: Iterable[Axes]) -> None:
-    """(a), (b) ... before the titles."""
+    """Put (a), (b) ... before the titles."""
     for mark, panel in zip("abcdefghijklmnopqrstuvwxyz", axes, strict=False):
         panel.set_title(f"({mark}) {panel.get_title()}".rstrip(), loc="left")
         panel.set_title("", loc="center")
 
 
 def legend_below(figure: Figure, panel: Axes, **options) -> None:
-    """The legend of one panel, below all of them."""
+    """Put the legend of one panel below all panels."""
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", **options)
 
 

@@ -1,4 +1,4 @@
-"""Every way to make frames between two maps, this package's and the original's, behind one function."""
+"""All methods that make frames between two maps, of this package and of the original, behind one function."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,13 +18,13 @@ from morphot_jax.transport.relaxation import Relaxation, automatic
 
 TRANSPORT = ("barycenter", "debiased", "bridge", "displacement")
 METHODS = ("linear", "original", *TRANSPORT)
-DEBIASED_ERROR = 1e-5  # at which debiased barycenters count as converged
+DEBIASED_ERROR = 1e-5  # tolerance of debiased barycenters
 ORIGINAL_ITERATIONS = 20
 GUARD = 1e-30  # the original's smallest divisor
 
 
 class Frames(NamedTuple):
-    """Densities at unit mass, the worst status among them, and the most iterations of any."""
+    """Densities at unit mass, the statuses that are not 'converged', and the largest number of iterations."""
 
     densities: Float[np.ndarray, "t z y x"]
     status: str
@@ -32,12 +32,12 @@ class Frames(NamedTuple):
 
 
 def frames_of(method: str, maps: Prepared, times: tuple[float, ...], settings: Settings) -> Frames:
-    """The frames of one of ``METHODS`` at these times; ``settings`` with an explicit sigma in voxels."""
+    """Compute the frames of one of ``METHODS`` at these times; ``settings`` needs an explicit sigma in voxels."""
     assert settings.sigma is not None
     if method == "original":
         pair = np.stack([unit_mass(volume.data) for volume in maps.volumes])
-        found = [original_barycenter(pair, (1 - t, t), settings.sigma)[0] for t in times]
-        return Frames(np.stack([unit_mass(frame) for frame in found]), "fixed_iterations", ORIGINAL_ITERATIONS)
+        frames = [original_barycenter(pair, (1 - t, t), settings.sigma)[0] for t in times]
+        return Frames(np.stack([unit_mass(frame) for frame in frames]), "fixed_iterations", ORIGINAL_ITERATIONS)
     trajectory = morph(maps, settings_for(method, replace(settings, times=times)))
     status = worst(str(frame.status) for frame in trajectory.frames)
     iterations = max(frame.iterations for frame in trajectory.frames)
@@ -45,14 +45,14 @@ def frames_of(method: str, maps: Prepared, times: tuple[float, ...], settings: S
 
 
 def settings_for(method: str, settings: Settings) -> Settings:
-    """These settings with one of the methods; to this package 'debiased' is an option of barycenters."""
+    """Add a method to the settings; in this package 'debiased' is an option of barycenters."""
     if method == "debiased":
         return replace(settings, method="barycenter", debias=True, tolerance=DEBIASED_ERROR)
     return replace(settings, method=method)
 
 
 def worst(statuses: Iterable[str]) -> str:
-    """'converged' if all are; else what the others are."""
+    """'converged' if all are; else the other statuses."""
     return " ".join(sorted(set(statuses) - {"converged"})) or "converged"
 
 
@@ -65,8 +65,8 @@ def original_barycenter(
     """The barycenter as the original computes it, and the marginal error of its plans at the last iteration.
 
     u_k = a_k / K v_k, q = prod (v_k K u_k)^w_k, v_k = q / K u_k. K is scipy's Gaussian filter, cut at 4 sigma and
-    reflected at the faces of the box; no divisor and no factor is below 1e-30. The maps have unit mass; that of
-    the barycenter is less, and left so. Source: the paper, Eq 2.4.
+    reflected at the faces of the box; no divisor and no factor is below 1e-30. The maps have unit mass; the
+    barycenter has less and is not rescaled. Source: the paper, Eq 2.4.
     """
 
     def smooth(field: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
@@ -92,7 +92,7 @@ def from_plan(
     sigma: float | Array,
     relaxation: Relaxation,
 ) -> tuple[Float[Array, "t 2 z y x"], Int[Array, ""]]:
-    """Where barycenters of two maps are started: from the plan between them, and the iterations that it took."""
+    """The start of barycenters of two maps from the plan between them, and the iterations of that plan."""
     limits = {"tolerance": START_ERROR, "max_iterations": START_ITERATIONS}
     plan = solve_sinkhorn(maps[0], maps[1], kernel, relaxation=relaxation, **limits)
     return start_between(*plan.potentials, weights, sigma), plan.iterations

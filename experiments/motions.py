@@ -1,4 +1,4 @@
-"""How atoms move between two structures: along straight lines, as rigid bodies along screws, or swinging.
+"""Motions of atoms between two structures: along straight lines, as rigid bodies along screws, or swinging.
 
 Positions in Å along x, y, z.
 """
@@ -15,25 +15,25 @@ from scipy.spatial.transform import Rotation
 from morphot_jax.maps.atoms import Atoms, interpolate_linearly
 from morphot_jax.maps.pose import Pose
 
-WINDOW = 31  # residues over which the misfit is averaged: a body is made of long stretches
+WINDOW = 31  # residues over which the misfit is averaged, because bodies consist of long stretches
 ROUNDS = 60
 SWING = 40.0  # degrees
 CONTACT = 8.0  # Å between a bead of a moving body and the nearest one of the static part
 
 
 def straight(first: Atoms, last: Atoms) -> Callable[[float], Atoms]:
-    """Every atom moves along a straight line."""
+    """Move every atom along a straight line."""
     return lambda t: interpolate_linearly(first, last, t)
 
 
 def find_bodies(
     first: Float[np.ndarray, "c n 3"], last: Float[np.ndarray, "c n 3"], count: int
 ) -> Int[np.ndarray, " n"]:
-    """Which of ``count`` rigid bodies each residue of a chain belongs to, the same in every copy of the chain.
+    """Assign each residue of a chain to one of ``count`` rigid bodies, the same in every copy of the chain.
 
-    Alternates two steps until nothing changes: fit a motion to each body of each copy; give each residue to the
-    body whose motions take it nearest to where it goes, the squared misfit averaged over copies and over the
-    ``WINDOW`` residues around it. Starts from stretches of equal length.
+    Two steps alternate until nothing changes. First, a motion is fitted to each body of each copy. Then each
+    residue goes to the body of least squared misfit, averaged over the copies and over the ``WINDOW`` residues
+    around it. The start is stretches of equal length.
     """
     residues = first.shape[1]
     labels = np.arange(residues) * count // residues
@@ -43,17 +43,17 @@ def find_bodies(
             for one, other in zip(first, last, strict=True):
                 motion = Pose.fitted(one[labels == body], other[labels == body])
                 misfits[body] += ((motion.carried(one) - other) ** 2).sum(axis=1)
-        found = uniform_filter1d(misfits, WINDOW, axis=1, mode="nearest").argmin(axis=0)
-        if np.array_equal(found, labels):
+        assigned = uniform_filter1d(misfits, WINDOW, axis=1, mode="nearest").argmin(axis=0)
+        if np.array_equal(assigned, labels):
             break
-        if len(np.unique(found)) < count:
-            raise ValueError(f"{count} bodies were asked for and {len(np.unique(found))} are left: ask for fewer")
-        labels = found
+        if len(np.unique(assigned)) < count:
+            raise ValueError(f"of {count} bodies {len(np.unique(assigned))} are left: ask for fewer")
+        labels = assigned
     return labels
 
 
 def screwing(first: Atoms, last: Atoms, bodies: Int[np.ndarray, " n"]) -> Callable[[float], Atoms]:
-    """Each body along its screw, and what it changes in itself added evenly, in the frame of the body.
+    """Move each body along its screw, and add its internal change evenly, in the frame of the body.
 
     x(t) = T(t) (x_0 + t (T(1)^-1 x_1 - x_0)) with T(t) = exp(t log T(1)).
     """
@@ -72,10 +72,10 @@ def screwing(first: Atoms, last: Atoms, bodies: Int[np.ndarray, " n"]) -> Callab
 
 
 def swinging(beads: Atoms, body: np.ndarray, angle: float = SWING) -> Callable[[float], Atoms]:
-    """Each body but 0 turns about its contact with body 0, by t * angle degrees.
+    """Turn each body except 0 about its contact with body 0, by t * angle degrees.
 
     The axis runs through the middle of the body's beads in contact, along the axis of the body's largest moment of
-    inertia about that point (so that most of it moves), in the sense that takes it away from body 0.
+    inertia about that point (so that most of the body moves). The body turns away from body 0.
     """
     hinges = [(body == k, *_hinge(beads, body, k)) for k in np.unique(body) if k != 0]
 
@@ -90,12 +90,12 @@ def swinging(beads: Atoms, body: np.ndarray, angle: float = SWING) -> Callable[[
 
 
 def _hinge(beads: Atoms, body: np.ndarray, moving: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """Pivot and unit axis of a swing of one body."""
+    """The pivot and the unit axis of the swing of one body."""
     static, own = beads.positions[body == 0], beads.positions[body == moving]
     distance, _ = cKDTree(static).query(own)
     pivot = own[distance < CONTACT].mean(axis=0)
     arms, weights = own - pivot, beads.weights[body == moving]
-    # Inertia is trace(C) - C with C the second moments: its largest axis is the one of the smallest second moment.
+    # Inertia is trace(C) - C with C the second moments: its largest axis has the smallest second moment.
     _, axes = np.linalg.eigh((arms * weights[:, None]).T @ arms)
     outward = pivot - np.average(static, axis=0, weights=beads.weights[body == 0])
     velocity = np.cross(axes[:, 0], np.average(arms, axis=0, weights=weights))

@@ -1,6 +1,6 @@
 """The command line of an experiment: an option for each field of a frozen dataclass.
 
-An experiment whose options are its own too extends one of these dataclasses.
+An experiment with further options extends one of these dataclasses.
 """
 
 import inspect
@@ -19,17 +19,19 @@ from morphot_jax.system.errors import InputError
 GammaConvention = Literal["sd", "variance"]
 Maps = Annotated[
     tuple[str, str] | None,
-    typer.Option(help="Two maps, or sample:NAMEs; else the real Mm-cpn pair where it is at hand, or the sample."),
+    typer.Option(
+        help="Two maps, paths or sample:NAME. Default: the real Mm-cpn pair if present, else the sample."
+    ),
 ]
-RowLimit = Annotated[float, typer.Option(help="Seconds that one row may take.")]
+RowLimit = Annotated[float, typer.Option(help="Time limit of one row, in seconds.")]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every experiment is asked."""
+    """The options of every experiment."""
 
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results; a run goes on where one ended.")
+        Path, typer.Option("--output", "-o", help="Folder for the results; an interrupted run continues there.")
     ]
     quick: Annotated[
         bool, typer.Option("--quick", help="Small boxes and few points: under two minutes on two cores.")
@@ -38,13 +40,13 @@ class Options:
 
 @dataclass(frozen=True)
 class ShardOptions(Options):
-    """Points that several processes may share."""
+    """Options of experiments whose points several processes can share."""
 
-    shard: Annotated[str, typer.Option(help="I/N: only this share of the points.")] = "1/1"
+    shard: Annotated[str, typer.Option(help="I/N: compute only this share of the points.")] = "1/1"
 
     @property
     def share(self) -> Shard:
-        """The share; BadParameter if it is none."""
+        """The share; BadParameter if it is not I/N."""
         try:
             return Shard.parse(self.shard)
         except InputError as error:
@@ -53,28 +55,28 @@ class ShardOptions(Options):
 
 @dataclass(frozen=True)
 class GammaOptions(ShardOptions):
-    """Kernels whose width the paper calls gamma."""
+    """Options of experiments on kernels, whose width the paper calls gamma."""
 
     gamma_is: Annotated[
         GammaConvention,
         typer.Option(
-            help="What gamma is of the kernel: its standard deviation, as in the original's code and the "
+            help="The meaning of gamma: the kernel's standard deviation, as in the original's code and the "
             "paper's figures, or its variance, as in the paper's text. In voxels."
         ),
     ] = "sd"
 
     def sigma_of(self, gamma: float) -> float:
-        """The standard deviation of the kernel, in voxels, that the paper's gamma stands for."""
+        """The standard deviation of the kernel, in voxels, for the paper's gamma."""
         return gamma if self.gamma_is == "sd" else float(np.sqrt(gamma))
 
     def gamma_of(self, sigma: float) -> float:
-        """The paper's gamma of a kernel."""
+        """The paper's gamma for a standard deviation."""
         return sigma if self.gamma_is == "sd" else sigma**2
 
 
 @dataclass(frozen=True)
 class PairOptions(GammaOptions):
-    """A pair of maps."""
+    """Options of experiments on a pair of maps."""
 
     maps: Maps = None
 
@@ -85,13 +87,13 @@ class PairOptions(GammaOptions):
 
 
 def command(experiment: Callable[[Any], None]) -> typer.Typer:
-    """The command line of an experiment: a function of one of the dataclasses above."""
+    """Make the command line of an experiment, a function of one of the dataclasses above."""
     kind = get_type_hints(experiment)["options"]
 
     def call(**given: Any) -> None:
         experiment(kind(**given))
 
-    call.__signature__ = inspect.signature(kind)  # what typer makes options of
+    call.__signature__ = inspect.signature(kind)  # typer reads the options from the signature
     call.__doc__ = experiment.__doc__
     app = typer.Typer(add_completion=False)
     app.command()(call)
@@ -99,7 +101,7 @@ def command(experiment: Callable[[Any], None]) -> typer.Typer:
 
 
 def chosen(given: str, known: Sequence[str], option: str) -> tuple[str, ...]:
-    """The names of a comma-separated list; BadParameter for one that is not known."""
+    """Read the names of a comma-separated list; BadParameter for an unknown one."""
     names = tuple(name.strip() for name in given.split(",") if name.strip())
     if unknown := [name for name in names if name not in known]:
         raise typer.BadParameter(

@@ -1,20 +1,20 @@
-"""What other programs take for the same barycenters and plans, to the same error: OTT-JAX, POT and GeomLoss.
+"""The same barycenters and plans by other programs, to the same error: OTT-JAX, POT and GeomLoss.
 
-Their kernels are exp(-|x - y|^2 / 2 sigma^2) without a factor, in their own words a squared Euclidean cost and
-epsilon (or reg) = 2 sigma^2, coordinates in voxels. Whatever they stop by, the error is the package's,
+Their kernels are exp(-|x - y|^2 / 2 sigma^2) without a factor; they call this a squared Euclidean cost with
+epsilon (or reg) = 2 sigma^2, coordinates in voxels. Whatever their own criterion, the error is this package's,
 
     sum_k w_k ( || P_k^T 1 - q ||_1 + || P_k 1 - a_k ||_1 ) ,
 
-evaluated from their potentials by the package's dense kernel in double precision (``barycenter_error``). POT keeps
-no potentials of the barycenter of two maps that it finds with a cost matrix; what it reports is
-d = || P_1^T 1 - P_2^T 1 ||_1 / 2, and since its P_k 1 = a_k and q is the geometric mean of the P_k^T 1, the error
-is 4 w_1 w_2 d to first order in d. With unequal weights that function (POT 0.9) meets its marginals at a q that is
-not the barycenter, since it starts from the unweighted mean: it is timed with equal ones only.
+evaluated from their potentials by the package's dense kernel in double precision (``barycenter_error``). POT's
+barycenter of two maps by a cost matrix returns no potentials. It reports d = || P_1^T 1 - P_2^T 1 ||_1 / 2; since
+its P_k 1 = a_k and q is the geometric mean of the P_k^T 1, the error is 4 w_1 w_2 d to first order in d. With
+unequal weights that function (POT 0.9) meets its marginals at a q that is not the barycenter, because it starts
+from the unweighted mean: it is timed with equal weights only.
 
-GeomLoss lowers epsilon from the width of the box and makes an iteration at each step: it has no tolerance, and
-what it leaves is less the finer the steps are (``scaling``). Its barycenters are for images only, and debiased.
+GeomLoss lowers epsilon from the width of the box and makes one iteration at each step. It has no tolerance; finer
+steps (``scaling``) leave a smaller error. Its barycenters are for images only, and debiased.
 
-All functions need JAX in double precision (``jax.enable_x64(True)``); they import their program when called.
+All functions need JAX in double precision (``jax.enable_x64(True)``). They import their program when called.
 """
 
 import time
@@ -34,21 +34,22 @@ from morphot_jax import kernels
 Maps = Float[np.ndarray, "k z y x"]
 LogField = Float[Array, "z y x"]
 
-CHECK = 10  # iterations between two looks at the error, as both programs do themselves
+CHECK = 10  # iterations between two evaluations of the error, as in both programs
 MARGIN = 3.0  # standard deviations around the maps that barycenters may spread into
-# OTT-JAX's log mode drops what passes through voxels of zero mass on its way along one axis after the other: with
-# maps that have zeros it converges to something else. This little mass, relative to one, cures it.
+# OTT-JAX's log mode applies the kernel along one axis after the other, and drops what passes through voxels of
+# zero mass: with zeros in the maps it converges to a different result. Adding this mass to a mass of one helps.
 FILLING = 1e-100
 MOST_THRESHOLDS = 10
-SCALINGS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)  # of GeomLoss: by how much a step lowers the blur
+SCALINGS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)  # of GeomLoss: factor of the blur at each step
 
 
 @dataclass(frozen=True)
 class Found:
     """A barycenter or plan by another program.
 
-    ``seconds``: of one run of so many ``iterations`` after compilation; a lower bound unless ``status`` is
-    'converged'. ``value``: the barycenter; or log u and log v of a plan, for a kernel that is one at no distance.
+    ``seconds``: of one run of ``iterations`` iterations after compilation; a lower bound unless ``status`` is
+    'converged'. ``value``: the barycenter; or log u and log v of a plan, for a kernel that is one at distance
+    zero.
     """
 
     seconds: float
@@ -60,21 +61,21 @@ class Found:
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: at the ``tolerance``, or after so many ``iterations`` or ``seconds``."""
+    """When to stop: at the ``tolerance``, or after this number of ``iterations`` or ``seconds``."""
 
     tolerance: float = 1e-6
     iterations: int = 2000
     seconds: float = 300.0
 
 
-Timer = Callable[[Callable[[], object]], float]  # seconds that some work takes
+Timer = Callable[[Callable[[], object]], float]  # returns the seconds that some work takes
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The barycenter of maps of unit mass by these weights, or the plan between the two of them.
+    """The barycenter of maps of unit mass with these weights, or the plan between two maps.
 
-    ``sigma``: of the kernel, in voxels. ``timer``: times the work once it is compiled. ``limits``: when to stop.
+    ``sigma``: of the kernel, in voxels. ``timer``: times the work after compilation. ``limits``: when to stop.
     """
 
     maps: Maps
@@ -90,21 +91,21 @@ class Problem:
 
     @property
     def epsilon(self) -> float:
-        """What the other programs call the regularisation: 2 sigma^2 for the cost |x - y|^2."""
+        """The regularisation of the other programs: 2 sigma^2 for the cost |x - y|^2."""
         return 2.0 * self.sigma**2
 
     @property
     def kernel(self) -> kernels.Kernel:
-        """The package's dense kernel, by which errors are evaluated."""
+        """The package's dense kernel, for evaluating errors."""
         return kernels.make("dense", self.box, self.sigma, jnp.float64)
 
 
-# From a program's own threshold to the answer, the iterations, and a function that finds the error.
+# Takes the program's own threshold; returns the answer, the iterations, and a function for the error.
 Run = Callable[[float], tuple[Any, int, Callable[[], float]]]
 
 
 def window(maps: Maps, sigma: float) -> Maps:
-    """The part of the box where barycenters can have mass, as the package cuts it out for itself."""
+    """The part of the box where barycenters can have mass, cut out as in this package."""
     margin = int(np.ceil(MARGIN * sigma)) + 1
     present = maps.sum(axis=0) > 0
     slices = []
@@ -144,8 +145,9 @@ def barycenter_error(log_u, log_v, barycenter, maps: Maps, weights, kernel: kern
 def ott_barycenter(problem: Problem, *, log_mode: bool) -> Found:
     """OTT-JAX's FixedBarycenter on a Grid, in kernel or in log mode.
 
-    It is run ten iterations at a time, each begun where the last ended, until it meets the tolerance; then one run
-    of exactly so many iterations is timed. If it does not meet it, the seconds of all these runs are given.
+    It runs ten iterations at a time, each run continuing the last, until the error meets the tolerance. Then one
+    run of exactly this number of iterations is timed. If the tolerance is not met, the seconds are those of all
+    runs.
     """
     limits, kernel = problem.limits, problem.kernel
     solve, potentials = _ott(problem, log_mode)
@@ -171,7 +173,7 @@ def ott_barycenter(problem: Problem, *, log_mode: bool) -> Found:
 
 
 def _ott(problem: Problem, log_mode: bool):
-    """A function of the number of iterations and the start, and one that reads log u and log v off its output."""
+    """A function of the number of iterations and the start, and one that reads log u and log v from its output."""
     from ott.problems.linear.barycenter_problem import FixedBarycenterProblem  # noqa: PLC0415
     from ott.solvers.linear.discrete_barycenter import FixedBarycenter  # noqa: PLC0415
 
@@ -203,12 +205,12 @@ def _finished(work: Callable[[], object]) -> object:
 
 
 def _compiled(solve: Callable, iterations: int, *start: Array) -> Callable:
-    """The solve, compiled before it is first run."""
+    """Compile the solve before its first run."""
     return jax.jit(partial(solve, iterations)).lower(*start).compile()
 
 
 def pot_barycenter(problem: Problem, *, matrix: bool) -> Found:
-    """POT's convolutional barycenter of square images (z is one voxel), or of any box with a cost matrix."""
+    """POT's convolutional barycenter of square images (one voxel in z), or of any box with a cost matrix."""
     return _at_threshold(problem, (_pot_matrix if matrix else _pot_convolutional)(problem))
 
 
@@ -307,7 +309,7 @@ def ott_plan(problem: Problem, *, log_mode: bool) -> Found:
 def geomloss_plan(problem: Problem) -> Found:
     """GeomLoss' multiscale Sinkhorn on a grid: cubes whose side is a power of two, in double precision.
 
-    Its steps are made finer until the error is met or the time is over.
+    Its steps are made finer until the error meets the tolerance or the time is over.
     """
     import torch  # noqa: PLC0415
     from geomloss import sinkhorn_divergence  # noqa: PLC0415
@@ -352,7 +354,7 @@ def _at_threshold(problem: Problem, run: Run) -> Found:
     limits = problem.limits
     threshold = limits.tolerance
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # that it has not converged is seen from the error
+        warnings.simplefilter("ignore")  # the error shows whether it has converged
         for _ in range(MOST_THRESHOLDS):
             value, iterations, error = run(threshold)
             reached = error()

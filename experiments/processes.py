@@ -1,4 +1,4 @@
-"""Tasks measured in processes of their own, which have a compilation and a peak of memory of their own."""
+"""Tasks measured in separate processes, each with its own compilation and peak memory."""
 
 import json
 import subprocess
@@ -16,19 +16,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Task(Protocol):
-    """What makes rows: a dataclass of numbers, strings and tuples of them, so that it survives JSON."""
+    """A task that makes rows: a dataclass of numbers, strings and tuples, which JSON can represent."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Measure."""
+        """Measure, and return the rows."""
         ...
 
 
 @dataclass(frozen=True)
 class Runner:
-    """How tasks are run.
+    """Settings of the processes.
 
-    - ``kinds``: the classes of the tasks, of modules that a process can import.
-    - ``limit``: seconds that a process may take. ``together``: one process for all tasks.
+    - ``kinds``: the classes of the tasks, from modules that a process can import.
+    - ``limit``: time limit of a process, in seconds. ``together``: run all tasks in one process.
     """
 
     kinds: tuple[type, ...]
@@ -37,7 +37,7 @@ class Runner:
 
 
 def measured(points: Sequence[Settings], runner: Runner) -> Iterator[Outcome]:
-    """What processes of their own, or one for all, say of tasks as ``point_of`` gives them."""
+    """Run tasks, given as by ``point_of``, in separate processes or in one; yield their outcomes."""
     size = len(points) if runner.together else 1
     for first in range(0, len(points), size):
         for answer in in_own_process(points[first : first + size], runner):
@@ -45,7 +45,7 @@ def measured(points: Sequence[Settings], runner: Runner) -> Iterator[Outcome]:
 
 
 def in_own_process(points: Sequence[Settings], runner: Runner) -> list[list[dict[str, Any]] | str]:
-    """The rows of each task; where one fails or takes too long, why."""
+    """Run tasks in one process; return the rows of each, or the reason of its failure."""
     modules = {kind.__name__: kind.__module__ for kind in runner.kinds}
     try:
         done = subprocess.run(
@@ -58,15 +58,15 @@ def in_own_process(points: Sequence[Settings], runner: Runner) -> list[list[dict
             text=True,
         )
     except subprocess.TimeoutExpired:
-        answers, why = [], f"stopped after {runner.limit:g} s"
+        answers, reason = [], f"stopped after {runner.limit:g} s"
     else:
         answers = [json.loads(line) for line in done.stdout.splitlines()]
-        why = (done.stderr.strip().splitlines() or [""])[-1] or f"exit code {done.returncode}"
-    return answers + [f"failed: {why}"] * (len(points) - len(answers))
+        reason = (done.stderr.strip().splitlines() or [""])[-1] or f"exit code {done.returncode}"
+    return answers + [f"failed: {reason}"] * (len(points) - len(answers))
 
 
 def measure_and_print(tasks: Sequence[Task]) -> None:
-    """A line of JSON for each task: its rows, or what went wrong."""
+    """Print a line of JSON for each task: its rows, or the error."""
     for task in tasks:
         try:
             with redirect_stdout(sys.stderr):
@@ -77,12 +77,12 @@ def measure_and_print(tasks: Sequence[Task]) -> None:
 
 
 def point_of(task: Any) -> dict[str, Any]:
-    """A task as a point of a sweep."""
+    """Convert a task to a point of a sweep."""
     return json.loads(json.dumps({"task": type(task).__name__} | asdict(task)))
 
 
 def tasks_from(points: Sequence[Settings], kinds: Sequence[type]) -> list[Any]:
-    """The tasks that are points of a sweep, all of these kinds."""
+    """Convert points of a sweep back to tasks of these kinds."""
     named = {kind.__name__: kind for kind in kinds}
     return [
         named[point["task"]](
@@ -97,7 +97,7 @@ def tasks_from(points: Sequence[Settings], kinds: Sequence[type]) -> list[Any]:
 
 
 def main() -> None:
-    """The process of ``in_own_process``: tasks and their modules come as JSON on standard input."""
+    """Run as the process of ``in_own_process``: read tasks and their modules as JSON from standard input."""
     given = json.load(sys.stdin)
     kinds = [getattr(import_module(module), name) for name, module in given["modules"].items()]
     measure_and_print(tasks_from(given["tasks"], kinds))

@@ -1,11 +1,11 @@
-"""One row of a table of times: some implementation solves some case.
+"""One row of a table of times: one implementation solves one case.
 
-Every solve is to a marginal error of 1e-6 by the package's definition, save debiased ones (1e-5) and the
-original's 20 iterations a frame. Times are medians of runs after a first one that compiles; work that takes more
-than ``timing.PATIENCE`` is done once, its compilation of a few seconds counted in. Where only a few frames are
-timed their seconds are scaled up to all frames: evenly, except that the two ends of a trajectory, which need
-hardly an iteration, are a gift to other programs. Seconds per iteration are those of one frame. The memory is that
-of the process: for every program it includes JAX, which measures the error.
+Every solve reaches a marginal error of 1e-6 by the package's definition, except debiased ones (1e-5) and the
+original's 20 iterations per frame. Times are medians of runs after a first run that compiles. Work that takes
+more than ``timing.PATIENCE`` is run once, and its time includes a few seconds of compilation. If only a few frames
+are timed, their seconds are scaled up evenly to all frames; for other programs the two ends of a trajectory, which
+need hardly an iteration, are not counted. Seconds per iteration are those of one frame. The memory is that of the
+process: for every program it includes JAX, which measures the error.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,11 +32,12 @@ SINGLE_PLAN = ("bridge", "displacement", "plan")
 
 @dataclass(frozen=True)
 class Solve:
-    """What is solved and by whom.
+    """A solve of one case by one implementation.
 
     - ``grid``: voxels along an axis and the number of axes, such as 64^3; 64^2 is the projection of the maps.
-    - ``timed``: the frames that are computed, of ``frames`` evenly spaced ones; empty for all of them.
-    - ``maps``: two paths or sample:NAMEs. ``most``: iterations. ``sweep``: the table of growth that it is for.
+    - ``timed``: the times of the computed frames, of ``frames`` evenly spaced ones; empty for all of them.
+    - ``maps``: two paths or sample:NAME. ``most``: the limit of iterations. ``sweep``: the axis of the growth
+      table.
     """
 
     implementation: str
@@ -58,15 +59,15 @@ class Solve:
         return [key | {"timed_frames": len(self.timed) or self.frames, "maps": name_of(self.maps)}]
 
     def rows(self) -> list[dict[str, Any]]:
-        found = SOLVERS[self.implementation](self)
+        outcome = SOLVERS[self.implementation](self)
         (key,) = self.about()
         measured = {
-            "seconds": found.seconds * self._share(),
-            "seconds_per_iteration": found.seconds / max(1, sum(found.iterations)),
-            "iterations": max(found.iterations),
-            "marginal_error": found.marginal_error,
+            "seconds": outcome.seconds * self._share(),
+            "seconds_per_iteration": outcome.seconds / max(1, sum(outcome.iterations)),
+            "iterations": max(outcome.iterations),
+            "marginal_error": outcome.marginal_error,
             "peak_memory_bytes": own_peak_memory(),
-            "status": worst(found.statuses),
+            "status": worst(outcome.statuses),
         }
         return [key | measured]
 
@@ -86,7 +87,7 @@ class Solve:
         return unit_maps(self.maps, self.grid)
 
     def _share(self) -> float:
-        """All frames over those that were timed."""
+        """The factor from the timed frames to all frames."""
         if not self.timed:
             return 1.0
         free = 2 if self.implementation in PEERS and self.frames > 2 else 0
@@ -95,7 +96,7 @@ class Solve:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of the frames that were timed: seconds in all, iterations and status of each solve, the worst error."""
+    """Total seconds of the timed frames, iterations and status of each solve, and the largest error."""
 
     seconds: float
     iterations: list[int]
@@ -104,7 +105,7 @@ class Outcome:
 
 
 def package(task: Solve) -> Outcome:
-    """The package itself: ``morph`` where it serves, the solvers themselves for plans and images."""
+    """The package: ``morph`` for frames of boxes, the solvers for plans and images."""
     if task.method == "plan" or task.flat:
         return _package_solver(task)
     settings = Settings(
@@ -147,7 +148,7 @@ def _package_solver(task: Solve) -> Outcome:
 
 
 def original(task: Solve) -> Outcome:
-    """The original's algorithm in SciPy, 20 iterations a frame."""
+    """The original's algorithm in SciPy, 20 iterations per frame."""
     maps, times = task.unit_maps(), task.times
 
     def work() -> list[float]:
@@ -158,7 +159,7 @@ def original(task: Solve) -> Outcome:
 
 
 def ott(task: Solve) -> Outcome:
-    """OTT-JAX on the part of the box that the package would look at."""
+    """OTT-JAX on the part of the box that this package computes on."""
     maps = other_programs.window(task.unit_maps(), task.sigma)
     return _of_peer(task, maps, partial(other_programs.ott_barycenter, log_mode=task.kernel == "log"))
 
@@ -176,12 +177,12 @@ def _of_peer(task: Solve, maps: other_programs.Maps, solve: Callable[[Problem], 
     )
     times = (0.5,) if task.method == "plan" else task.times
     with jax.enable_x64(True):
-        found = [solve(replace(problem, weights=(1 - t, t))) for t in times]
+        peers = [solve(replace(problem, weights=(1 - t, t))) for t in times]
     return Outcome(
-        sum(one.seconds for one in found),
-        [one.iterations for one in found],
-        float(np.max([one.marginal_error for one in found])),  # NaN, if there is one
-        [one.status for one in found],
+        sum(one.seconds for one in peers),
+        [one.iterations for one in peers],
+        float(np.max([one.marginal_error for one in peers])),  # NaN if any error is NaN
+        [one.status for one in peers],
     )
 
 

@@ -1,4 +1,4 @@
-"""How long work takes, and how much memory the process has held."""
+"""The time that work takes, and the peak memory of the process."""
 
 import time
 from collections.abc import Callable
@@ -8,17 +8,17 @@ import numpy as np
 
 from morphot_jax.system import memory
 
-PATIENCE = 60.0  # seconds of runs after which there is no other
+PATIENCE = 60.0  # seconds after which no further run is started
 
 
 def timed(work: Callable[[], Any], repeats: int, *, compiles: bool = True) -> tuple[float, Any]:
-    """Median seconds of the work, and what its last run gave."""
+    """Median seconds of the work, and the result of its last run."""
     runs: list[float] = []
     while len(runs) < repeats + compiles and sum(runs) < PATIENCE:
         started = time.perf_counter()
-        found = work()
+        result = work()
         runs.append(time.perf_counter() - started)
-    return float(np.median(runs[1:] if compiles and len(runs) > 1 else runs)), found
+    return float(np.median(runs[1:] if compiles and len(runs) > 1 else runs)), result
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:
@@ -27,7 +27,7 @@ def median_seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def own_peak_memory() -> int | None:
-    """The most bytes that this process has held; what its parent held before it began is not counted."""
+    """The peak memory of this process in bytes, without the memory of its parent."""
     try:
         with open("/proc/self/status", encoding="ascii") as lines:
             values = dict(line.split(":", 1) for line in lines)

@@ -1,8 +1,8 @@
-"""How near does each method come to the morph of the atoms?
+"""How close does each method come to the morph of the atoms?
 
     python -m experiments.benches.accuracy -o OUT
 
-For every pair of maps of ``cases`` and every method, each frame is held against the density of the moved atoms at
+For every pair of maps of ``cases`` and every method, each frame is compared with the density of the moved atoms at
 the same time (``measures``).
 
 OUT holds ``results.csv`` (a row for each case, method and time), ``summary.csv`` (means over the frames),
@@ -35,7 +35,7 @@ from morphot_jax.runs.sweep import Settings as Point
 from morphot_jax.system import files
 from morphot_jax.system.tables import columns_to_csv
 
-GIVEN = "original-frame"  # of the cases that have frames of other programs
+GIVEN = "original-frame"  # of the cases that have frames of the original program
 QUICK_METHODS = ("linear", "bridge", "displacement")
 QUICK_CASES = ("adk-sample", "mmcpn-sample")
 
@@ -49,14 +49,14 @@ ADK_BOUNDS = (("bridge", RMS, 0.165), ("displacement", VOXEL, 0.090))
 
 @dataclass(frozen=True)
 class Means:
-    """Measures of the frames of every case and method."""
+    """The measures of the frames, by case and method."""
 
     rows: Sequence[Row]
 
     def of(self, case: str, method: str, measure: str) -> dict[float, float]:
-        """The measure at each time; empty where nothing was computed."""
-        found = curve(self.rows, "time", measure, {"case": case, "method": method})
-        return {float(time): float(value) for time, value in found.items()}
+        """The measure at each time; empty if nothing was computed."""
+        values = curve(self.rows, "time", measure, {"case": case, "method": method})
+        return {float(time): float(value) for time, value in values.items()}
 
     def mean(self, case: str, method: str, measure: str) -> float:
         return float(np.mean(list(self.of(case, method, measure).values())))
@@ -71,7 +71,7 @@ class Means:
 
 @dataclass(frozen=True)
 class Options(ShardOptions):
-    """What this bench is asked."""
+    """The options of this bench."""
 
     methods: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(METHODS)}.")] = ""
     cases: Annotated[str, typer.Option(help=f"Comma-separated: {','.join(CASE_NAMES)}.")] = ""
@@ -79,7 +79,7 @@ class Options(ShardOptions):
 
 
 def main(options: Options) -> None:
-    """Hold every method against the morph of the atoms."""
+    """Compare every method with the morph of the atoms."""
     methods, cases, times = (QUICK_METHODS, QUICK_CASES, QUARTERS) if options.quick else (METHODS, CASE_NAMES, ())
     methods = chosen(options.methods, METHODS, "--methods") or methods
     cases = at_hand(chosen(options.cases, CASE_NAMES, "--cases") or cases)
@@ -94,7 +94,7 @@ def main(options: Options) -> None:
 
 
 def points_of(case: str, methods: Sequence[str], sigma: float, times: tuple[float, ...] = ()) -> list[Point]:
-    """A point for each method; ``times`` if not those of the case."""
+    """A point for each method; ``times``: empty for those of the case."""
     shared = {"study": "accuracy", "case": case, "sigma": sigma, "times": list(times)}
     return [shared | {"method": name} for name in methods if name != GIVEN or case_of(case).given]
 
@@ -110,7 +110,7 @@ def measure(point: Point) -> Outcome:
 
 
 def measured(case: Case, method: str, times: tuple[float, ...], sigma: float) -> list[Row]:
-    """A row for each frame of a method, held against the atoms."""
+    """A row for each frame of a method, compared with the atoms."""
     if method == GIVEN:
         times = tuple(sorted(case.given))
         densities, status, iterations = [case.given[time] for time in times], "given", 0
@@ -169,7 +169,7 @@ def _draw(panel, means: Means, case: str, measure: str) -> None:
 
 
 def all_claims(means: Means) -> list[Claim]:
-    """Every statement that the computed cases and methods allow to test."""
+    """All claims that can be tested with the computed cases and methods."""
     claims = [_nearer_than_linear(means, method) for method in (*TRANSPORT, "original")]
     claims += [_bounded(means, *bound) for bound in ADK_BOUNDS]
     claims.append(_one_method_within(means))
@@ -213,7 +213,7 @@ def _one_method_within(means: Means, rms: float = 0.160, voxel: float = 0.090) -
 
 
 def _beyond_the_original(means: Means, method: str, share: float = 0.80) -> Claim | None:
-    """On the real maps of Mm-cpn: against the original's own frame and against the linear blend."""
+    """A comparison with the original's own frame and with the linear blend, on the real maps of Mm-cpn."""
     own, given, linear = (
         [means.of("mmcpn-real", m, measure) for measure in (RMS, VOXEL)] for m in (method, GIVEN, "linear")
     )
@@ -233,7 +233,7 @@ def _beyond_the_original(means: Means, method: str, share: float = 0.80) -> Clai
 
 
 def show(means: Means) -> None:
-    """Means on the terminal."""
+    """Print the means."""
     console = Console()
     table = Table(title="Means over the frames of the differences from the atoms", box=None, pad_edge=False)
     for heading in ("case", "method", "rms", "volume 1 %", *(f"voxel {percent} %" for percent in THRESHOLDS)):

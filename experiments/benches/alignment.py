@@ -1,11 +1,12 @@
-"""Are known rigid motions found again?
+"""Does the alignment find known rigid motions again?
 
     python -m experiments.benches.alignment -o OUT
 
 Maps of adenylate kinase, of the spike with one domain up and of Mm-cpn (real) are turned and shifted at random,
-by up to 180 degrees and up to 10 voxels, and aligned to the map as it was, without noise and with white noise in
-both of the variance of the map (SNR 1). What counts is the correlation of the maps without noise at the motion
-that was found, against the one at the true motion; for maps without symmetry the error of the motion as well.
+by up to 180 degrees and up to 10 voxels. They are then aligned to the original map, without noise, and with white
+noise in both maps whose variance is that of the map (SNR 1). The criterion is the correlation of the maps without
+noise at the motion found, relative to that at the true motion; for maps without symmetry also the error of the
+motion.
 
 OUT holds ``results.csv`` (a row for each alignment), ``alignment.png``, ``claims.json``. Half an hour in full on 2
 cores.
@@ -35,7 +36,7 @@ from morphot_jax.runs.sweep import Settings as Point
 
 
 class Map(NamedTuple):
-    """A map of a case: which end, and whether it has a symmetry, so that several motions are right."""
+    """One end of a case; ``symmetric``: the map has a symmetry, so that several motions are right."""
 
     title: str
     case: str
@@ -51,7 +52,7 @@ MAPS = (
 QUICK_MAPS = (Map("adenylate kinase, sample", "adk-sample", False, False),)
 MOTIONS, QUICK_MOTIONS = 20, 2
 FURTHEST = 10.0  # voxels
-SNR = (0.0, 1.0)  # of variances; 0 stands for no noise
+SNR = (0.0, 1.0)  # ratio of variances; 0 stands for no noise
 ENOUGH, DEGREES, VOXELS, SECONDS = 0.99, 1.0, 0.3, 60.0
 LEAST = 19  # of 20
 COLUMNS = ("map", "snr", "motion", "angle", "shift_voxels", "correlation", "share_of_optimum", "degrees_off")
@@ -59,7 +60,7 @@ COLUMNS += ("voxels_off", "seconds")
 
 
 def main(options: ShardOptions) -> None:
-    """Align maps that were moved by known motions."""
+    """Align maps after known motions."""
     maps, motions = (QUICK_MAPS, QUICK_MOTIONS) if options.quick else (MAPS, MOTIONS)
     cases = at_hand([entry.case for entry in maps])
     titles = [entry.title for entry in maps if entry.case in cases]
@@ -78,7 +79,7 @@ def entry_of(title: str) -> Map:
 
 @cache
 def volume_of(title: str) -> Volume:
-    """The map as it was."""
+    """The map before any motion."""
     entry = entry_of(title)
     case = build_case(entry.case)
     return case.last if entry.last else case.first
@@ -89,7 +90,7 @@ def measure(point: Point) -> Outcome:
 
 
 def aligned(volume: Volume, seed: int, snr: float) -> Row:
-    """One motion, and how well it was found."""
+    """Move a map by a random motion, align it, and measure the errors."""
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=3)
     shift = direction / np.linalg.norm(direction) * rng.uniform(0.0, FURTHEST) * volume.voxel_size[0]
@@ -98,13 +99,13 @@ def aligned(volume: Volume, seed: int, snr: float) -> Row:
     true = Pose(turn, centre + shift - turn @ centre)
     moved = resample_onto(volume, volume, true)
     started = time.perf_counter()
-    found = align_maps(*(noisy(clean, snr, rng) for clean in (moved, volume)))
+    alignment = align_maps(*(noisy(clean, snr, rng) for clean in (moved, volume)))
     seconds = time.perf_counter() - started
     optimum, reached = (
         float(metrics.correlation(resample_onto(moved, volume, pose).data, volume.data))
-        for pose in (true.inverse(), found.pose)
+        for pose in (true.inverse(), alignment.pose)
     )
-    error = found.pose.after(true)  # the identity where the motion was found
+    error = alignment.pose.after(true)  # the identity if the motion was found
     return {
         "angle": true.degrees,
         "shift_voxels": float(np.linalg.norm(shift)) / volume.voxel_size[0],
@@ -122,7 +123,7 @@ def centre_of_mass(volume: Volume) -> np.ndarray:
 
 
 def noisy(volume: Volume, snr: float, rng: np.random.Generator) -> Volume:
-    """With white noise whose variance over the box is that of the map by ``snr``."""
+    """Add white noise whose variance is that of the map over the box, divided by ``snr``."""
     if snr == 0:
         return volume
     noise = rng.normal(scale=volume.data.std() / np.sqrt(snr), size=volume.shape)
@@ -130,16 +131,16 @@ def noisy(volume: Volume, snr: float, rng: np.random.Generator) -> Volume:
 
 
 def claims(rows: Sequence[Row]) -> list[Claim]:
-    """What each map and noise is to show."""
-    made = []
+    """A claim for each map and noise level, and one for the time."""
+    tested = []
     for title in dict.fromkeys(row["map"] for row in rows):
         for snr in SNR:
             own = where(rows, {"map": title, "snr": snr})
-            made.append(_claim(own, entry_of(title), snr))
+            tested.append(_claim(own, entry_of(title), snr))
     slowest = max(float(row["seconds"]) for row in rows)
     text = f"each alignment takes less than {SECONDS:g} s"
-    made.append(Claim(text, GOAL, f"< {SECONDS:g} s", f"{slowest:.1f} s at most", slowest < SECONDS))
-    return made
+    tested.append(Claim(text, GOAL, f"< {SECONDS:g} s", f"{slowest:.1f} s at most", slowest < SECONDS))
+    return tested
 
 
 def _claim(rows: Sequence[Row], entry: Map, snr: float) -> Claim:

@@ -1,10 +1,10 @@
-"""Are memory and time what a morph says beforehand?
+"""Do the memory and time of a morph agree with its estimates?
 
     python -m experiments.benches.estimates -o OUT
 
-``morphot morph`` on the Mm-cpn sample by every method on several grids, each in a process of its own; its report
-tells what it expected and what it took. OUT holds ``results.csv``, ``estimates.png`` and ``claims.json``. Half an
-hour in full on 2 cores.
+``morphot morph`` runs on the Mm-cpn sample with every method on several grids, each in a separate process. Its
+report gives the estimated and the measured memory and time. OUT holds ``results.csv``, ``estimates.png`` and
+``claims.json``. Half an hour in full on 2 cores.
 """
 
 import json
@@ -30,14 +30,14 @@ METHODS = ("linear", "bridge", "displacement", "barycenter", "debiased")
 GRIDS, QUICK_GRIDS = (48, 64, 96, 128, 192), (32,)
 FRAMES, QUICK_FRAMES = 25, 3
 LARGEST = {"debiased": 64, "barycenter": 128}  # of grids: more would take an hour
-BATCHES = (None, 8)  # of barycenters: as it is chosen, and more at once
-WITHIN = 1.3  # of the estimate that the memory stays within
+BATCHES = (None, 8)  # of barycenters: the automatic choice, and a larger one
+WITHIN = 1.3  # memory may be up to this multiple of the estimate
 COLUMNS = ("method", "grid", "batch", "expected_bytes", "peak_bytes", "share", "expected_seconds", "seconds")
 COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli.main import main; sys.exit(main())"]
 
 
 def main(options: ShardOptions) -> None:
-    """Run morphs and compare what they took with what they expected."""
+    """Run morphs, and compare their memory and time with the estimates."""
     quick, output = options.quick, options.output
     axes = {"study": ["estimates"], "frames": [QUICK_FRAMES if quick else FRAMES]}
     places = [
@@ -47,14 +47,14 @@ def main(options: ShardOptions) -> None:
         and (point["batch"] is None or point["method"] == "barycenter")
     ]
     sweep = Sweep(output, places, COLUMNS)
-    if rows := points.run(sweep, points.one_by_one(taken), options.share):
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
         with figures.style():
             figures.save(estimates_figure(rows), output / "estimates.png")
         conclude(output, claims(rows))
 
 
-def taken(point: Point) -> Outcome:
-    """One run of the command, and what its report tells."""
+def measure(point: Point) -> Outcome:
+    """Run the command once, and read its report."""
     method = {"debiased": ("barycenter", "--debias", "--tolerance", "1e-5")}.get(
         point["method"], (point["method"],)
     )
@@ -70,7 +70,7 @@ def taken(point: Point) -> Outcome:
 
 
 def claims(rows: Sequence[Row]) -> list[Claim]:
-    """What is promised."""
+    """The promises of the estimates."""
     shares = [float(row["share"]) for row in rows]
     times = sorted(float(row["seconds"]) / float(row["expected_seconds"]) for row in rows)
     return [
@@ -92,24 +92,24 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
 
 
 def estimates_figure(rows: Sequence[Row]) -> Figure:
-    """Taken against expected: memory and time."""
+    """Measured against expected memory and time."""
     figure, axes = figures.panels(1, 2, size=(3.4, 3.0))
     gib = 2**30
-    for panel, expected, found, unit, title in (
+    for panel, expected, measured, unit, title in (
         (axes[0][0], "expected_bytes", "peak_bytes", gib, "memory (GiB)"),
         (axes[0][1], "expected_seconds", "seconds", 1.0, "time (s)"),
     ):
         ends = []
         for method in methods_in(rows):
             own = where(rows, {"method": method})
-            x, y = ([float(row[name]) / unit for row in own] for name in (expected, found))
+            x, y = ([float(row[name]) / unit for row in own] for name in (expected, measured))
             colour, _, marker = LOOKS[method]
             panel.loglog(x, y, linestyle="none", marker=marker, color=colour, label=method)
             ends += [*x, *y]
         line = [min(ends) / 1.2, max(ends) * 1.2]
         panel.plot(line, line, color="black", linewidth=0.8)
         panel.set_xlabel(f"expected {title}")
-        panel.set_ylabel(f"taken: {title}")
+        panel.set_ylabel(f"measured {title}")
     axes[0][0].legend(fontsize=7)
     figures.letter(axes[0])
     return figure

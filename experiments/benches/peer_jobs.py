@@ -1,4 +1,4 @@
-"""The jobs of ``peers``: a barycenter or a plan by one program, with its seconds, memory and error."""
+"""The jobs of ``peers``: a barycenter or a plan by one program, with its time, memory and error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from experiments.timing import median_seconds, own_peak_memory
 from morphot_jax import Settings, morph, solve_barycenter, solve_sinkhorn
 from morphot_jax.transport.status import Status
 
-SMALL = 16  # voxels: boxes up to this are for cost matrices, and get a sigma of one voxel
+SMALL = 16  # voxels: boxes up to this size are for cost matrices, and get a sigma of one voxel
 CANNOT = "cannot"
 REFERENCE_ERROR = 1e-9
 
@@ -27,7 +27,7 @@ Work = Callable[["Job", Problem], Found]
 
 @dataclass(frozen=True)
 class Job:
-    """One job for one program."""
+    """A barycenter or a plan, by one program."""
 
     job: str
     program: str
@@ -39,11 +39,11 @@ class Job:
     most: int = 3000  # iterations
 
     def rows(self) -> list[dict[str, Any]]:
-        """Measure; the memory first, before the reference is computed."""
+        """Measure; the peak memory is read before the reference is computed."""
         key = {"maps": name_of(self.maps)}
         maps = unit_maps(self.maps, self.grid)
-        if why := self.why_not(maps):
-            return [key | {"status": f"{CANNOT}: {why}"}]
+        if reason := self.why_not(maps):
+            return [key | {"status": f"{CANNOT}: {reason}"}]
         timer, limits = partial(median_seconds, repeats=self.repeats), Limits(TOLERANCE, self.most, self.patience)
         problem = Problem(maps, self.sigma, timer, limits)
         with jax.enable_x64(True):
@@ -58,7 +58,7 @@ class Job:
         return is_flat(self.grid)
 
     def why_not(self, maps: Maps) -> str:
-        """Why the program cannot do this job; empty if it can."""
+        """The reason why the program cannot do this job; empty if it can."""
         if self.program == "original" and self.job == "plan":
             return "it has no plan between two maps"
         if self.program == "GeomLoss" and self.job == "barycenter":
@@ -68,12 +68,12 @@ class Job:
         if self.program == "POT" and not self.flat and side(self.grid) > SMALL:
             masses = [int((data > 0).sum()) for data in maps]
             pairs = maps[0].size ** 2 if self.job == "barycenter" else masses[0] * masses[1]
-            return f"it takes a cost matrix, of {pairs * 8 / 1e9:.0f} GB, and makes copies of it"
+            return f"it needs a cost matrix of {pairs * 8 / 1e9:.0f} GB, and copies of it"
         return ""
 
 
 def _own_barycenter(job: Job, problem: Problem) -> Found:
-    """The package: ``morph`` on boxes, as users have it; the solver itself on images."""
+    """The package: ``morph`` on boxes, as users call it; the solver on images."""
     if job.flat:
         return _solver_barycenter(problem)
     prepared = load(job.maps, side(job.grid))
@@ -94,7 +94,7 @@ def _solver_barycenter(problem: Problem) -> Found:
 
 
 def _own_plan(problem: Problem) -> Found:
-    """The two-map solver."""
+    """The package's solver for two maps."""
     kernel = problem.kernel
     seconds, found = _solved(problem, partial(solve_sinkhorn, *map(jnp.asarray, problem.maps), kernel))
     factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]
@@ -102,7 +102,7 @@ def _own_plan(problem: Problem) -> Found:
 
 
 def _solved(problem: Problem, solve: Callable) -> tuple[float, Any]:
-    """Seconds of a solver of this package, and its solution."""
+    """Time a solver of this package; return the seconds and the solution."""
     limits, relaxation = problem.limits, relaxation_for(problem.maps, problem.sigma)
 
     def work():
@@ -127,12 +127,12 @@ def _original(job: Job, problem: Problem) -> Found:
 
 
 def _ott_barycenter(job: Job, problem: Problem, *, log_mode: bool) -> Found:
-    """On the part of the box that this package would look at."""
+    """OTT-JAX on the part of the box that this package computes on."""
     inner = other_programs.window(problem.maps, problem.sigma)
     return other_programs.ott_barycenter(replace(problem, maps=inner), log_mode=log_mode)
 
 
-# By job and program: this package first, the original and the others by their names in tables.
+# By job and by the program's name in tables.
 WORK: dict[str, dict[str, Work]] = {
     "barycenter": {
         "morphot_jax": _own_barycenter,
@@ -152,7 +152,7 @@ WORK: dict[str, dict[str, Work]] = {
 
 
 def difference_of(job: Job, problem: Problem, found: Found) -> float:
-    """From this package's own answer at a much smaller error."""
+    """The relative difference from this package's answer at a much smaller error."""
     exact = replace(problem, timer=_untimed, limits=Limits(REFERENCE_ERROR, job.most))
     if job.job == "plan":
         own = other_programs.plan_value(*_own_plan(exact).value, *problem.maps)

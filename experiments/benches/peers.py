@@ -1,14 +1,14 @@
-"""The same jobs on this package and on others: what can each do, in what time and memory, and is it right?
+"""The same jobs on this package and on others: which can do them, in what time and memory, and how exactly?
 
     python -m experiments.benches.peers -o OUT [--docs FILE]
 
-Two jobs, on cubes of 64^3 and 128^3, and where some programs can go no further on 12^3 and on images of 64^2: the
-barycenter half way (t = 0.5), and the plan between two maps. Each is solved to a marginal error of 1e-6 by this
-package's definition, whatever a program stops by itself, in a process of its own.
+There are two jobs: the barycenter half way (t = 0.5), and the plan between two maps. They run on cubes of 64^3 and
+128^3, and on 12^3 and images of 64^2 for programs that cannot go further. Each job is solved to a marginal error
+of 1e-6 by this package's definition, whatever a program's own criterion, in a separate process.
 
-``difference``: of barycenters the relative L2 distance to this package's at 1e-9, of plans the relative
-difference of the entropic cost. A program that cannot do a job says why. Programs that are not installed
-(extras ``peers`` and ``geomloss``) are left out.
+``difference``: for barycenters the relative L2 distance to this package's at 1e-9, for plans the relative
+difference of the entropic cost. If a program cannot do a job, its row gives the reason. Programs that are not
+installed (extras ``peers`` and ``geomloss``) are left out.
 
 OUT holds ``results.csv``, ``peers.png``, ``claims.json``; ``--docs`` also writes the table as a page. About forty
 minutes in full on 2 cores.
@@ -37,7 +37,7 @@ from morphot_jax.runs.sweep import Outcome, Row, Sweep
 from morphot_jax.runs.sweep import Settings as Point
 from morphot_jax.system import files
 
-PROGRAMS = {  # and the modules that they need
+PROGRAMS = {  # name: the modules that it needs
     "morphot_jax": ("morphot_jax",),
     "original": ("scipy",),
     "OTT-JAX, kernel": ("ott",),
@@ -52,23 +52,23 @@ AGREEING = 1e-4
 HEAD = """# The same jobs on other programs
 
 Written by `python -m experiments.benches.peers` from its `results.csv`. Each job is solved to a marginal error of
-1e-6 by this package's definition, on 2 CPU cores, each program in a process of its own; seconds are those of a run
-after compilation. *Difference*: from this package's answer at 1e-9, relative: of the barycenter in L2, of the plan
-in its entropic cost. Where a program did not reach the error its seconds are a lower bound. The original makes 20
-iterations, cuts its kernel at 4 sigma and reflects at the faces of the box.
+1e-6 by this package's definition, on 2 CPU cores, each program in a separate process. Seconds are those of a run
+after compilation. *Difference* is relative to this package's answer at 1e-9: in L2 for a barycenter, in the
+entropic cost for a plan. If a program did not reach the error, its seconds are a lower bound. The original makes
+20 iterations, cuts its kernel at 4 sigma and reflects it at the faces of the box.
 """
 
 
 @dataclass(frozen=True)
 class Options(PairOptions):
-    """What this bench is asked."""
+    """The options of this bench."""
 
-    docs: Annotated[Path | None, typer.Option(help="Write the table into this page, in Markdown.")] = None
+    docs: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown page.")] = None
     row_limit: RowLimit = 600.0
 
 
 def main(options: Options) -> None:
-    """Give the same jobs to every program."""
+    """Run the same jobs on every program."""
     quick, output = options.quick, options.output
     grids, repeats, patience = (QUICK_GRIDS, 1, 20) if quick else (GRIDS, 3, 300)
     missing = [name for name, modules in PROGRAMS.items() if not all(map(find_spec, modules))]
@@ -92,7 +92,7 @@ def main(options: Options) -> None:
 
 
 def answers(some: list[Point], runner: Runner) -> Iterator[Outcome]:
-    """What programs make of their jobs. That another program fails is an answer; that this one does is none."""
+    """Run the jobs. A failure of another program becomes its row; one of this package remains a failure."""
     for point, outcome in zip(some, measured(some, runner), strict=True):
         if outcome.failed and point["program"] != "morphot_jax":
             yield Outcome([{"maps": name_of(point["maps"]), "status": outcome.failed}])
@@ -105,8 +105,8 @@ def _sigma(grid: str, options: Options) -> float:
 
 
 def claims(rows: Sequence[Row]) -> list[Claim]:
-    """That this package is the fastest of those that reach the error, and that all agree."""
-    found = []
+    """Claim that this package is the fastest program that reaches the error, and that all programs agree."""
+    tested = []
     for job, n in dict.fromkeys((row["job"], row["grid"]) for row in rows):
         done = {row["program"]: row for row in where(rows, {"job": job, "grid": n})}
         converged = {name: row for name, row in done.items() if row["status"] == "converged"}
@@ -114,18 +114,18 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
             own = converged["morphot_jax"]["seconds"]
             ratios = {name: row["seconds"] / own for name, row in converged.items() if name != "morphot_jax"}
             others = [f"{name}: {row['status']}" for name, row in done.items() if row["status"] != "converged"]
-            said = [f"{name} {ratio:.1f} times slower" for name, ratio in ratios.items()]
-            found.append(
+            slower = [f"{name} {ratio:.1f} times slower" for name, ratio in ratios.items()]
+            tested.append(
                 Claim(
                     f"{job}, {n}: this package is the fastest to an error of {TOLERANCE:g}",
                     GOAL,
                     "no other program that reaches the error takes less time",
-                    "; ".join(said + others),
+                    "; ".join(slower + others),
                     all(ratio > 1 for ratio in ratios.values()),
                 )
             )
         worst = {name: row["difference"] for name, row in converged.items() if row.get("difference") is not None}
-        found.append(
+        tested.append(
             Claim(
                 f"{job}, {n}: the programs that reach the error agree",
                 GOAL,
@@ -134,11 +134,11 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
                 all(value <= AGREEING for value in worst.values()) if worst else None,
             )
         )
-    return found
+    return tested
 
 
 def peers_figure(rows: Sequence[Row]) -> Figure:
-    """Seconds to the error, a panel for each job and grid; hatched where it was not reached."""
+    """Seconds to the error, a panel for each job and grid; hatched if it was not reached."""
     cases = list(dict.fromkeys((row["job"], row["grid"]) for row in rows))
     programs = [name for name in PROGRAMS if any(row["program"] == name for row in rows)]
     figure, axes = figures.panels(2, -(-len(cases) // 2), size=(3.2, 2.4))
@@ -154,8 +154,8 @@ def peers_figure(rows: Sequence[Row]) -> Figure:
                 label = f" {row['seconds']:.3g} s" + ("" if reached else f", error {row['marginal_error']:.0e}")
                 panel.text(row["seconds"], place, label, va="center", fontsize=7)
             else:
-                why = some[0]["status"].split(":")[0] if some else ""
-                panel.text(0.02, place, why, va="center", fontsize=7, transform=panel.get_yaxis_transform())
+                status = some[0]["status"].split(":")[0] if some else ""
+                panel.text(0.02, place, status, va="center", fontsize=7, transform=panel.get_yaxis_transform())
         panel.set_yticks(range(len(programs)), programs)
         panel.set_ylim(len(programs) - 0.5, -0.5)
         panel.set_xscale("log")
@@ -166,7 +166,7 @@ def peers_figure(rows: Sequence[Row]) -> Figure:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The table as a page of the documentation."""
+    """Write the tables as a page of the documentation."""
     lines = [HEAD]
     for job, n in dict.fromkeys((row["job"], row["grid"]) for row in rows):
         some = where(rows, {"job": job, "grid": n})

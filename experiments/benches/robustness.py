@@ -1,9 +1,10 @@
-"""Does every method converge on every pair of maps, or say that it did not?
+"""Does every method converge on every pair of maps, or report that it did not?
 
     python -m experiments.benches.robustness -o OUT
 
-Each method on each pair of maps at each sigma: a solve is to converge with the right mass, or to say that it did
-not; nothing may be NaN. OUT holds ``results.csv`` (a row for each cell), ``robustness.png`` and ``claims.json``.
+Each method runs on each pair of maps at each sigma. A solve must converge with the right mass, or report that it
+did not; no value may be NaN. OUT holds ``results.csv`` (a row for each cell), ``robustness.png`` and
+``claims.json``.
 """
 
 from collections.abc import Sequence
@@ -25,9 +26,9 @@ from morphot_jax.runs.sweep import Settings as Point
 
 CASES = ("adk-linear", "mmcpn-real", "spike", "spliceosome")
 QUICK_CASES = ("adk-sample",)
-SIGMAS = (4.0, 2.0, 1.0, 0.7, 0.5)  # large first: they are done in a moment, small ones may take minutes
+SIGMAS = (4.0, 2.0, 1.0, 0.7, 0.5)  # large first: they take seconds, small ones may take minutes
 QUICK_SIGMAS = (2.0, 0.7)
-TIMES = (0.01, 0.5)  # beside an end and half way: the easiest and the hardest
+TIMES = (0.01, 0.5)  # close to an end and half way: the easiest and the hardest
 MOST = 500  # iterations
 MASS = 1e-6  # relative, of frames in single precision
 HONEST = {"converged", "max_iterations", "infeasible"}
@@ -57,27 +58,29 @@ def measure(point: Point) -> Outcome:
 
 def solve(maps: Prepared, method: str, sigma: float) -> Row:
     """One cell of the grid: the worst of its frames."""
-    found = morph(maps, settings_for(method, Settings(sigma=sigma, times=TIMES, max_iterations=MOST)))
-    targets = [(1 - frame.time) * maps.masses[0] + frame.time * maps.masses[1] for frame in found.frames]
-    assert found.plan is not None
+    trajectory = morph(maps, settings_for(method, Settings(sigma=sigma, times=TIMES, max_iterations=MOST)))
+    targets = [(1 - frame.time) * maps.masses[0] + frame.time * maps.masses[1] for frame in trajectory.frames]
+    assert trajectory.plan is not None
     return {
-        "status": worst(str(frame.status) for frame in found.frames),
-        "kernel": found.plan.kernel,
-        "iterations": max(frame.iterations for frame in found.frames),
-        "marginal_error": max(frame.marginal_error or 0.0 for frame in found.frames),
-        "mass_error": max(abs(f.mass / target - 1) for f, target in zip(found.frames, targets, strict=True)),
-        "finite": bool(np.isfinite(found.densities).all()),
+        "status": worst(str(frame.status) for frame in trajectory.frames),
+        "kernel": trajectory.plan.kernel,
+        "iterations": max(frame.iterations for frame in trajectory.frames),
+        "marginal_error": max(frame.marginal_error or 0.0 for frame in trajectory.frames),
+        "mass_error": max(abs(f.mass / target - 1) for f, target in zip(trajectory.frames, targets, strict=True)),
+        "finite": bool(np.isfinite(trajectory.densities).all()),
     }
 
 
 def claims(rows: Sequence[Row]) -> list[Claim]:
-    """What the grid is to show."""
+    """The claims that the grid tests."""
     converged = [row for row in rows if row["status"] == "converged"]
-    silent = [row for row in rows if not set(row["status"].split()) <= HONEST]
+    unreported = [row for row in rows if not set(row["status"].split()) <= HONEST]
     heavy = [row for row in converged if float(row["mass_error"]) > MASS]
     broken = [row for row in rows if not row["finite"]]
     return [
-        _claim("every cell is converged, or says infeasible or max_iterations", silent, len(rows), len(converged)),
+        _claim(
+            "every cell is converged, or says infeasible or max_iterations", unreported, len(rows), len(converged)
+        ),
         _claim(f"the mass of every converged frame is right to {MASS:g}", heavy, len(converged), len(converged)),
         _claim("no frame holds a value that is not finite", broken, len(rows), len(converged)),
     ]
@@ -90,7 +93,7 @@ def _claim(claim: str, exceptions: Sequence[Row], cells: int, converged: int) ->
 
 
 def robustness_figure(rows: Sequence[Row]) -> Figure:
-    """A panel for each method: pairs of maps against sigma, the iterations in each cell, and how it ended."""
+    """A panel for each method: pairs of maps against sigma, with the iterations and the status in each cell."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
     sigmas = sorted({float(row["sigma"]) for row in rows})
     figure = Figure(figsize=(3.4 * len(TRANSPORT), 0.62 * len(cases) + 1.5), layout="constrained")
@@ -112,7 +115,7 @@ def robustness_figure(rows: Sequence[Row]) -> Figure:
         panel.set_yticks(range(len(cases)), cases)
         panel.set_xlabel("sigma (voxels)")
     figure.suptitle(
-        f"Iterations of the slowest frame; below {MOST}: converged. Else the error that was left", fontsize=10
+        f"Iterations of the slowest frame; below {MOST}: converged, else the remaining error", fontsize=10
     )
     return figure
 

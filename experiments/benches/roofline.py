@@ -1,15 +1,15 @@
-"""What kernels cost, whether they agree, and how near a convolution comes to what the machine can do.
+"""The cost and agreement of kernels, and the speed of a convolution relative to the machine's limits.
 
-Tasks for the bench of the solver. The dense convolution of a box of N voxels, z y x along its axes, is three
+These are tasks of the solver bench. The dense convolution of a box of N voxels, z y x along its axes, is three
 matrix products:
 
-    2 N (z + y + x) operations ,    6 N + z^2 + y^2 + x^2 numbers read and written at least ;
+    2 N (z + y + x) operations ,    at least 6 N + z^2 + y^2 + x^2 numbers read and written .
 
-with the exponentials before and the logs after it (``log_apply``) at least 11 N numbers, its maximum included. One
-iteration of a barycenter of k maps is 2 k such convolutions and its potentials, maps and barycenter read or
-written once, 5 k + 1 boxes. Operations other than those of the products are not counted. The machine's own rates
-are measured beside: a product of two large square matrices, and a <- b + s a on arrays far larger than its
-caches, three numbers of traffic for each (memory that is new to the process would be slower).
+With the exponentials before and the logarithms after it (``log_apply``), including the maximum, it is at least 11
+N numbers. One iteration of a barycenter of k maps consists of 2 k such convolutions, and of reading or writing its
+potentials, maps and barycenter once, 5 k + 1 boxes. Only the operations of the products are counted. The machine's
+own rates are measured too: a product of two large square matrices, and a <- b + s a on arrays far larger than its
+caches, with three numbers of traffic per element (newly allocated memory would be slower).
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ ROOFLINE_COLUMNS = ("what", "precision", "grid", "operations", "bytes", "seconds
 ROOFLINE_COLUMNS += ("share_of_matmul", "share_of_bandwidth", "status")
 MATMUL, TRIAD = "matrix product", "triad"
 PARTS = ("three products", "convolution", "barycenter iteration")
-ITERATIONS = (5, 25)  # of two runs: what the second takes longer is what the iterations between them take
+ITERATIONS = (5, 25)  # of two runs: their difference in time is the time of the iterations between them
 
 SOUND = ("converged", "fixed_iterations")
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """Time of one convolution of the first map, log f to log K f."""
+    """The time of one convolution of the first map, log f to log K f."""
 
     kernel: str
     precision: str
@@ -72,11 +72,11 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The barycenter half way, solved by three kernels of the same values: how far apart are they?
+    """The difference between barycenters half way, solved by three kernels of the same values.
 
-    ``difference`` of each is the greatest relative L2 distance to those whose status is sound. ``iterations``:
-    make exactly so many; 0 iterates to convergence. ``share``: how far on the way to the second map the one lies
-    that takes its place, a frame by displacement; so that the maps are near enough for a kernel of short range.
+    ``difference`` of each is the largest relative L2 distance to those whose status is sound. ``iterations``: make
+    exactly this number; 0 iterates to convergence. ``share``: if below 1, the second map is replaced by the frame
+    at this time of a morph by displacement, so that the maps are near enough for a kernel of short range.
     """
 
     grid: int
@@ -97,20 +97,20 @@ class Agreement:
             maps = other_programs.window(
                 np.stack([unit_mass(data.astype(np.float64)) for data in pair]), self.sigma
             )
-            found = {name: self._solve(name, maps) for name in self.kinds}
-        sound = [name for name, (_, said) in found.items() if said["status"] in SOUND]
-        differences = differing({name: value for name, (value, _) in found.items()}, sound)
-        said = {"distance": gap(pair[0] > 0, pair[1] > 0, (self.sigma,) * 3)}
+            solutions = {name: self._solve(name, maps) for name in self.kinds}
+        sound = [name for name, (_, row) in solutions.items() if row["status"] in SOUND]
+        differences = differing({name: value for name, (value, _) in solutions.items()}, sound)
+        shared = {"distance": gap(pair[0] > 0, pair[1] > 0, (self.sigma,) * 3)}
         return [
-            key | found[key["kernel"]][1] | said | {"difference": differences[key["kernel"]]}
+            key | solutions[key["kernel"]][1] | shared | {"difference": differences[key["kernel"]]}
             for key in self.about()
         ]
 
     def _pair(self) -> Float[np.ndarray, "2 z y x"]:
         maps = load(self.maps, self.grid)
         if self.share < 1.0:
-            found = morph(maps, Settings(method="displacement", times=(0.0, self.share)))
-            maps = prepare_maps([found.volume(i) for i in (0, 1)])
+            trajectory = morph(maps, Settings(method="displacement", times=(0.0, self.share)))
+            maps = prepare_maps([trajectory.volume(i) for i in (0, 1)])
         return np.stack([volume.data for volume in maps.volumes])
 
     def _solve(self, name: str, maps) -> tuple[np.ndarray, dict[str, Any]]:
@@ -124,22 +124,22 @@ class Agreement:
             1,
             compiles=False,
         )
-        # Of iterations made to a number it is not said whether the kernel reaches all mass.
+        # The status of a fixed number of iterations does not tell whether the kernel reaches all mass.
         cut_off = float(solution.unreached[0]) > TOLERANCE
-        said = {
+        row = {
             "seconds": seconds,
             "iterations": int(solution.iterations[0]),
             "marginal_error": float(solution.marginal_error[0]),
             "status": str(Status.INFEASIBLE if cut_off else Status(int(solution.status[0]))),
         }
-        return np.asarray(solution.value[0]), said
+        return np.asarray(solution.value[0]), row
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The dense kernel on a box beside the rates of the machine, in one precision.
+    """The dense kernel on a box compared with the rates of the machine, in one precision.
 
-    ``matrix``: rows of the square matrices. ``triad``: numbers in each of its arrays.
+    ``matrix``: rows of the square matrices. ``triad``: elements of each array of the triad.
     """
 
     precision: str
@@ -186,7 +186,7 @@ class Roofline:
             seconds_of(log_apply, kernel, jnp.log(maps[0]), repeats=self.repeats),
             self._iteration(maps, kernel),
         )
-        return [(*cost(what, box, dtype.itemsize), took) for what, took in zip(PARTS, seconds, strict=True)]
+        return [(*cost(what, box, dtype.itemsize), time) for what, time in zip(PARTS, seconds, strict=True)]
 
     def _iteration(self, maps, kernel: kernels.Kernel) -> float:
         """Seconds of one iteration of one barycenter."""
@@ -204,7 +204,7 @@ class Roofline:
 
 
 def cost(what: str, box: tuple[int, int, int], itemsize: int, maps: int = 2) -> tuple[float, float]:
-    """Operations of the products, and bytes of the least traffic, of one of ``PARTS``."""
+    """The operations of the products and the bytes of the least traffic of one of ``PARTS``."""
     n = float(np.prod(box))
     operations, matrices = 2.0 * n * sum(box), float(sum(axis**2 for axis in box))
     if what == "three products":
@@ -226,13 +226,13 @@ def _rates(operations: float, traffic: float, seconds: float) -> dict[str, Any]:
 
 
 def differing(values: dict[str, np.ndarray], sound: list[str]) -> dict[str, float | None]:
-    """The greatest relative L2 distance of each to the sound others; None where there is no other."""
-    found = {}
+    """The largest relative L2 distance of each to the sound others; None if there is no other."""
+    differences = {}
     for name, value in values.items():
         others = [values[other] for other in sound if other != name]
         distances = [float(np.linalg.norm(value - other) / np.linalg.norm(other)) for other in others]
-        found[name] = max(distances, default=None)
-    return found
+        differences[name] = max(distances, default=None)
+    return differences
 
 
 def log_apply(kernel: kernels.Kernel, log_field: jax.Array) -> jax.Array:
@@ -240,7 +240,7 @@ def log_apply(kernel: kernels.Kernel, log_field: jax.Array) -> jax.Array:
 
 
 def seconds_of(work: Callable, *arguments: Any, repeats: int) -> float:
-    """Median time of a function of arrays, or of dataclasses of them, once it is compiled."""
+    """The median time of a function of arrays, or of dataclasses of arrays, after compilation."""
     compiled = jax.jit(work)
     return median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
 

@@ -1,19 +1,19 @@
-"""Time to a given marginal error, side by side in one run: this package, the original's algorithm, and peers.
+"""Time to a given marginal error, compared in one run: this package, the original's algorithm, and peers.
 
     python -m experiments.benches.solver -o OUT [--only TABLE] [--grid-limit N]
 
-OUT gets a folder with a table for each of these, and what they show in ``claims.json``:
+OUT holds a folder with a table for each of these, and ``claims.json``:
 
-- ``results``: this package, the original's algorithm in SciPy at its 20 iterations a frame, OTT-JAX and POT
+- ``results``: this package, the original's algorithm in SciPy at its 20 iterations per frame, OTT-JAX and POT
   (extra ``peers``), each to a marginal error of 1e-6 by this package's definition. ``ratio``: how many times
-  faster than the original. Where a peer has not converged its seconds are a lower bound.
-- ``growth``, and ``growth.png``: how the time grows with the box, the number of frames and sigma.
-- ``kernels``: the time of one convolution by each kernel, and how far apart their barycenters are.
-- ``roofline``: the dense convolution beside the machine's matrix products and memory.
+  faster than the original. If a peer has not converged, its seconds are a lower bound.
+- ``growth``, and ``growth.png``: the growth of the time with the box, the number of frames and sigma.
+- ``kernels``: the time of one convolution by each kernel, and the difference between their barycenters.
+- ``roofline``: the dense convolution compared with the machine's matrix products and memory.
 
-Every row is measured in a process of its own, one after the other (``solves``, ``roofline``); a run that was
-interrupted goes on where it ended, and tries again what failed. An hour or two in full on 2 cores, about
-two minutes with ``--quick``.
+The rows are measured one after the other, each in a separate process (``solves``, ``roofline``). An interrupted
+run continues where it stopped, and repeats failed rows. An hour or two in full on 2 cores, about two minutes with
+``--quick``.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from morphot_jax.runs.sweep import Row, Sweep
 
 TASKS = (Solve, Convolution, Agreement, Roofline)
 
-CASE = ("grid", "frames", "sigma", "maps")  # rows that agree in these are solutions of the same
+CASE = ("grid", "frames", "sigma", "maps")  # rows that agree in these solve the same case
 SOLVE_COLUMNS = ("method", "implementation", "kernel", "precision", *CASE, "timed_frames", "seconds")
 SOLVED = ("iterations", "marginal_error")
 COLUMNS = {
@@ -50,11 +50,11 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Options(BaseOptions):
-    """What this bench is asked."""
+    """The options of this bench."""
 
     maps: Maps = None
     frames: Annotated[int, typer.Option(help="Frames of a trajectory.")] = 25
-    repeats: Annotated[int, typer.Option(help="Runs after compilation; their median counts.")] = 3
+    repeats: Annotated[int, typer.Option(help="Timed runs after compilation; the median is reported.")] = 3
     only: Annotated[str, typer.Option(help=f"Comma-separated, else all: {', '.join(COLUMNS)}.")] = ""
     grid_limit: Annotated[int, typer.Option(help="Leave out boxes of more voxels along an axis.")] = 240
     row_limit: RowLimit = 7200.0
@@ -65,27 +65,27 @@ def main(options: Options) -> None:
     names = chosen(options.only, tuple(COLUMNS), "--only") or tuple(COLUMNS)
     quick, output = options.quick, options.output
     scope = Scope(pair_of(options.maps), options.frames, 1 if quick else options.repeats, quick)
-    found: dict[str, list[Row]] = {}
+    tables: dict[str, list[Row]] = {}
     for name in names:
         tasks = [point_of(task) for task in tasks_of(name, scope) if voxels(task) <= options.grid_limit]
         sweep = Sweep(output / name, tasks, COLUMNS[name], derive=with_ratios if name == "results" else list)
         runner = Runner(TASKS, options.row_limit, together=quick and name != "results")
         points.run(sweep, partial(measured, runner=runner), at_once=len(tasks) if runner.together else 1)
-        found[name] = sweep.rows()
-    if found.get("growth"):
-        figures.save(solver_report.growth_figure(found["growth"]), output / "growth.png")
-    solver_report.show(found)
-    conclude(output, solver_report.claims(found.get("results", []), found.get("kernels", [])))
+        tables[name] = sweep.rows()
+    if tables.get("growth"):
+        figures.save(solver_report.growth_figure(tables["growth"]), output / "growth.png")
+    solver_report.show(tables)
+    conclude(output, solver_report.claims(tables.get("results", []), tables.get("kernels", [])))
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and how many times faster than the original on the same case each is, where that is known."""
+    """Add to each row how many times faster it is than the original on the same case; None if unknown."""
     originals = {tuple(row[name] for name in CASE): row["seconds"] for row in rows if _by_original(row)}
-    found = []
+    extended = []
     for row in rows:
         seconds = originals.get(tuple(row[name] for name in CASE))
-        found.append(row | {"ratio": None if seconds is None else seconds / row["seconds"]})
-    return found
+        extended.append(row | {"ratio": None if seconds is None else seconds / row["seconds"]})
+    return extended
 
 
 def _by_original(row: Row) -> bool:

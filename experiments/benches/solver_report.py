@@ -1,4 +1,4 @@
-"""What the tables of the bench show: claims, a figure, and lines for the terminal."""
+"""The report on the tables of the solver bench: claims, a figure, and tables for the terminal."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +16,7 @@ FASTER = (("bridge", 40.0), ("displacement", 25.0), ("barycenter", 2.0))
 FASTER_THAN_OTT = 5.0
 AGREEING = 1e-6
 
-COLUMNS = {  # on the terminal: the title of each, and the format of its numbers
+COLUMNS = {  # on the terminal: title and number format
     "method": ("method", ""),
     "implementation": ("by", ""),
     "kind": ("kernel", ""),
@@ -43,16 +43,16 @@ SHOWN = {
     "kernels": "what kernel precision grid seconds iterations distance difference status",
     "roofline": "what precision grid gflops share_of_matmul gbytes_per_second share_of_bandwidth status",
 }
-WORDS = ("method", "implementation", "kind", "what", "kernel", "precision", "status")  # to the left
+WORDS = ("method", "implementation", "kind", "what", "kernel", "precision", "status")  # left-aligned
 
-PLAIN_WIDTH = 120  # of tables that are not shown on a terminal
+PLAIN_WIDTH = 120  # characters, of tables that are not printed to a terminal
 
 METHODS = ("bridge", "barycenter")
 SWEEPS = {"grid": "voxels along an axis", "frames": "frames", "sigma": "sigma (voxels)"}
 
 
 def claims(results: list[Row], kernels: list[Row]) -> list[Claim]:
-    """What the bench is to show at 64^3, for each pair of maps and number of frames, and how kernels agree."""
+    """The goals at 64^3, for each pair of maps and number of frames, and the agreement of kernels."""
     found = []
     sound = [row for row in results if row["grid"] == HEADLINE]
     for maps, frames in dict.fromkeys((row["maps"], row["frames"]) for row in sound):
@@ -65,7 +65,7 @@ def claims(results: list[Row], kernels: list[Row]) -> list[Claim]:
 
 
 def _own(rows: list[Row], method: str) -> Row | None:
-    """The package's fastest row in double precision, of all frames."""
+    """The package's fastest row in double precision with all frames timed."""
     found = [
         row
         for row in rows
@@ -130,7 +130,7 @@ def _agreement(kernels: list[Row]) -> Claim | None:
 
 
 def growth_figure(rows: list[Row]) -> Figure:
-    """Seconds against each of what grows, on logarithmic axes; hollow where a solve did not converge."""
+    """Seconds against each growing quantity, on logarithmic axes; hollow markers: not converged."""
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     panels = figure.subplots(1, len(SWEEPS), sharey=True)
     for panel, (sweep, label) in zip(panels, SWEEPS.items(), strict=True):
@@ -143,8 +143,8 @@ def growth_figure(rows: list[Row]) -> Figure:
             name = method if len(x) < 2 else f"{method}, slope {slope(x, seconds):.1f}"
             panel.plot(x, seconds, color=colour, linestyle=dashes, label=name, linewidth=1.4)
             for chosen, face in ((converged, colour), (~converged, "white")):
-                said = "not converged" if face == "white" and chosen.any() else None
-                style = {"color": colour, "markerfacecolor": face, "markersize": 5, "label": said}
+                legend = "not converged" if face == "white" and chosen.any() else None
+                style = {"color": colour, "markerfacecolor": face, "markersize": 5, "label": legend}
                 panel.plot(x[chosen], seconds[chosen], marker, **style)
         log_ticks(panel, sorted({value for method in METHODS for value, *_ in curve(rows, sweep, method)}))
         panel.set_yscale("log")
@@ -157,7 +157,7 @@ def growth_figure(rows: list[Row]) -> Figure:
 
 
 def curve(rows: list[Row], sweep: str, method: str) -> list[tuple[float, float, bool]]:
-    """What grows, the seconds, and whether all converged, in order."""
+    """The growing quantity, the seconds, and whether all converged, in order."""
     found = [row for row in rows if (row["sweep"], row["method"]) == (sweep, method) and row["seconds"]]
     return sorted(
         (float(str(row[sweep]).partition("^")[0]), float(row["seconds"]), row["status"] == "converged")
@@ -166,12 +166,12 @@ def curve(rows: list[Row], sweep: str, method: str) -> list[tuple[float, float, 
 
 
 def slope(x: np.ndarray, seconds: np.ndarray) -> float:
-    """The power of x that the seconds grow by."""
+    """The exponent p of seconds ~ x^p."""
     return float(np.polyfit(np.log(x), np.log(seconds), 1)[0])
 
 
 def show(tables: dict[str, list[Row]]) -> None:
-    """The tables, and how the seconds grow, on the terminal."""
+    """Print the tables and the growth of the seconds."""
     console = Console()
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
@@ -202,7 +202,7 @@ def _table(rows: list[Row], names: list[str]) -> Table:
 
 
 def _marked(row: Row) -> Row:
-    """A row of results with its kernel and precision in one, gigabytes, and whether its seconds are a bound."""
+    """Add to a row its kernel and precision in one text, its gigabytes, and whether its seconds are a bound."""
     kind = row["kernel"] if row["precision"] == "double" else f"{row['kernel']}, {row['precision']}"
     bound = row["implementation"] in PEERS and row["status"] != "converged" and row["seconds"]
     status = f"{row['status']}, seconds are a lower bound" if bound else row["status"]

@@ -1,4 +1,4 @@
-"""What the bench of the solver measures: the rows of each of its tables, in full and in short."""
+"""The tasks of the solver bench: the rows of each table, in full and with ``--quick``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from experiments.maps import side
 from experiments.solves import Solve
 
 HALF_WAY = (0.5,)
-INNER = (0.25, 0.5)  # frames that stand for all where every one would take too long
+INNER = (0.25, 0.5)  # frames that represent all where timing every frame would take too long
 QUARTERS = (0.25, 0.5, 0.75)
 FIVE = (0.0, *QUARTERS, 1.0)
-NEAR = 0.2  # of the way between maps 7 sigma apart: well within the range of Fourier transforms
+NEAR = 0.2  # of the way between maps 7 sigma apart: close enough for kernels by Fourier transform
 SMALL_SIGMA = 1.0  # voxels, in boxes small enough for a cost matrix
 PEER_ITERATIONS = 2000
 GROWTH_ITERATIONS = 2000  # small kernels need many
@@ -20,7 +20,7 @@ PRECISIONS = ("double", "single")
 
 @dataclass(frozen=True)
 class Scope:
-    """What tasks have in common: the maps, the frames of a trajectory, the repeats, and whether to be quick."""
+    """The common settings of the tasks: maps, frames of a trajectory, repeats, and whether to be quick."""
 
     maps: tuple[str, ...]
     frames: int = 25
@@ -29,12 +29,12 @@ class Scope:
 
 
 def tasks_of(table: str, scope: Scope) -> Sequence[Solve | Convolution | Agreement | Roofline]:
-    """The tasks that make one of the tables, in the order in which they are to be run."""
+    """The tasks of one of the tables, in the order of the runs."""
     return {"results": results, "growth": growth, "kernels": kernels, "roofline": roofline}[table](scope)
 
 
 def results(scope: Scope) -> list[Solve]:
-    """Every implementation on boxes of several sizes; the original first, since ratios are to it."""
+    """Every implementation on boxes of several sizes; the original first, since ratios refer to it."""
     box = _barycenter(scope, "64^3")
     if scope.quick:
         few = replace(_barycenter(scope, "16^3"), timed=INNER)
@@ -67,7 +67,7 @@ def results(scope: Scope) -> list[Solve]:
 
 
 def growth(scope: Scope) -> list[Solve]:
-    """Bridges, and barycenters by the dense kernel, in boxes, numbers of frames and sigmas that grow."""
+    """Bridges, and barycenters by the dense kernel, with growing boxes, numbers of frames and sigmas."""
     if scope.quick:
         grids, grid, frames, sigmas = (16, 24, 32), 24, (5, 9), (0.5, 1.0)
     else:
@@ -97,7 +97,7 @@ def kernels(scope: Scope) -> list[Convolution | Agreement]:
     ]
     if scope.quick:
         return [*convolutions, Agreement(16, 0.5, scope.maps), Agreement(16, 0.5, scope.maps, share=NEAR)]
-    # To converge in the largest box would take the log kernel the better part of an hour.
+    # In the largest box the log kernel would need most of an hour to converge.
     return [
         *convolutions,
         Agreement(128, 2.0, scope.maps),
@@ -113,12 +113,12 @@ def roofline(scope: Scope) -> list[Roofline]:
 
 
 def voxels(task: Solve | Convolution | Agreement | Roofline) -> int:
-    """Voxels along an axis of its box."""
+    """Voxels along an axis of the task's box."""
     return task.voxels if isinstance(task, Solve) else task.grid
 
 
 def _small(scope: Scope) -> list[Solve]:
-    """Where POT can go: images by convolutions, and boxes small enough for a cost matrix."""
+    """Cases that POT can solve: images by convolutions, and boxes small enough for a cost matrix."""
     image, box = ("32^2", "8^3") if scope.quick else ("64^2", "12^3")
     flat = replace(_barycenter(scope, image), timed=INNER)
     solid = replace(_barycenter(scope, box), timed=HALF_WAY, sigma=SMALL_SIGMA)
@@ -130,7 +130,7 @@ def _small(scope: Scope) -> list[Solve]:
 
 
 def _barycenter(scope: Scope, grid: str) -> Solve:
-    """The package's own barycenters of all frames, at the sigma that is the default."""
+    """The package's barycenters of all frames, at the default sigma."""
     sigma = side(grid) / 60
     case = (grid, sigma, scope.maps, scope.frames)
     return Solve("morphot_jax", "barycenter", "dense", "double", *case, repeats=scope.repeats)

@@ -1,12 +1,12 @@
-"""An open question of the paper: is it faster to begin with a large gamma and to lower it?
+"""An open question of the paper: is it faster to start with a large gamma and to lower it?
 
     python -m experiments.studies.annealing -o OUT
 
 The isobarycenter of two maps is solved to a marginal error of 1e-6 at several gammas, by the plain and by the
 over-relaxed iteration, with gamma fixed or lowered on a schedule. A stage of a schedule is a solve with a larger
-sigma, which ends at an error of 1e-2 or after 40 iterations; its potentials go over into the next in units of
-cost, log v (sigma / sigma')^2. Beside them stands what this package does instead: a start from the plan between
-the two maps. Every iteration is of the same cost, but those of the plan, of which two make one.
+sigma, which ends at an error of 1e-2 or after 40 iterations; its potentials start the next stage in units of cost,
+log v (sigma / sigma')^2. The comparison includes this package's own start, from the plan between the two maps. All
+iterations cost the same, except those of the plan, which cost half and are counted as half.
 
 OUT holds ``results.csv``, ``annealing.png``, ``claims.json``. About ten minutes in full on 2 cores.
 """
@@ -53,7 +53,7 @@ COLUMNS += ("marginal_error", "status")
 
 
 def main(options: PairOptions) -> None:
-    """Solve with gamma fixed and lowered, to the same error."""
+    """Solve with a fixed and with a lowered gamma, to the same error."""
     pair, output, side = options.pair, options.output, QUICK_SIDE if options.quick else SIDE
     sigmas = [options.sigma_of(gamma) for gamma in (QUICK_GAMMAS if options.quick else GAMMAS)]
     about = {name: [value] for name, value in maps.about(pair).items()}
@@ -77,33 +77,33 @@ def solve(pair: tuple[str, str], point: Point) -> Row:
     stage, final = solver(pair, side, STAGE_MOST), solver(pair, side, MOST)
 
     def work() -> tuple[Solution, int]:
-        made, start = 0, jnp.zeros((1, *both.shape))
+        in_stages, start = 0, jnp.zeros((1, *both.shape))
         if point["schedule"] == "plan":
             start, half = starter(pair, side)(sigma, relaxation_of(both, sigma, point))
-            made += round(int(half) / 2)
+            in_stages += round(int(half) / 2)
         for factor, after in zip(
             SCHEDULES[point["schedule"]], (*SCHEDULES[point["schedule"]][1:], 1.0), strict=False
         ):
-            found = stage(sigma * factor, relaxation_of(both, sigma * factor, point), start, STAGE_ERROR)
-            start = found.potentials[1] * (factor / after) ** 2
-            made += int(found.iterations[0])
-        found = final(sigma, relaxation_of(both, sigma, point), start, TOLERANCE)
-        return jax.block_until_ready(found), made
+            solution = stage(sigma * factor, relaxation_of(both, sigma * factor, point), start, STAGE_ERROR)
+            start = solution.potentials[1] * (factor / after) ** 2
+            in_stages += int(solution.iterations[0])
+        solution = final(sigma, relaxation_of(both, sigma, point), start, TOLERANCE)
+        return jax.block_until_ready(solution), in_stages
 
     work()
     started = time.perf_counter()
-    found, made = work()
+    solution, in_stages = work()
     return {
-        "iterations": made + int(found.iterations[0]),
-        "in_stages": made,
+        "iterations": in_stages + int(solution.iterations[0]),
+        "in_stages": in_stages,
         "seconds": time.perf_counter() - started,
-        "marginal_error": float(found.marginal_error[0]),
-        "status": str(Status(int(found.status[0]))),
+        "marginal_error": float(solution.marginal_error[0]),
+        "status": str(Status(int(solution.status[0]))),
     }
 
 
 def relaxation_of(both: np.ndarray, sigma: float, point: Point) -> Relaxation:
-    """Every number an array, so that another compiles nothing."""
+    """The relaxation as arrays, so that another one needs no compilation."""
     chosen = relaxation_for(both, sigma) if point["iteration"] == "relaxed" else PLAIN
     return Relaxation(jnp.asarray(chosen.w), jnp.asarray(chosen.scale), jnp.asarray(chosen.warmup))
 
@@ -115,7 +115,7 @@ def unit_maps(pair: tuple[str, str], side: int) -> np.ndarray:
 
 @cache
 def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solution]:
-    """A solve of these maps, compiled once: sigma, relaxation, start and tolerance to the solution."""
+    """A compiled solve of these maps, as a function of sigma, relaxation, start and tolerance."""
     both = jnp.asarray(unit_maps(pair, side))
 
     def solve(sigma: Array, relaxation: Relaxation, start: Array, tolerance: Array) -> Solution:
@@ -128,7 +128,7 @@ def solver(pair: tuple[str, str], side: int, most: int) -> Callable[..., Solutio
 
 @cache
 def starter(pair: tuple[str, str], side: int) -> Callable[..., tuple[Array, Array]]:
-    """The start from the plan between the maps, and the iterations that the plan took."""
+    """A compiled function that starts from the plan between the maps; it also returns the plan's iterations."""
     both, half = jnp.asarray(unit_maps(pair, side)), jnp.asarray(HALF)
 
     def start(sigma: Array, relaxation: Relaxation) -> tuple[Array, Array]:
@@ -138,13 +138,13 @@ def starter(pair: tuple[str, str], side: int) -> Callable[..., tuple[Array, Arra
 
 
 def of(rows: list[Row], iteration: str, schedule: str, measure: str) -> dict[float, float]:
-    """A measure by sigma, of what converged."""
+    """A measure by sigma, for converged solves."""
     wanted = {"iteration": iteration, "schedule": schedule, "status": "converged"}
     return curve(rows, "sigma", measure, wanted)
 
 
 def annealing_figure(rows: list[Row]) -> Figure:
-    """Iterations, those of all stages together, against sigma; a panel for each iteration."""
+    """Iterations of all stages together against sigma; a panel for each kind of iteration."""
     figure, axes = figures.panels(1, len(ITERATIONS), size=(4.0, 3.2), sharey=True)
     for panel, iteration in zip(axes[0], ITERATIONS, strict=True):
         for schedule, colour, line, marker in zip(SCHEDULES, COLOURS, LINES, MARKERS, strict=False):
@@ -162,8 +162,8 @@ def annealing_figure(rows: list[Row]) -> Figure:
 
 
 def claims(rows: list[Row]) -> list[Claim]:
-    """Whether schedules save anything, for each iteration; and whether the plan saves more."""
-    found = [_saves(rows, iteration) for iteration in ITERATIONS]
+    """Test whether schedules save iterations, for each kind of iteration, and whether the plan saves more."""
+    tested = [_saves(rows, iteration) for iteration in ITERATIONS]
     own, annealed = (of(rows, "relaxed", name, "iterations") for name in ("plan", "fixed"))
     best = {
         sigma: min(
@@ -172,7 +172,7 @@ def claims(rows: list[Row]) -> list[Claim]:
         for sigma in annealed
     }
     ratios = {sigma: best[sigma] / own[sigma] for sigma in own if sigma in best}
-    found.append(
+    tested.append(
         Claim(
             "relaxed, from the plan between the maps: fewer iterations than with any schedule",
             GOAL,
@@ -181,21 +181,21 @@ def claims(rows: list[Row]) -> list[Claim]:
             all(ratio > 1 for ratio in ratios.values()),
         )
     )
-    return found
+    return tested
 
 
 def _saves(rows: list[Row], iteration: str) -> Claim:
     fixed, seconds = (of(rows, iteration, "fixed", measure) for measure in ("iterations", "seconds"))
-    said, medians = [], []
+    results, medians = [], []
     for name, stages in SCHEDULES.items():
         if not stages:
             continue
-        own, took = (of(rows, iteration, name, measure) for measure in ("iterations", "seconds"))
+        own, own_seconds = (of(rows, iteration, name, measure) for measure in ("iterations", "seconds"))
         shared = [sigma for sigma in own if sigma in fixed]
         ratios = [fixed[sigma] / own[sigma] for sigma in shared]
-        times = [seconds[sigma] / took[sigma] for sigma in shared]
+        times = [seconds[sigma] / own_seconds[sigma] for sigma in shared]
         medians.append(float(np.median(ratios)) if ratios else 0.0)
-        said.append(
+        results.append(
             f"{name}: {min(ratios, default=0):.2f} to {max(ratios, default=0):.2f} times fewer iterations, "
             f"median {medians[-1]:.2f}; {np.median(times) if times else 0:.2f} times faster"
         )
@@ -203,7 +203,7 @@ def _saves(rows: list[Row], iteration: str) -> Claim:
         f"{iteration}: lowering gamma on a schedule takes fewer iterations than a fixed gamma to the same error",
         f"{PAPER} (open question)",
         "some schedule takes a tenth fewer in the median over sigma",
-        "; ".join(said),
+        "; ".join(results),
         max(medians) >= 1.1,
     )
 

@@ -1,11 +1,11 @@
-"""The paper's Figure 1: the chaperonin Mm-cpn closes, and how near each method comes to its atoms.
+"""The paper's Figure 1: the chaperonin Mm-cpn closes, and how close each method comes to its atoms.
 
     python -m experiments.studies.fig1_accuracy -o OUT
 
-21 frames from open to closed by every method, each held against two structural morphs: the atoms moved along
-straight lines, and as rigid bodies (three for each of the sixteen subunits, found from how they move) along
-screws. ``measures`` says what is measured. ``--maps``: two maps of Mm-cpn, open and closed, in the frame of the
-models 3IYF and 3J03.
+Every method makes 21 frames from open to closed. Each frame is compared with two structural morphs: atoms moved
+along straight lines, and rigid bodies (three for each of the sixteen subunits, found from their motions) moved
+along screws. ``measures`` defines the measures. ``--maps``: two maps of Mm-cpn, open and closed, in the
+coordinates of the models 3IYF and 3J03.
 
 OUT holds ``results.csv``, ``frames.png`` (projections along t), ``accuracy.png`` (the paper's three curves),
 ``thresholds.png`` (at 5, 10 and 20 % too), ``claims.json``. About three minutes in full on 2 cores.
@@ -39,7 +39,7 @@ QUICK_METHODS = ("linear", "original", "bridge", "displacement")
 QUICK_GRID = 32
 PATHS = {"straight": "atoms along straight lines", "bodies": "rigid bodies along screws"}
 CHAINS, BODIES = 16, 3  # equatorial, intermediate and apical domain
-GAMMA = 1.0 / 60.0  # of the longest axis, in voxels: the original's
+GAMMA = 1.0 / 60.0  # of the longest axis in voxels, as in the original
 SHOWN = ("linear", "original", "barycenter", "displacement")
 SHOWN_TIMES = 5
 VISIBLE = 0.02  # of the darkest projection
@@ -47,7 +47,7 @@ COLUMNS = ("maps", "grid", "sigma", "reference", "method", "time", *MEASURES, "s
 
 
 def main(options: PairOptions) -> None:
-    """Hold every method against the morphs of the atoms."""
+    """Compare every method with the morphs of the atoms."""
     pair, output, grid = options.pair, options.output, QUICK_GRID if options.quick else GRID
     methods, frames = (QUICK_METHODS, QUICK_FRAMES) if options.quick else (METHODS, FRAMES)
     shared = {"study": "fig1_accuracy", **about(pair), "grid": grid, "frames": frames}
@@ -62,15 +62,15 @@ def main(options: PairOptions) -> None:
 
 
 def measure(pair: tuple[str, str], point: Point) -> Outcome:
-    """The frames of a method, each held against both morphs of the atoms."""
+    """The frames of a method, each compared with both morphs of the atoms."""
     times = times_of(point)
-    found = frames_of(point["method"], load(pair, point["grid"]), times, Settings(sigma=point["sigma"]))
+    frames = frames_of(point["method"], load(pair, point["grid"]), times, Settings(sigma=point["sigma"]))
     rows = []
     for name in PATHS:
-        for time, density in zip(times, found.densities, strict=True):
-            key = {"reference": name, "time": time, "status": found.status, "iterations": found.iterations}
+        for time, density in zip(times, frames.densities, strict=True):
+            key = {"reference": name, "time": time, "status": frames.status, "iterations": frames.iterations}
             rows.append(key | measures(density, reference(pair, point["grid"], name, time)))
-    return Outcome(rows, {"projections": np.stack([projection(density) for density in found.densities])})
+    return Outcome(rows, {"projections": np.stack([projection(density) for density in frames.densities])})
 
 
 def times_of(point: Point) -> tuple[float, ...]:
@@ -78,7 +78,7 @@ def times_of(point: Point) -> tuple[float, ...]:
 
 
 def projection(density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z x"]:
-    """Along y: the two rings of the chaperonin above one another."""
+    """Project along y, so that the two rings of the chaperonin lie above one another."""
     return unit_mass(density).sum(axis=1).astype(np.float32)
 
 
@@ -174,17 +174,17 @@ def _along_time(figure: Figure, axes: np.ndarray) -> Figure:
 
 
 def claims(rows: list[Row]) -> list[Claim]:
-    """What the paper says of its Figure 1, for its own method and for those of this package."""
-    found = []
+    """The paper's statements on its Figure 1, for its own method and for those of this package."""
+    tested = []
     for name, words in PATHS.items():
         for method in methods_in(rows):
             if method != "linear":
-                found += [_voxels(rows, method, name, words), _volumes(rows, method, name, words)]
-    return found
+                tested += [_voxels(rows, method, name, words), _volumes(rows, method, name, words)]
+    return tested
 
 
 def _source(method: str) -> str:
-    """The paper speaks of its own method."""
+    """The source of a claim: the paper makes statements only about its own method."""
     return PAPER if method == "original" else GOAL
 
 

@@ -1,4 +1,4 @@
-"""The paper's Figure 2: how many iterations does a barycenter take at each gamma?
+"""The paper's Figure 2: how many iterations does a barycenter need at each gamma?
 
     python -m experiments.studies.fig2_convergence -o OUT
 
@@ -7,14 +7,14 @@ The isobarycenter (t = 0.5) of two maps is solved on cubes of several sizes by t
 - ``original``: kernel cut at 4 sigma, plain, from a cold start, divisors not below 1e-30;
 - ``relaxed``: this package's, over-relaxed, by the full kernel, from the plan between the two maps;
 
-until the barycenter changes by less than 1e-8 in L1 from one iteration to the next, or 1500 iterations are made.
-One run of each says when the L1 and the L2 norm of the change first fell to each threshold, and how large the
-error of the plans was then: a change below 1e-6 is not an error below 1e-6.
+until the barycenter changes by less than 1e-8 in L1 from one iteration to the next, or after 1500 iterations. One
+run of each gives the iteration at which the L1 and the L2 norm of the change first fell to each threshold, and the
+error of the plans at that iteration: a change below 1e-6 is not an error below 1e-6.
 
 OUT holds ``results.csv`` (a row for each gamma, grid, iteration, norm and threshold), ``iterations.png``,
 ``errors.png``, ``maps.png`` (barycenters at several gammas), ``claims.json``.
 
-All gammas of a grid are one compiled loop, ``--batch`` of them at a time. In full about an hour on 2 cores.
+All gammas of a grid share one compiled loop; ``--batch`` of them run at a time. About an hour in full on 2 cores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +57,7 @@ HALF = np.array([[0.5, 0.5]])
 
 
 class Scope(NamedTuple):
-    """What is computed: curves over ``gammas`` on ``grids``; maps of ``sharp`` and ``alike`` (grid and gammas)."""
+    """The computations: curves over ``gammas`` on ``grids``; maps of ``sharp`` and ``alike`` (grid and gammas)."""
 
     grids: tuple[int, ...] = (60, 90, 120)
     gammas: tuple[float, ...] = (*(k / 8 for k in range(4, 16)), *(k / 4 for k in range(8, 21)))
@@ -78,13 +78,13 @@ QUICK = Scope(
 
 @dataclass(frozen=True)
 class Options(PairOptions):
-    """What this study is asked."""
+    """The options of this study."""
 
-    batch: Annotated[int, typer.Option(help="Gammas solved at once; on a CPU one is the fastest.")] = 1
+    batch: Annotated[int, typer.Option(help="Gammas solved at once; on a CPU, 1 is the fastest.")] = 1
 
     @property
     def scope(self) -> Scope:
-        """What is computed."""
+        """The computations, quick or in full."""
         return QUICK if self.quick else FULL
 
 
@@ -108,7 +108,7 @@ def main(options: Options) -> None:
 
 
 def sweep_of(options: Options) -> Sweep:
-    """The points: curves first, small boxes first, then those that are only there to be seen."""
+    """The points: first the curves, in small boxes first, then the points that are only shown as maps."""
     scope = options.scope
     curves = [(n, gamma, kind) for n in scope.grids for kind in ITERATIONS for gamma in scope.gammas]
     shown = [(n, gamma, "relaxed") for n, gammas in (scope.sharp, *scope.alike) for gamma in gammas]
@@ -127,29 +127,29 @@ def point(options: Options, grid: int, gamma: float, iteration: str) -> Settings
 
 
 def compute(pair: tuple[str, str], some: list[Settings]) -> Iterator[Outcome]:
-    """Solve for several sigmas at once, and read off when each threshold was met."""
+    """Solve for several sigmas at once, and read off when each threshold was reached."""
     grid, kind, most = (some[0][name] for name in ("grid", "iteration", "most"))
     volumes, maps = load(pair, grid).volumes, unit_maps(pair, f"{grid}^3")
     sigmas = np.array([point["sigma"] for point in some])
     factors = [relaxation_for(maps, s).w for s in sigmas]
     with jax.enable_x64(True):
-        found = solver(pair, grid, kind, most)(jnp.asarray(sigmas), jnp.asarray(factors))
-        found = {name: np.asarray(array) for name, array in found.items()}
-    for lane, start in enumerate(found["started"].tolist()):
-        measured = {name: found[name][lane] for name in MEASURES}
+        results = solver(pair, grid, kind, most)(jnp.asarray(sigmas), jnp.asarray(factors))
+        results = {name: np.asarray(array) for name, array in results.items()}
+    for lane, start in enumerate(results["started"].tolist()):
+        measured = {name: results[name][lane] for name in MEASURES}
         rows = [row | {"start_iterations": start} for row in crossings(measured)]
-        if found["status"][lane] == Status.NONFINITE:
+        if results["status"][lane] == Status.NONFINITE:
             rows = [row | {"status": str(Status.NONFINITE)} for row in rows]
-        kept = {"history": np.stack(list(measured.values())).astype(np.float32)}
-        yield Outcome(rows, kept | seen(found["value"][lane], volumes[0]))
+        arrays = {"history": np.stack(list(measured.values())).astype(np.float32)}
+        yield Outcome(rows, arrays | views(results["value"][lane], volumes[0]))
 
 
 @cache
 def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[Array, Array], dict[str, Array]]:
-    """A function of sigmas and relaxations, a lane for each; compiled once for a grid.
+    """A function of sigmas and relaxations, one lane for each pair; compiled once for a grid.
 
-    It gives the barycenter, ``MEASURES`` of every iteration and the status of each lane, and how many two-map
-    iterations its start took. The maps are constants of it, so that the solve knows where they have mass.
+    For each lane it returns the barycenter, ``MEASURES`` of every iteration, the status, and the number of two-map
+    iterations of the start. The maps are constants of the function, so that the solve knows where they have mass.
     """
     maps, half = jnp.asarray(unit_maps(pair, f"{grid}^3")), jnp.asarray(HALF)
     stop = {"criterion": "change_l1", "tolerance": THRESHOLDS[-1], "max_iterations": most}
@@ -173,12 +173,12 @@ def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[
 
 
 def crossings(measured: dict[str, Float[np.ndarray, " iterations"]]) -> list[Row]:
-    """For each norm and threshold the first iteration at which the change was below, and the error then."""
+    """For each norm and threshold, the first iteration with a change at or below it, and its error."""
     rows, errors = [], measured["marginal_error"]
     for norm, name in NORMS.items():
         changes = measured[norm]
         for threshold in THRESHOLDS:
-            met = np.flatnonzero(changes <= threshold)  # NaN where nothing was computed any more
+            met = np.flatnonzero(changes <= threshold)  # NaN after the last iteration
             row = {"norm": name, "threshold": threshold, "iterations": None, "status": "not reached"}
             if len(met):
                 row |= {"iterations": int(met[0]) + 1, "marginal_error": errors[met[0]], "status": REACHED}
@@ -189,21 +189,21 @@ def crossings(measured: dict[str, Float[np.ndarray, " iterations"]]) -> list[Row
     return rows
 
 
-def seen(density: Float[np.ndarray, "z y x"], template: Volume) -> dict[str, np.ndarray]:
-    """A projection along y, and all of it on coarser grids, so that grids can be compared."""
+def views(density: Float[np.ndarray, "z y x"], template: Volume) -> dict[str, np.ndarray]:
+    """A projection along y, and the density on coarser grids, so that grids can be compared."""
     volume = template.with_data(density.astype(np.float32))
-    found = {"projection": density.sum(axis=1).astype(np.float32)}
+    arrays = {"projection": density.sum(axis=1).astype(np.float32)}
     for scope in (FULL, QUICK):
         coarse = scope.alike[0][0]
         if density.shape[0] >= coarse:
-            found[f"coarse_{coarse}"] = (
+            arrays[f"coarse_{coarse}"] = (
                 prepare_maps([volume], Preparation(grid=coarse, level="none")).volumes[0].data
             )
-    return found
+    return arrays
 
 
 def counts(rows: Sequence[Row], grid: int, iteration: str, norm: str, threshold: float) -> dict[float, float]:
-    """Iterations by gamma; infinite where the threshold was not reached."""
+    """Iterations by gamma; infinite if the threshold was not reached."""
     wanted = {"grid": grid, "iteration": iteration, "norm": norm, "threshold": threshold}
     return {
         float(row["gamma"]): float(row["iterations"]) if row["status"] == REACHED else np.inf
@@ -238,16 +238,22 @@ def iterations_figure(rows: Sequence[Row], scope: Scope) -> Figure:
 
 def _curve(panel: Axes, found: dict[float, float], most: int, colour: str, line, marker: str, label: str) -> None:
     gammas, iterations = np.array(list(found)), np.array(list(found.values()))
-    ended = np.isfinite(iterations)
+    reached = np.isfinite(iterations)
     panel.plot(
-        gammas[ended], iterations[ended], color=colour, linestyle=line, marker=marker, markersize=2.5, label=label
+        gammas[reached],
+        iterations[reached],
+        color=colour,
+        linestyle=line,
+        marker=marker,
+        markersize=2.5,
+        label=label,
     )
-    missed = gammas[~ended]
+    missed = gammas[~reached]
     panel.plot(missed, np.full(len(missed), most), color=colour, marker="x", linestyle="none", markersize=5)
 
 
 def errors_figure(rows: Sequence[Row]) -> Figure:
-    """The error of the plans at the iteration at which the L2 change fell below each threshold."""
+    """The error of the plans at the iteration where the L2 change fell below each threshold."""
     figure, axes = figures.panels(1, len(ITERATIONS), size=(4.0, 3.0), sharey=True)
     grid = max(int(row["grid"]) for row in rows if row["iteration"] == "original")
     for panel, iteration in zip(axes[0], ITERATIONS, strict=True):
@@ -260,19 +266,19 @@ def errors_figure(rows: Sequence[Row]) -> Figure:
         panel.set_yscale("log")
         panel.set_xlabel("gamma")
         panel.set_title(f"{iteration}, ${grid}^3$")
-    axes[0, 0].set_ylabel("marginal error where it stops")
+    axes[0, 0].set_ylabel("marginal error at that iteration")
     axes[0, 0].legend()
     figures.letter(axes.flat)
     return figure
 
 
 def solved(sweep: Sweep, options: Options, grid: int, gamma: float) -> dict[str, np.ndarray]:
-    """What is kept of a barycenter by the relaxed iteration."""
+    """The stored arrays of a barycenter by the relaxed iteration."""
     return sweep.arrays(point(options, grid, gamma, "relaxed"))
 
 
 def maps_figure(sweep: Sweep, options: Options) -> Figure:
-    """Projections of the barycenters that are there to be seen, a row for each grid."""
+    """Projections of barycenters, a row for each grid."""
     scope = options.scope
     shown = (scope.sharp, *scope.alike)
     across = max(len(gammas) for _, gammas in shown)
@@ -304,7 +310,7 @@ def claims(sweep: Sweep, options: Options) -> list[Claim | None]:
 
 
 def _faster_than_exponential(rows: Sequence[Row], scope: Scope) -> Claim:
-    bends, said = [], []
+    bends, fits = [], []
     for grid in scope.grids:
         for threshold in THRESHOLDS:
             found = {g: n for g, n in counts(rows, grid, "original", "L2", threshold).items() if np.isfinite(n)}
@@ -313,12 +319,12 @@ def _faster_than_exponential(rows: Sequence[Row], scope: Scope) -> Claim:
             gammas, logs = np.array(list(found)), np.log(list(found.values()))
             bends.append(np.polyfit(gammas, logs, 2)[0])
             power = np.polyfit(np.log(gammas), logs, 1)[0]
-            said.append(f"{grid}^3 to {threshold:g}: like gamma^{power:.1f}, bend {bends[-1]:+.2f}")
+            fits.append(f"{grid}^3 to {threshold:g}: like gamma^{power:.1f}, bend {bends[-1]:+.2f}")
     return Claim(
         "iterations fall faster than exponentially with gamma",
         PAPER,
         "the logarithm of the iterations bends downwards over gamma: a negative second coefficient",
-        "; ".join(said),
+        "; ".join(fits),
         all(bend < 0 for bend in bends) if bends else None,
     )
 

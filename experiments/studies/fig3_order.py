@@ -1,13 +1,13 @@
-"""The paper's Figure 3: maps on the way between two others, put in order.
+"""The paper's Figure 3: maps between two others, put in order.
 
     python -m experiments.studies.fig3_order -o OUT [--maps A --maps B ...]
 
-Two bodies of the spliceosome swing by a known angle from the bead model of 5NRL: six maps at even steps of the
-angle. One hundred frames between the first and the last by every method; each map is compared with each frame,
-and its place is the time of the nearest one (``morphing.order``). Also with white noise (``noisy``), where
-maps and ends are noisy, and with the maps shuffled (``shuffled``), whose order is to be recovered from their
-places. Where the bead model is not at hand the chaperonin of the samples takes its place. ``--maps``, once for
-each: maps of your own in their true order, at even steps.
+Two bodies of the spliceosome, in the bead model of 5NRL, swing by a known angle: six maps at even steps of the
+angle. Every method makes one hundred frames between the first and the last map. Each map is compared with each
+frame; its place is the time of the nearest frame (``morphing.order``). Two variants follow: ``noisy``, with white
+noise in all maps, and ``shuffled``, where the order of the maps is recovered from their places. If the bead model
+is missing, the chaperonin of the samples is used. ``--maps``, once for each map: other maps in their true order,
+at even steps.
 
 OUT holds ``results.csv`` (a row for each method, variant and map), ``order.png`` (the paper's matrix, a heat map
 for each method with boxes at the nearest frames), ``places.png``, ``claims.json``. Two minutes in full on 2
@@ -46,29 +46,27 @@ QUICK_FRAMES, QUICK_GRID = 21, 32
 QUICK_METHODS = ("linear", "original", "displacement")
 VARIANTS = ("clean", "noisy", "shuffled")
 NOISE = 0.05  # standard deviation, of the maximum of the first map
-NOISE_LEVEL = 3.0  # standard deviations of the noise: density below is none
+NOISE_LEVEL = 3.0  # standard deviations of the noise: density below is set to zero
 SEED = 3
-NEAR = 0.1  # of the time at which a map is expected: half of what lies between two maps
+NEAR = 0.1  # from the expected time of a map: half of the step between two maps
 COLUMNS = ("case", "grid", "sigma", "frames", "method", "variant", "map", "expected", "place", "nearest_frame")
 COLUMNS += ("distance", "status")
 
 
 @dataclass(frozen=True)
 class Options(GammaOptions):
-    """What this study is asked."""
+    """The options of this study."""
 
     maps: Annotated[list[str] | None, typer.Option(help="Maps in their true order, one for each --maps.")] = None
 
 
 def main(options: Options) -> None:
-    """Find the places of maps on the way between two."""
+    """Find the places of maps between two others."""
     output, quick = options.output, options.quick
     side, frames, methods = (QUICK_GRID, QUICK_FRAMES, QUICK_METHODS) if quick else (GRID, FRAMES, METHODS)
     given = tuple(absolute(name) for name in options.maps or ())
     if given and len(given) < FEWEST:
-        raise typer.BadParameter(
-            f"{len(given)} maps were given: a series has {FEWEST} or more", param_hint="--maps"
-        )
+        raise typer.BadParameter(f"{len(given)} maps were given: give {FEWEST} or more", param_hint="--maps")
     case = name_of(given) or ("mmcpn-sample" if missing_files("spliceosome") else "spliceosome")
     sigma = options.sigma_of(side / 60)
     shared = {"study": ["fig3_order"], "case": [case], "grid": [side], "sigma": [sigma], "frames": [frames]}
@@ -82,15 +80,15 @@ def main(options: Options) -> None:
 
 
 def measure(given: tuple[str, ...], point: Point) -> Outcome:
-    """Where each map of a variant is found among the frames of a method."""
+    """Find the place of each map of a variant among the frames of a method."""
     maps, shuffle = series(given or point["case"], point["grid"], point["variant"])
     times = tuple(np.linspace(0.0, 1.0, point["frames"]).tolist())
     ends = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2])
-    found = frames_of(point["method"], ends, times, Settings(sigma=point["sigma"]))
-    distances = distances_between(np.stack([volume.data for volume in maps.volumes[2:]]), found.densities)
+    frames = frames_of(point["method"], ends, times, Settings(sigma=point["sigma"]))
+    distances = distances_between(np.stack([volume.data for volume in maps.volumes[2:]]), frames.densities)
     rows = [
         {"map": row + 1, "expected": k / (len(shuffle) - 1), "place": place, "nearest_frame": own.argmin()}
-        | {"distance": own.min(), "status": found.status}
+        | {"distance": own.min(), "status": frames.status}
         for row, (k, place, own) in enumerate(
             zip(shuffle, refined(distances, np.array(times)), distances, strict=True)
         )
@@ -100,9 +98,9 @@ def measure(given: tuple[str, ...], point: Point) -> Outcome:
 
 @cache
 def series(given: tuple[str, ...] | str, side: int, variant: str) -> tuple[Prepared, tuple[int, ...]]:
-    """The two ends and then all maps of a variant, prepared; and the step, from 0, that each of these shows.
+    """Prepare the two ends followed by all maps of a variant; return also the step, from 0, of each map.
 
-    ``given``: the maps, or the name of a case whose structure moves.
+    ``given``: the maps, or the name of a case.
     """
     rng = np.random.default_rng(SEED)
     if isinstance(given, str):
@@ -118,8 +116,8 @@ def series(given: tuple[str, ...] | str, side: int, variant: str) -> tuple[Prepa
         steps = [_noisy(volume, sd, rng) for volume in steps]
         level = NOISE_LEVEL * sd
     volumes = [steps[0], steps[-1], *(steps[k] for k in shuffle)]
-    as_they_are = set(steps[0].shape) == {side}
-    return prepare_maps(volumes, Preparation(level=level, grid=None if as_they_are else side)), shuffle
+    same_grid = set(steps[0].shape) == {side}
+    return prepare_maps(volumes, Preparation(level=level, grid=None if same_grid else side)), shuffle
 
 
 def _noisy(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
@@ -155,7 +153,7 @@ def matrices_figure(sweep: Sweep) -> Figure:
 
 
 def places_figure(rows: list[Row]) -> Figure:
-    """Where each map was found against where it is, a panel for each variant."""
+    """The place of each map against its true place, a panel for each variant."""
     figure, axes = figures.panels(1, len(VARIANTS), size=(3.0, 2.9), sharey=True)
     for panel, variant in zip(axes[0], VARIANTS, strict=True):
         panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
@@ -169,12 +167,12 @@ def places_figure(rows: list[Row]) -> Figure:
 
 
 def places(rows: list[Row], method: str, variant: str) -> dict[float, float]:
-    """Where the maps were found, by where they are."""
+    """The places of the maps, by their true places."""
     return curve(rows, "expected", "place", {"method": method, "variant": variant})
 
 
 def claims(rows: list[Row]) -> list[Claim]:
-    """The paper's statement on its Figure 3, and what it is to hold for beside."""
+    """The paper's statement on its Figure 3, for every method and variant."""
     return [_in_order(rows, method, variant) for variant in VARIANTS for method in methods_in(rows)]
 
 
@@ -187,10 +185,10 @@ def _in_order(rows: list[Row], method: str, variant: str) -> Claim:
     tau = float(kendalltau(expected, own).statistic)
     *most, last = (f"{100 * share:.0f}" for share in expected[inner])
     where = f"{', '.join(most)} and {last}" if most else last
-    theirs = variant == "clean" and method == "original"
+    of_paper = variant == "clean" and method == "original"
     return Claim(
         f"{method}, {variant}: the maps between the ends are found in order, near {where} % ({case})",
-        PAPER if theirs else GOAL,
+        PAPER if of_paper else GOAL,
         f"places in the true order and each within {NEAR:g} of its share",
         ", ".join(f"{place:.3f}" for place in own[inner]) + f"; at most {near:.3f} off, Kendall's tau {tau:.2f}",
         ordered and bool(near <= NEAR),

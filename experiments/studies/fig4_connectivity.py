@@ -2,18 +2,18 @@
 
     python -m experiments.studies.fig4_connectivity -o OUT
 
-One receptor-binding domain of the SARS-CoV-2 spike rises (6VXX to 6VYB; adenylate kinase of the samples and its
-lid, where the spike is not at hand). For every method and for small to large sigma: into how many pieces do frames
-fall at several contour levels, and what share of the mass above the level is not in the largest piece? Pieces of
-fewer than 8 voxels are not counted. The moved atoms are measured alike.
+One receptor-binding domain of the SARS-CoV-2 spike rises (6VXX to 6VYB). If the spike is missing, the lid of
+adenylate kinase from the samples is used. For every method and for small to large sigma the study counts the
+pieces of the frames at several contour levels, and the share of the mass above the level that is outside the
+largest piece. Pieces of fewer than 8 voxels are not counted. The moved atoms are measured in the same way.
 
-From the plan between the two maps: the share of the domain's mass that goes to places where the domain is not. Of
-mass at x the share s(x) = domain / all belongs to the domain, so that
+The plan between the two maps gives the share of the domain's mass that goes to places outside the domain. The
+share s(x) = domain / all of the mass at x belongs to the domain, so that
 
     leaving = 1 - sum_xy s_0(x) P(x, y) s_1(y) / sum_x s_0(x) a(x) ,
 
-held against the same number for the plan of the first map to itself, which is the blur of the plan alone. Of
-``--maps`` no atoms are known: their frames are measured, and their plan is left out.
+compared with the same number for the plan of the first map to itself, which is the blur of the plan alone. For
+``--maps`` no atoms are known: the frames are measured, and the plan is left out.
 
 OUT holds ``results.csv``, ``connectivity.png``, ``sigma.png``, ``frames.png``, ``claims.json``. About four minutes
 in full on 2 cores.
@@ -50,14 +50,14 @@ FRAMES, QUICK_FRAMES = 25, 5
 QUICK_GRID = 32
 GAMMAS, QUICK_GAMMAS = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0), (0.7, 1.5)  # of boxes of 64^3
 USUAL = 1.0
-LEAST = {"barycenter": 0.7, "debiased": 1.0}  # smaller ones take hours on far maps
+LEAST = {"barycenter": 0.7, "debiased": 1.0}  # smaller sigmas take hours on distant maps
 QUICK_METHODS = ("linear", "original", "bridge", "displacement")
 LEVELS = (0.1, 0.2, 0.3, 0.4)  # of the maximum of the first map
 SHOWN_LEVEL = 0.4
-WIDTH = 2.0  # Å, of the atoms of the spike: with wider ones everything hangs together
+WIDTH = 2.0  # Å, of the atoms of the spike: with wider ones everything is one piece
 SMALLEST = 8  # voxels in boxes of 64^3
-DETACHED = 1e-3  # share of the mass: more than this is a fragment
-MOVED = 8.0  # Å: farther than any residue of a domain that stays
+DETACHED = 1e-3  # share of the mass: more than this counts as a fragment
+MOVED = 8.0  # Å: farther than any residue of the static domains moves
 PLANS = {"leaving": "to the other map", "leaving_at_rest": "to itself"}
 MEASURES = {"pieces": "pieces", "detached": "mass outside the largest"}
 LID = range(122, 160)  # residues of adenylate kinase
@@ -67,7 +67,7 @@ COLUMNS += ("leaving", "leaving_at_rest", "status")
 
 
 class Subject(NamedTuple):
-    """Atoms of two states, which of them belong to the moving domain, their grid and the width of each (Å)."""
+    """Atoms of two states, a mask of the moving domain, their grid, and the width of an atom (Å)."""
 
     first: Atoms
     last: Atoms
@@ -77,7 +77,7 @@ class Subject(NamedTuple):
 
 
 def main(options: PairOptions) -> None:
-    """Count the pieces that frames fall into."""
+    """Count the pieces of frames."""
     output, quick = options.output, options.quick
     side, frames, methods = (QUICK_GRID, QUICK_FRAMES, QUICK_METHODS) if quick else (GRID, FRAMES, METHODS)
     given = None if options.maps is None else options.pair
@@ -111,7 +111,7 @@ def main(options: PairOptions) -> None:
 
 
 def measure(given: tuple[str, str] | None, point: Point) -> Outcome:
-    """Of maps that were given, or else of the atoms."""
+    """Measure the frames or the plan of a point, of the given maps or of the simulated ones."""
     if point["what"] == "plan":
         return plan_of(point)
     side = point["grid"]
@@ -133,22 +133,20 @@ def frames(point: Point, pair: Prepared) -> Outcome:
     for time, density in zip(times, densities, strict=True):
         for level in LEVELS:
             pieces, detached = fragments(density, level * top, smallest=smallest)
-            found = {"pieces": pieces, "detached": detached, "status": status}
-            rows.append({"time": time, "level": level} | found)
+            rows.append({"time": time, "level": level, "pieces": pieces, "detached": detached, "status": status})
     return Outcome(rows, {"half_way": densities[len(times) // 2].sum(axis=1).astype(np.float32)})
 
 
 def plan_of(point: Point) -> Outcome:
-    """How much of the domain's mass leaves it."""
+    """The share of the domain's mass that leaves it."""
     pair = maps_of(point["case"], point["grid"])
     shares = [domain_share(point["case"], point["grid"], t) for t in (0.0, 1.0)]
     first, last = (unit_mass(volume.data).astype(np.float64) for volume in pair.volumes)
-    found = {}
-    status = set()
+    leaving_shares, statuses = {}, set()
     for name, target, share in (("leaving", last, shares[1]), ("leaving_at_rest", first, shares[0])):
-        found[name], word = leaving(first, target, shares[0], share, point["sigma"])
-        status.add(word)
-    return Outcome([found | {"status": " ".join(sorted(status))}])
+        leaving_shares[name], status = leaving(first, target, shares[0], share, point["sigma"])
+        statuses.add(status)
+    return Outcome([leaving_shares | {"status": " ".join(sorted(statuses))}])
 
 
 def leaving(
@@ -158,7 +156,7 @@ def leaving(
     after: Float[np.ndarray, "z y x"],
     sigma: float,
 ) -> tuple[float, str]:
-    """The share of the mass ``before`` * first that the plan does not take to ``after`` * last; and its status."""
+    """The share of the mass ``before`` * first that the plan does not take to ``after`` * last, and the status."""
     with jax.enable_x64(True):
         kernel = kernels.make("heat", first.shape, sigma, jnp.float64)
         plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(last), kernel, max_iterations=1000)
@@ -182,7 +180,7 @@ def subject(case: str) -> Subject:
 
 @cache
 def density_of(case: str, side: int, t: float, *, domain: bool = False) -> Float[np.ndarray, "z y x"]:
-    """The density of the moved atoms, or of those of the moving domain alone, on the grid of the maps."""
+    """The density of the moved atoms, or of the moving domain alone, on the grid of the maps."""
     given = subject(case)
     atoms = straight(given.first, given.last)(t)
     if domain:
@@ -205,13 +203,13 @@ def maps_of(case: str, side: int) -> Prepared:
 
 
 def domain_share(case: str, side: int, t: float) -> Float[np.ndarray, "z y x"]:
-    """The moving domain's share of the density, 0 where there is none."""
+    """The moving domain's share of the density; 0 where the density is 0."""
     whole, part = density_of(case, side, t), density_of(case, side, t, domain=True)
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def along(rows: list[Row], method: str, sigma: float, level: float, measure: str) -> dict[float, float]:
-    """A measure by time; methods without a sigma have that of 0."""
+    """A measure by time; methods without a sigma are stored with sigma 0."""
     sigma = 0.0 if method in (ATOMS, "linear") else sigma
     return curve(rows, "time", measure, {"what": "frames", "method": method, "sigma": sigma, "level": level})
 
@@ -234,14 +232,14 @@ def connectivity_figure(rows: list[Row], sigma: float) -> Figure:
 
 
 def sigma_figure(rows: list[Row], usual: float) -> Figure:
-    """The most mass that is detached in any frame, and the mass that leaves the domain, against sigma."""
+    """The largest detached mass of any frame, and the mass that leaves the domain, against sigma."""
     figure, axes = figures.panels(1, 2, size=(3.8, 3.0))
     left, right = axes[0]
     sigmas = sorted({row["sigma"] for row in rows if row["sigma"] > 0})
     for method in methods_in(rows):
         shares = {sigma: along(rows, method, sigma, SHOWN_LEVEL, "detached").values() for sigma in sigmas}
         figures.draw(left, method, {sigma: max(found, default=np.nan) for sigma, found in shares.items()})
-    left.set_ylabel(f"most mass detached at level {SHOWN_LEVEL:.0%}")
+    left.set_ylabel(f"largest detached mass at level {SHOWN_LEVEL:.0%}")
     left.legend(fontsize=7)
     for (name, label), form, colour in zip(PLANS.items(), ("-o", "--s"), COLOURS, strict=False):
         found = curve(rows, "sigma", name, {"what": "plan"})
@@ -258,7 +256,7 @@ def sigma_figure(rows: list[Row], usual: float) -> Figure:
 
 
 def frames_figure(sweep: Sweep, sigma: float) -> Figure:
-    """Half way by every method, projected along y."""
+    """The frames at t = 0.5 of every method, projected along y."""
     shown = [p for p in sweep.points.values() if p["what"] == "frames" and p["sigma"] in (0.0, sigma)]
     points_of = {point["method"]: point for point in shown}
     images = {name: sweep.arrays(points_of[name])["half_way"] for name in methods_in(shown)}
@@ -268,18 +266,18 @@ def frames_figure(sweep: Sweep, sigma: float) -> Figure:
         panel.imshow((image / top) ** 0.5, origin="lower", cmap="gray_r", vmin=0, vmax=1)
         panel.set_title(name)
         panel.set_axis_off()
-    figure.suptitle(f"t = 0.5, sigma {sigma:.3g} voxels; grey is the root of the projected density", fontsize=9)
+    figure.suptitle(f"t = 0.5, sigma {sigma:.3g} voxels; grey: square root of the projected density", fontsize=9)
     return figure
 
 
 def claims(rows: list[Row], usual: float) -> list[Claim]:
-    """The paper's statement that the moving domain fragments, for each method; and that mass leaves it."""
+    """The paper's statements: the moving domain fragments, tested for each method, and mass leaves it."""
     case = rows[0]["case"]
-    found = [_fragments(rows, method, usual, case) for method in methods_in(rows)]
+    tested = [_fragments(rows, method, usual, case) for method in methods_in(rows)]
     to_other, at_rest = (curve(rows, "sigma", name, {"what": "plan"}) for name in PLANS)
     if not to_other:
-        return found
-    found.append(
+        return tested
+    tested.append(
         Claim(
             f"mass leaves the path of the moving domain ({case})",
             PAPER,
@@ -291,11 +289,11 @@ def claims(rows: list[Row], usual: float) -> list[Claim]:
             to_other[usual] > at_rest[usual],
         )
     )
-    return found
+    return tested
 
 
 def _fragments(rows: list[Row], method: str, sigma: float, case: str) -> Claim:
-    said, broken = [], False
+    fragments_at, broken = [], False
     for level in LEVELS:
         first, *_, last = along(rows, "linear", sigma, level, "detached").values()
         detached = along(rows, method, sigma, level, "detached")
@@ -303,7 +301,7 @@ def _fragments(rows: list[Row], method: str, sigma: float, case: str) -> Claim:
         apart = [time for time, share in own.items() if share > DETACHED]
         if apart:
             broken = True
-            said.append(
+            fragments_at.append(
                 f"level {level:.0%}: t {min(apart):.2f} to {max(apart):.2f}, up to {max(own.values()):.1%}"
             )
     paper = method == "original"
@@ -311,7 +309,7 @@ def _fragments(rows: list[Row], method: str, sigma: float, case: str) -> Claim:
         f"{method}: the moving domain {'fragments on the way' if paper else 'stays in one piece'} ({case})",
         PAPER if paper else GOAL,
         f"{'some' if paper else 'no'} frame has {DETACHED:.1%} more of its mass detached than the two maps",
-        "; ".join(said) or "in one piece at every level and time",
+        "; ".join(fragments_at) or "in one piece at every level and time",
         broken if paper else not broken,
     )
 

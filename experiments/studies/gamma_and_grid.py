@@ -2,15 +2,14 @@
 
     python -m experiments.studies.gamma_and_grid -o OUT
 
-The frame at t = 0.5 of two maps on cubes of several sizes at many gammas, as barycenter and by displacement, all
-brought to one grid:
+The frames at t = 0.5 of two maps are computed on cubes of several sizes at many gammas, as barycenters and by
+displacement, and resampled to one grid:
 
-- For each gamma on the 60^3 grid, which gamma on another grid gives the nearest barycenter (least relative L2
-  distance, between the gammas tried by a parabola)? The exponent p of gamma ~ n^p says how gamma goes with the
-  grid.
-- What detail is lost: the resolution to which a frame agrees with that of the smallest sigma on the finest grid
-  (by Fourier shell correlation, 0.5), in Å, against sigma in Å. If grids share one curve, a rule in Å holds for
-  all.
+- For each gamma on the 60^3 grid, which gamma on another grid gives the most similar barycenter (least relative L2
+  distance, interpolated by a parabola)? The exponent p of gamma ~ n^p is the growth of gamma with the grid.
+- Which detail is lost? The resolution to which a frame agrees with that of the smallest sigma on the finest grid
+  (by Fourier shell correlation, 0.5), in Å, is drawn against sigma in Å. If all grids share one curve, a rule in Å
+  holds for all.
 
 OUT holds ``results.csv``, ``gamma_and_grid.png``, ``claims.json``. About half an hour in full on 2 cores.
 """
@@ -35,19 +34,19 @@ from morphot_jax.runs.sweep import Outcome, Row, Sweep
 from morphot_jax.runs.sweep import Settings as Point
 
 GRIDS, QUICK_GRIDS = (40, 60, 80, 120), (16, 24, 32)
-# Sigma in voxels of a grid of 60 along the longest axis, of which each grid has its share.
+# Sigma in voxels on a grid of 60 voxels along the longest axis; scaled for other grids.
 SIGMAS = (0.25, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 2.8, 3.4)
 QUICK_SIGMAS = (0.7, 1.0, 1.4, 2.0, 2.8)
 REFERENCE, QUICK_REFERENCE = 60, 24
-LEAST = 0.5  # voxels: kernels narrower than that hardly join neighbours, and solves take thousands of iterations
+LEAST = 0.5  # voxels: narrower kernels hardly join neighbours, and solves take thousands of iterations
 METHODS = ("barycenter", "displacement")
 COLUMNS = ("maps", "grid", "method", "gamma", "sigma", "sigma_angstrom", "like", "distance", "resolution")
 COLUMNS += ("status",)
-COMPARED = (1.0, 1.4, 2.0)  # sigmas on the grid of the reference that others are to look like
+COMPARED = (1.0, 1.4, 2.0)  # sigmas on the reference grid with which other grids are compared
 
 
 def main(options: PairOptions) -> None:
-    """Find the gammas that look the same on different grids."""
+    """Find the gammas that give similar barycenters on different grids."""
     pair, quick, output = options.pair, options.quick, options.output
     grids, sigmas, middle = (QUICK_GRIDS, QUICK_SIGMAS, QUICK_REFERENCE) if quick else (GRIDS, SIGMAS, REFERENCE)
     shared = {"study": "gamma_and_grid", **about(pair), "common": max(grids)}
@@ -67,18 +66,18 @@ def main(options: PairOptions) -> None:
 
 
 def half_way(pair: tuple[str, str], point: Point) -> Outcome:
-    """The frame at t = 0.5, on the grid that all are compared on."""
+    """The frame at t = 0.5, on the common grid."""
     maps = load(pair, point["grid"])
     settings = Settings(sigma=point["sigma"], max_iterations=2000)
-    found = frames_of(point["method"], maps, (0.5,), settings)
-    volume = maps.volumes[0].with_data(found.densities[0].astype(np.float32))
+    frames = frames_of(point["method"], maps, (0.5,), settings)
+    volume = maps.volumes[0].with_data(frames.densities[0].astype(np.float32))
     (common,) = prepare_maps([volume], Preparation(grid=point["common"], level="none")).volumes
-    row = {"sigma_angstrom": point["sigma"] * volume.voxel_size[0], "status": found.status}
+    row = {"sigma_angstrom": point["sigma"] * volume.voxel_size[0], "status": frames.status}
     return Outcome([row], {"frame": unit_mass(common.data).astype(np.float32)})
 
 
 def with_comparisons(sweep: Sweep, middle: int, options: PairOptions, rows: list[Row]) -> list[Row]:
-    """Gamma; the sigma of the reference's grid that a frame is like, and how near; the resolution that is left."""
+    """Add gamma, the most similar sigma on the reference grid with its distance, and the remaining resolution."""
     frames = {
         (point["grid"], point["method"], point["sigma"]): sweep.arrays(point).get("frame")
         for point in sweep.points.values()
@@ -107,7 +106,7 @@ def with_comparisons(sweep: Sweep, middle: int, options: PairOptions, rows: list
 def nearest(
     frame: Float[np.ndarray, "z y x"], others: dict[float, Float[np.ndarray, "z y x"]]
 ) -> tuple[float, float]:
-    """The sigma at which the distance is least, by a parabola over its logarithm; and the least distance."""
+    """The sigma of least distance, by a parabola over its logarithm, and the least distance of the given ones."""
     sigmas = np.array(sorted(others))
     distances = np.array([float(metrics.relative_rms(frame, others[s])) for s in sigmas])
     k = int(distances.argmin())
@@ -125,9 +124,10 @@ def of(rows: list[Row], grid: int, method: str, x: str, y: str) -> tuple[np.ndar
 
 
 def equivalents(rows: list[Row], grid: int, method: str, middle: int) -> dict[float, float]:
-    """The sigma on a grid whose frame is like that of each compared sigma on the grid of the reference."""
+    """The sigma on a grid whose frame is most similar to that of each compared sigma on the reference grid."""
     own, like = of(rows, grid, method, "sigma", "like")
-    inside = (like > like.min()) & (like < like.max())  # at the ends of what was tried nothing can be said
+    # At the ends of the range the most similar sigma may lie outside.
+    inside = (like > like.min()) & (like < like.max())
     if inside.sum() < 2:
         return {}
     own, like = own[inside], like[inside]
@@ -139,7 +139,7 @@ def equivalents(rows: list[Row], grid: int, method: str, middle: int) -> dict[fl
 
 
 def exponent(rows: list[Row], method: str, middle: int, sigma: float) -> tuple[float, dict[int, float]]:
-    """The p of sigma ~ n^p for what looks like one sigma on the grid of the reference; and the sigmas by grid."""
+    """The p of sigma ~ n^p for frames like that of one sigma on the reference grid, and the sigmas by grid."""
     found = {}
     for grid in sorted({row["grid"] for row in rows}):
         same = equivalents(rows, grid, method, middle)
@@ -174,7 +174,7 @@ def both_figure(rows: list[Row], middle: int) -> Figure:
             x, y = of(rows, grid, method, "sigma_angstrom", "resolution")
             panel.plot(x, y, color=colour, linestyle=line, marker=marker, label=f"${grid}^3$")
         panel.set_xlabel("sigma (Å)")
-        panel.set_ylabel("resolution left (Å, FSC 0.5)")
+        panel.set_ylabel("remaining resolution (Å, FSC 0.5)")
         panel.set_title(method)
         panel.set_ylim(bottom=0)
         panel.legend(fontsize=7)
@@ -183,11 +183,11 @@ def both_figure(rows: list[Row], middle: int) -> Figure:
 
 
 def claims(rows: list[Row], middle: int, gamma_is: GammaConvention) -> list[Claim]:
-    """How gamma goes with the grid, and what it costs in detail."""
+    """The growth of gamma with the grid, and the loss of detail."""
     slopes = {sigma: exponent(rows, "barycenter", middle, sigma) for sigma in COMPARED}
     known = {sigma: found for sigma, found in slopes.items() if np.isfinite(found[0])}
     power = 1 if gamma_is == "sd" else 2
-    said = [
+    sigmas = [
         f"like sigma {sigma:g} on {middle}^3: "
         + ", ".join(f"{value:.2f} on {grid}^3" for grid, value in found.items())
         + f"; p = {p:.2f} for sigma, {2 * p:.2f} for sigma^2"
@@ -197,30 +197,31 @@ def claims(rows: list[Row], middle: int, gamma_is: GammaConvention) -> list[Clai
         f"the gamma that looks the same goes like the grid to the power {power} (gamma is the {gamma_is})",
         f"{PAPER} (open question)",
         f"p of gamma ~ n^p within 0.15 of {power}: the same sigma in Å",
-        "; ".join(said),
+        "; ".join(sigmas),
         all(abs(p - 1) <= 0.15 for p, _ in known.values()) if known else None,
     )
     return [proportional, *(_one_curve(rows, method) for method in METHODS)]
 
 
 def _one_curve(rows: list[Row], method: str) -> Claim:
-    """Whether resolution is one multiple of sigma in Å, where the grid allows it."""
+    """Test whether the resolution is the same multiple of sigma in Å on all grids that can hold it."""
     some = [row for row in rows if row["method"] == method and row.get("resolution") is not None]
-    ratios, said = [], []
+    ratios, medians = [], []
     for grid in sorted({row["grid"] for row in some}):
         own = [row for row in some if row["grid"] == grid]
-        # What the voxels cut off is no loss to the kernel.
+        # Detail that the voxels cannot hold is not lost by the kernel.
         free = [row for row in own if row["resolution"] > 2.2 * row["sigma_angstrom"] / row["sigma"]]
-        here = [row["resolution"] / row["sigma_angstrom"] for row in free]
-        ratios += here
-        said.append(f"{grid}^3: {np.median(here):.2f}" if here else f"{grid}^3: finer than its voxels")
+        own_ratios = [row["resolution"] / row["sigma_angstrom"] for row in free]
+        ratios += own_ratios
+        median = f"{np.median(own_ratios):.2f}" if own_ratios else "finer than its voxels"
+        medians.append(f"{grid}^3: {median}")
     middle = float(np.median(ratios)) if ratios else float("nan")
     apart = max((abs(ratio / middle - 1) for ratio in ratios), default=np.nan)
     return Claim(
         f"{method}: the resolution that is left is one multiple of sigma in Å on every grid",
         GOAL,
         "every ratio of resolution to sigma within 30 % of their median",
-        f"median {middle:.2f} ({'; '.join(said)}); at most {apart:.0%} off",
+        f"median {middle:.2f} ({'; '.join(medians)}); at most {apart:.0%} off",
         bool(apart <= 0.3) if ratios else None,
     )
 

@@ -1,11 +1,11 @@
-"""The paper's Table 1: what 25 frames take on cubes of 60, 120 and 240 voxels.
+"""The paper's Table 1: the time of 25 frames on cubes of 60, 120 and 240 voxels.
 
     python -m experiments.studies.table1_speed -o OUT
 
 Wall time of a trajectory, after compilation, by this package's methods (to a marginal error of 1e-6) and by the
-original's algorithm in SciPy (20 iterations a frame), on the device that JAX finds. Where all frames would take
-longer than the budget allows a few are timed and the rest is reckoned from them: ``timed_frames``. The paper's own
-figures stand beside them, and the power of the number of voxels that each method's time grows by.
+original's algorithm in SciPy (20 iterations per frame), on JAX's default device. If all frames would take too
+long, a few are timed and the time of all is calculated from them: ``timed_frames``. The results include the
+paper's own times, and the exponent of the number of voxels with which each method's time grows.
 
 OUT holds ``results.csv``, ``speed.png``, ``claims.json``. About half an hour in full on 2 cores.
 """
@@ -31,7 +31,7 @@ from morphot_jax.runs.sweep import Settings as Point
 GRIDS, QUICK_GRIDS = (60, 120, 240), (16, 24, 32)
 FRAMES, QUICK_FRAMES = 25, 5
 METHODS = ("displacement", "bridge", "barycenter", "original")
-FEW = {120: (0.25, 0.5, 0.75), 240: (0.5,)}  # frames that stand for all, of methods that solve each of them
+FEW = {120: (0.25, 0.5, 0.75), 240: (0.5,)}  # frames that represent all, of methods that solve each frame
 ITERATIVE = ("barycenter", "original")
 PAPER_SECONDS = {240: {"GPU": 59.1, "CPU": 6876.0}}  # of 25 frames
 COLUMNS = ("method", "implementation", "kernel", "grid", "frames", "sigma", "maps", "timed_frames", "seconds")
@@ -48,7 +48,7 @@ COLUMNS += (
 
 @dataclass(frozen=True)
 class Options(PairOptions):
-    """What this study is asked."""
+    """The options of this study."""
 
     row_limit: RowLimit = 3600.0
 
@@ -84,25 +84,25 @@ def _task(n: int, method: str, options: Options) -> Solve:
 
 
 def name_of(row: Row) -> str:
-    """The method of a row, the original's algorithm by its name."""
+    """The method of a row, or 'original' for the original's algorithm."""
     return "original" if row["implementation"] == "original" else row["method"]
 
 
 def with_exponents(rows: list[Row]) -> list[Row]:
-    """Seconds of a frame, and the p of seconds ~ voxels^p over all grids."""
-    found = []
+    """Add the seconds per frame, and the p of seconds ~ voxels^p over all grids."""
+    extended = []
     for row in rows:
         same = [other for other in rows if name_of(other) == name_of(row)]
         power = None
         if len(same) > 1:
             voxels = [3 * np.log(side(other["grid"])) for other in same]
             power = float(np.polyfit(voxels, np.log([other["seconds"] for other in same]), 1)[0])
-        found.append(row | {"seconds_per_frame": row["seconds"] / row["frames"], "exponent": power})
-    return found
+        extended.append(row | {"seconds_per_frame": row["seconds"] / row["frames"], "exponent": power})
+    return extended
 
 
 def speed_figure(rows: Sequence[Row]) -> Figure:
-    """Seconds against the voxels along an axis; hollow where a few frames stand for all, stars for the paper's."""
+    """Seconds against the voxels along an axis; hollow: from a few frames; stars: the paper's times."""
     figure, axes = figures.panels(1, 1, size=(5.2, 3.8))
     panel = axes[0, 0]
     grids = sorted({side(row["grid"]) for row in rows})
@@ -137,7 +137,7 @@ def speed_figure(rows: Sequence[Row]) -> Figure:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """A line for each row."""
+    """Print a line for each row."""
     for row in rows:
         partly = "" if row["timed_frames"] == row["frames"] else f", from {row['timed_frames']} frames"
         seconds = f"{row['seconds']:9.2f} s, {row['seconds_per_frame']:8.3f} s a frame{partly}"
@@ -145,8 +145,8 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def claims(rows: Sequence[Row]) -> list[Claim]:
-    """The paper's times on its own machines beside those on this one."""
-    found = []
+    """Compare the paper's times on its own machines with those on this machine."""
+    tested = []
     platform = rows[0]["device"].split()[0]
     device = "a CPU" if platform == "cpu" else rows[0]["device"]
     seconds = {(name_of(row), side(row["grid"])): row["seconds"] for row in rows}
@@ -154,11 +154,11 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
         if ("original", grid) not in seconds:
             continue
         own = ", ".join(f"{method} {seconds[method, grid]:.1f} s" for method in METHODS)
-        found += [
+        tested += [
             Claim(
                 f"{rows[0]['frames']} frames at {grid}^3 take {known['CPU']:g} s on a CPU",
                 PAPER,
-                "the original's algorithm within a factor of three on this machine, which is another",
+                "the original's algorithm within a factor of three on this, different machine",
                 f"{seconds['original', grid]:.0f} s on {device}",
                 bool(1 / 3 <= seconds["original", grid] / known["CPU"] <= 3) if platform == "cpu" else None,
             ),
@@ -178,7 +178,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
             ),
         ]
     powers = {name_of(row): row["exponent"] for row in rows if row["exponent"] is not None}
-    found.append(
+    tested.append(
         Claim(
             "time grows little faster than the number of voxels",
             GOAL,
@@ -187,7 +187,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
             all(power <= 4 / 3 for name, power in powers.items() if name != "original"),
         )
     )
-    return found
+    return tested
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A map, what is computed on it alone, and where it comes from: a file, a model, a sample, a data bank."""
+"""Single maps: their sources (file, model, sample, data bank) and the computations on one map."""

@@ -30,7 +30,7 @@ SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Atoms:
-    """Points that scatter.
+    """Scattering points.
 
     - ``positions``: Å along x, y, z.
     - ``weights``: scattering mass in electrons: atomic number times occupancy, or a whole residue's electrons
@@ -54,7 +54,7 @@ class Atoms:
 
 
 class Box(NamedTuple):
-    """Where a grid lies: ``simulate_density(atoms, **box._asdict(), resolution=...)``.
+    """The place of a grid: ``simulate_density(atoms, **box._asdict(), resolution=...)``.
 
     ``shape``: voxels along z, y, x. ``voxel_size`` and ``origin``: Å along x, y, z.
     """
@@ -67,29 +67,29 @@ class Box(NamedTuple):
 def read_atoms(path: str | Path) -> Atoms:
     """Read the atoms of the first model in a PDB or mmCIF file (.pdb .ent .cif .mmcif, also .gz).
 
-    Waters and hydrogens are left out, and so is what does not scatter (occupancy zero, unknown element). Of
-    an atom with alternate locations the one of highest occupancy is kept, the first among equals; it weighs
-    the atomic number times the occupancy of all its locations together, so that nothing of the atom is lost.
+    Waters, hydrogens and atoms that do not scatter (occupancy zero, unknown element) are left out. An atom with
+    alternate locations is placed at the location of highest occupancy, the first among equals. Its weight is the
+    atomic number times the sum of the occupancies of all its locations.
 
     Raises ``InputError`` for a file that is missing, is not a structure, or holds no such atom.
     """
     path = Path(path)
-    found = _scatterers(_first_model(path))
-    if not found:
+    records = _scatterers(_first_model(path))
+    if not records:
         raise InputError(
-            f"{path}: no atoms but waters, hydrogens and atoms of occupancy zero; give a file with a model"
+            f"{path}: no atoms except waters, hydrogens and atoms of occupancy zero; give a file with a model"
         )
-    weights = [sum(atom.element.atomic_number * atom.occ for atom in places) for places in found.values()]
-    kept = [max(places, key=lambda atom: atom.occ) for places in found.values()]
-    chains, residues, _, names, _ = zip(*found, strict=True)
-    return Atoms(np.array([atom.pos.tolist() for atom in kept]), np.array(weights), chains, residues, names)
+    weights = [sum(atom.element.atomic_number * atom.occ for atom in places) for places in records.values()]
+    best = [max(places, key=lambda atom: atom.occ) for places in records.values()]
+    chains, residues, _, names, _ = zip(*records, strict=True)
+    return Atoms(np.array([atom.pos.tolist() for atom in best]), np.array(weights), chains, residues, names)
 
 
 def _first_model(path: Path):
     import gemmi  # noqa: PLC0415 (slow to load, and only needed here)
 
     if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
-        raise InputError(f"{path}: not named as a structure file; give one of {' '.join(SUFFIXES)} (or .gz)")
+        raise InputError(f"{path}: not the name of a structure file; give one of {' '.join(SUFFIXES)} (or .gz)")
     if not path.is_file():
         raise InputError(f"{path}: no such file{instead_of(path)}")
     try:
@@ -102,7 +102,7 @@ def _first_model(path: Path):
 
 
 def _check_compression(path: Path) -> None:
-    # gemmi takes what it gets out of a damaged archive; gzip raises when the end or the checksum is wrong.
+    # gemmi accepts the readable part of a damaged archive; gzip raises if the end or the checksum is wrong.
     if path.suffix.lower() == ".gz":
         with gzip.open(path) as stream:
             while stream.read(1 << 20):
@@ -111,7 +111,7 @@ def _check_compression(path: Path) -> None:
 
 def _scatterers(model) -> dict[tuple, list]:
     """Collect the records of each atom, one for each of its locations."""
-    found = {}
+    records = {}
     for chain in model:
         for residue in chain:
             if residue.is_water():
@@ -119,11 +119,11 @@ def _scatterers(model) -> dict[tuple, list]:
             for atom in residue:
                 if atom.is_hydrogen() or not atom.element.atomic_number * atom.occ > 0:
                     continue
-                # Without a location label each record is an atom of its own, whatever its name.
-                number = None if atom.has_altloc() else len(found)
+                # Without a location label each record is a separate atom, whatever its name.
+                number = None if atom.has_altloc() else len(records)
                 key = (chain.name, residue.seqid.num, residue.seqid.icode, atom.name, number)
-                found.setdefault(key, []).append(atom)
-    return found
+                records.setdefault(key, []).append(atom)
+    return records
 
 
 def simulate_density(
@@ -181,7 +181,7 @@ def _profiles(
     from scipy import special  # noqa: PLC0415 (slow to load)
 
     edges = start + (np.arange(count + 1) - 0.5) * step
-    # Clipping the edges is the cut: what lies beyond has equal edges, thus exactly nothing.
+    # Clipping the edges makes the cut: voxels beyond it have equal edges, and get exactly zero.
     distances = np.clip((edges - positions[:, None]) / width, -CUTOFF, CUTOFF)
     return np.diff(special.erf(distances / np.sqrt(2)), axis=1) / (2 * erf(CUTOFF / np.sqrt(2)))
 
@@ -192,7 +192,7 @@ def _add_products(
     y_profiles: Float[np.ndarray, "atoms y"],
     x_profiles: Float[np.ndarray, "atoms x"],
 ) -> None:
-    # One matrix product a plane, of the few atoms that reach it: no atom's own cube is ever stored.
+    # One matrix product per plane, with the few atoms that reach it: the cube of a single atom is never stored.
     for k, shares in enumerate(z_profiles.T):
         near = np.flatnonzero(shares)
         data[k] += (y_profiles[near] * shares[near, None]).T @ x_profiles[near]
@@ -227,15 +227,15 @@ def choose_box(
     apix: float | None = None,
     padding: float = PADDING,
 ) -> Box:
-    """One grid for one or more models: their common bounding box and ``padding`` resolutions on every side.
+    """Choose one grid for one or more models: their common bounding box plus ``padding`` resolutions on each side.
 
-    - neither ``grid`` nor ``apix``: voxels of resolution / 3, as many along each axis as it takes (even);
+    - neither ``grid`` nor ``apix``: voxels of resolution / 3, as many along each axis as needed (an even number);
     - ``apix`` (Å): the same with this voxel size;
-    - ``grid``: a cube of that many voxels a side, the voxel size such that the longest axis fits;
-    - both: just that, the middle of the bounding box at index n // 2 (as always); it may be too small, which
-      ``simulate_density`` tells.
+    - ``grid``: a cube of this many voxels a side; the voxel size is chosen so that the longest axis fits;
+    - both: exactly these. The box may then be too small for the atoms; ``simulate_density`` refuses that.
 
-    Raises ``InputError`` when there are no atoms or a size is not positive.
+    The middle of the bounding box lies at index n // 2. Raises ``InputError`` when there are no atoms or a size is
+    not positive.
 
     Source: voxel size and padding as in ChimeraX ``molmap``.
     """
@@ -253,7 +253,7 @@ def choose_box(
         step = _triple(lengths.max() / grid if apix is None else apix, "voxel size", float)[0]
     if counts.max() > MAX_AXIS:
         raise InputError(
-            f"a voxel of {step:g} Å needs {counts.max():g} voxels along an axis: {MAX_AXIS} are the most"
+            f"voxels of {step:g} Å make an axis of {counts.max():g}: give larger voxels, for {MAX_AXIS} at most"
         )
     x, y, z = (int(count) for count in counts)
     return Box((z, y, x), (step, step, step), _floats((low + high) / 2 - counts // 2 * step))
@@ -262,14 +262,14 @@ def choose_box(
 def interpolate_linearly(first: Atoms, last: Atoms, t: float) -> Atoms:
     """x_t = (1 - t) x_0 + t x_1, and the same for the weights: every atom moves in a straight line.
 
-    The models list the same atoms in the same order; ``first`` lends the labels. Straight lines shorten what
-    rotates. Raises ``InputError`` when the models differ in their atoms or ``t`` is not in [0, 1].
+    The models list the same atoms in the same order; the labels are those of ``first``. Straight lines shorten
+    bodies that rotate. Raises ``InputError`` when the models differ in their atoms or ``t`` is not in [0, 1].
     """
     if not 0 <= t <= 1:
         raise InputError(f"t = {t:g} is not a time of the morph; take t from 0 to 1")
     if len(first.weights) != len(last.weights):
         raise InputError(
-            f"the models have {len(first.weights)} and {len(last.weights)} atoms; keep those that both have"
+            f"the models have {len(first.weights)} and {len(last.weights)} atoms; keep the atoms that both have"
         )
     labels = [zip(model.residues, model.names, strict=True) for model in (first, last)]
     # Models without labels match by their order alone.
@@ -301,7 +301,7 @@ def _triple(given, name: str, kind: type) -> tuple:
     values = np.broadcast_to(given, 3) if np.shape(given) in ((), (3,)) else np.zeros(3)
     if not all(0 < value < np.inf and kind(value) == value for value in values):
         number = "whole number" if kind is int else "number"
-        raise InputError(f"{name} {given} cannot be; give one {number} above zero, or three, one an axis")
+        raise InputError(f"{name} {given} cannot be used; give one {number} above zero, or three, one per axis")
     return tuple(kind(value) for value in values)
 
 

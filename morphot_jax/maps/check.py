@@ -1,4 +1,4 @@
-"""What is asked of maps that are handed in: that they are maps, and that something can be done with them."""
+"""Checks of maps that users pass in: they must be maps, and usable ones."""
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -10,7 +10,7 @@ from morphot_jax.system.errors import InputError
 
 
 def one_map(given: object, needs: str) -> Volume:
-    """The map that was given; InputError for anything else.
+    """Return ``given`` if it is a map; raise InputError for anything else.
 
     ``needs`` begins the message, as in "align_maps needs a map to move".
     """
@@ -21,14 +21,14 @@ def one_map(given: object, needs: str) -> Volume:
 
 
 def several_maps(given: object, needs: str) -> tuple[Volume, ...]:
-    """The maps of a list or of anything else that can be gone through; InputError where one is no map.
+    """Return the maps of a list or another iterable; raise InputError if one of them is not a map.
 
     ``needs`` begins the message, as in "morph needs two or more maps".
     """
     if isinstance(given, Volume):
         raise InputError(f"{needs} (Volume), and got a single one: give a list of them")
-    no_list = isinstance(given, str | bytes | Mapping) or hasattr(given, "__array__")
-    if no_list or not isinstance(given, Iterable):
+    not_a_list = isinstance(given, str | bytes | Mapping) or hasattr(given, "__array__")
+    if not_a_list or not isinstance(given, Iterable):
         what, advice = _described(given)
         raise InputError(f"{needs} (Volume), and got {what}: {advice}")
     maps = []
@@ -41,17 +41,19 @@ def several_maps(given: object, needs: str) -> tuple[Volume, ...]:
 
 
 def check_map(volume: Volume, label: str) -> None:
-    """Raise InputError, quoting ``label``, for a map that nothing can be done with."""
+    """Raise InputError, quoting ``label``, for a map with oblique axes or without positive density."""
     if not volume.orthogonal:
         raise InputError(
-            f"{label} has cell angles {triple_text(volume.cell_angles)}°: only right angles can be used"
+            f"{label} has cell angles {triple_text(volume.cell_angles)}°: give a map whose angles are 90°"
         )
     if not (top := volume.data.max()) > 0:
-        raise InputError(f"{label} has no positive density (its maximum is {top:g}): nothing to transport")
+        raise InputError(
+            f"{label} has no positive density (its maximum is {top:g}): check the file and its contrast"
+        )
 
 
 def _described(given: Any) -> tuple[str, str]:
-    """What something is that should have been a map, and what to do about it."""
+    """Describe a value that is not a map, and say what to give instead."""
     if given is None:
         return "None", "read a map with read_volume, or make one with Volume(array, voxel_size)"
     if isinstance(given, str | PathLike):

@@ -1,12 +1,12 @@
-"""Entries of the EMDB and the PDB by their names: downloaded once, kept, and known by their checksums.
+"""Entries of the EMDB and the PDB: downloaded once, cached, and verified by their checksums.
 
     emdb:5138, EMD-5138      the map of an EMDB entry, .map.gz
     pdb:3iyf, 3IYF           the model of a PDB entry, .cif.gz
 
-Files lie in the user's cache (or where ``MORPHOT_CACHE`` says), beside ``checksums.json`` with the SHA-256 of each
-as it was first downloaded: a file that has changed since, here or at its source, is refused until a fresh one is
-asked for. ``MORPHOT_EMDB`` and ``MORPHOT_PDB`` replace the addresses that files come from; {id} in them stands for
-the entry.
+Files are stored in the user's cache (or in the folder ``MORPHOT_CACHE``). ``checksums.json`` beside them holds the
+SHA-256 of each file at its first download. A file that has changed since, here or at its source, is refused until
+the user asks for a fresh download. ``MORPHOT_EMDB`` and ``MORPHOT_PDB`` replace the addresses of the data banks;
+{id} in them stands for the entry.
 """
 
 import json
@@ -26,7 +26,7 @@ ADDRESSES = {
     "emdb": ("MORPHOT_EMDB", "https://ftp.ebi.ac.uk/pub/databases/emdb/structures/EMD-{id}/map/emd_{id}.map.gz"),
     "pdb": ("MORPHOT_PDB", "https://files.rcsb.org/download/{id}.cif.gz"),
 }
-NAMES = {  # how entries are written, and the file each is kept in
+NAMES = {  # the spellings of an entry, and the name of its file
     "emdb": (re.compile(r"(?:emdb:|emd[-_])(?:emd[-_])?(\d{4,5})", re.IGNORECASE), "emd_{id}.map.gz"),
     "pdb": (re.compile(r"(?:pdb:)?([0-9][a-z0-9]{3}|pdb_[0-9]{5}[a-z0-9]{3})", re.IGNORECASE), "{id}.cif.gz"),
 }
@@ -45,12 +45,12 @@ class Entry(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> "Entry":
-        """From one of the spellings above; InputError for anything else."""
+        """Parse one of the spellings above; InputError for anything else."""
         for bank, (pattern, _) in NAMES.items():
-            if found := pattern.fullmatch(name.strip()):
-                return cls(bank, found[1].lower())
+            if match := pattern.fullmatch(name.strip()):
+                return cls(bank, match[1].lower())
         raise InputError(
-            f"'{name}' is no entry: give EMD-1234 or emdb:1234, or a PDB code such as 3IYF or pdb:3iyf"
+            f"'{name}' is not an entry: give EMD-1234 or emdb:1234, or a PDB code such as 3IYF or pdb:3iyf"
         )
 
     @property
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
 
 
 def is_entry(name: str) -> bool:
-    """Whether a MAP names an entry of a data bank: with its prefix, so that no file name is taken for one."""
+    """Whether a MAP names an entry of a data bank: with its prefix, so that no file name is mistaken for one."""
     return name.lower().startswith(tuple(f"{bank}:" for bank in ADDRESSES))
 
 
@@ -78,13 +78,13 @@ def fetch(
     largest: int = LARGEST,
     report: Report = silent,
 ) -> Path:
-    """The file of an entry, from the cache or else from its address.
+    """Return the path of an entry's file; download it if it is not in the cache.
 
-    - ``folder``: of the cache. ``fresh``: download again, and trust what comes.
-    - ``retries``: after failures that may pass. ``timeout``: seconds without an answer. ``largest``: bytes.
+    - ``folder``: the cache. ``fresh``: download again, and trust the new content.
+    - ``retries``: after temporary failures. ``timeout``: seconds without an answer. ``largest``: bytes.
 
-    InputError for names that are no entries, entries that are not there, connections that fail, files that are too
-    large, and content that is not what was first downloaded. Nothing half-loaded is ever kept.
+    Raises InputError for a name that is not an entry, an unknown entry, a failed connection, a file that is too
+    large, and content that differs from the first download. Incomplete downloads are never kept.
     """
     entry = Entry.parse(name)
     folder = cache_folder() if folder is None else folder
@@ -93,10 +93,10 @@ def fetch(
     with FileLock(folder / f".{entry.file}.lock"):
         known = None if fresh else _checksums(folder).get(entry.file)
         if path.is_file() and not fresh:
-            if known not in (None, found := files.sha256(path)):
+            if known not in (None, checksum := files.sha256(path)):
                 raise InputError(
-                    f"'{path}' is not what was downloaded for {name} (checksum {found[:12]}, then {known[:12]}): "
-                    "something has changed it; add --fresh to download it again"
+                    f"'{path}' has changed since it was downloaded for {name} (checksum {checksum[:12]}, then "
+                    f"{known[:12]}): add --fresh to download it again"
                 )
             return path
         _download(entry, path, known, retries, timeout, _Meter(largest, report))
@@ -107,18 +107,18 @@ def fetch(
 
 
 def cache_folder() -> Path:
-    """Where files are kept."""
-    if given := os.environ.get("MORPHOT_CACHE"):
-        return Path(given)
+    """Return the folder of the cache."""
+    if folder := os.environ.get("MORPHOT_CACHE"):
+        return Path(folder)
     return _pooch().os_cache("morphot_jax")
 
 
 class _Refused(Exception):  # noqa: N818 - not an error that pooch should try again
-    """A failure that another try does not mend."""
+    """A failure that a retry cannot mend."""
 
 
 class _Meter:
-    """What pooch tells of a download: passed on, and stopped where it becomes too large."""
+    """Pooch's progress bar: passes the progress on, and stops downloads that are too large."""
 
     def __init__(self, largest: int, report: Report):
         self.largest, self.report, self.done, self._total = largest, report, 0, 0
@@ -149,7 +149,7 @@ class _Meter:
 
 
 def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout: float, meter: _Meter) -> None:
-    """Into a folder beside, and from there to its place."""
+    """Download into a subfolder, then move the complete file to its place."""
     pooch = _pooch()
     import requests  # noqa: PLC0415 - pooch brings it along
 
@@ -160,7 +160,7 @@ def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout
             plain(url, output, who)
         except requests.HTTPError as error:
             answer = error.response
-            if answer is not None and answer.status_code < 500:  # it is not there, or not for us
+            if answer is not None and answer.status_code < 500:  # missing or forbidden: a retry does not help
                 raise _Refused(f"answers {answer.status_code} {answer.reason}") from None
             raise
 
@@ -186,20 +186,20 @@ def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout
         ) from None
     except ValueError:
         raise InputError(
-            f"{entry.address} holds something else than when it was first downloaded (checksum then "
-            f"{str(known)[:12]}): add --fresh to take what is there now"
+            f"the file at {entry.address} has changed since it was first downloaded (checksum then "
+            f"{str(known)[:12]}): add --fresh to use the new one"
         ) from None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """The checksums that are remembered; none where there is no file, InputError for one that is damaged."""
+    """Read the stored checksums; none if there is no file, InputError if it is damaged."""
     try:
-        found = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        stored = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
         raise InputError(f"'{folder / CHECKSUMS}' cannot be read: delete it") from None
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    return {str(name): str(value) for name, value in stored.items()} if isinstance(stored, dict) else {}
 
 
 def _pooch() -> Any:

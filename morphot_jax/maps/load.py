@@ -1,4 +1,4 @@
-"""Maps by the names that users give them: files, samples that come along, and entries of data banks."""
+"""Maps by name: files, the samples of the package, and entries of data banks."""
 
 import os
 from contextlib import suppress
@@ -20,12 +20,12 @@ from morphot_jax.system.errors import InputError, nearest
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.words import SAMPLE, SAMPLE_NAMES
 
-RESOLUTION = 8.0  # Å, of the density that is made of atoms
+RESOLUTION = 8.0  # Å, of the density simulated from atoms
 
 
 @dataclass(frozen=True)
 class Input:
-    """A map as it was read: by which name, from a file of which checksum (None for none)."""
+    """A map as it was read: its name, the checksum of its file (None for a sample), and the map."""
 
     name: str
     sha256: str | None
@@ -35,8 +35,8 @@ class Input:
 def load(name: str, voxel_size: float | None = None, report: Report = silent) -> Input:
     """Read a map by its path, as ``sample:NAME``, ``emdb:ENTRY`` or ``pdb:ENTRY``.
 
-    ``voxel_size`` (Å) replaces the header's. Of a PDB entry the density of its atoms is made, at ``RESOLUTION`` Å.
-    ``report``: told of the bytes of voxels that have been read, and of all.
+    ``voxel_size`` (Å) replaces the header's. For a PDB entry the density of its atoms is simulated at
+    ``RESOLUTION`` Å. ``report`` gets the bytes of voxels that have been read and their total.
     """
     if name.startswith(SAMPLE):
         return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
@@ -49,40 +49,40 @@ def load(name: str, voxel_size: float | None = None, report: Report = silent) ->
         else:
             volume = read_volume(path, voxel_size=voxel_size, report=report)
         return Input(name, files.sha256(path), volume)
-    _check_there(name)
+    _check_exists(name)
     volume = read_volume(name, voxel_size=voxel_size, report=report)
     return Input(name, files.sha256(Path(name)), volume)
 
 
 def file_of(name: str) -> str | None:
-    """Where the file of a map is, None where it has none that a viewer could open as a map."""
+    """Return the path of a map's file; None for samples and entries, which viewers cannot open."""
     return None if name.startswith(SAMPLE) or databanks.is_entry(name) else str(Path(name).resolve())
 
 
-def _check_there(path: str) -> None:
-    """Raise InputError for a file that is not there, where the name of a sample or an entry was meant."""
+def _check_exists(path: str) -> None:
+    """Raise InputError for a missing file whose name resembles that of a sample or an entry."""
     if os.path.exists(path):
         return
-    near = nearest(path, [SAMPLE + name for name in SAMPLE_NAMES])
+    suggestion = nearest(path, [SAMPLE + name for name in SAMPLE_NAMES])
     with suppress(InputError):
         entry = databanks.Entry.parse(path)
-        near = f"{entry.bank}:{entry.id}"
-    if near is not None:
-        raise InputError(f"cannot read '{path}': there is no such file; did you mean '{near}'?")
+        suggestion = f"{entry.bank}:{entry.id}"
+    if suggestion is not None:
+        raise InputError(f"cannot read '{path}': there is no such file; did you mean '{suggestion}'?")
 
 
 def describe_map(name: str, report: Report = silent) -> dict[str, Any]:
-    """What ``morphot info`` prints: the header in words, and what the voxels hold; ``report`` as of ``load``.
+    """Return what ``morphot info`` prints: the fields of the header and statistics of the densities.
 
-    A voxel size that the header does not give is shown as zero. What the voxels hold is that of the finite ones.
+    A missing voxel size is shown as zero. The statistics are of the finite voxels. ``report``: as in ``load``.
     """
     path = name
     if databanks.is_entry(name) and databanks.Entry.parse(name).bank == "emdb":
         path = str(databanks.fetch(name))
     if path.startswith(SAMPLE) or databanks.is_entry(path):
         volume, entry = load(name).volume, {"path": name}
-        return entry | _place(volume) | _contents(volume.data)
-    _check_there(path)
+        return entry | _place(volume) | _statistics(volume.data)
+    _check_exists(path)
     header, data = read_stored(path, report=report)
     entry = {
         "path": name,
@@ -93,11 +93,11 @@ def describe_map(name: str, report: Report = silent) -> dict[str, Any]:
         "extended_header": header.extended_header_bytes,
         "labels": list(header.labels),
     }
-    return entry | _place(header) | _contents(data)
+    return entry | _place(header) | _statistics(data)
 
 
 def _place(source: Volume | MapHeader) -> dict[str, list]:
-    """Where the voxels are."""
+    """Describe the grid: its shape, voxel size, origin and cell angles."""
     return {
         "shape_zyx": list(source.shape),
         "voxel_size_xyz": [float(edge) for edge in source.voxel_size or (0.0, 0.0, 0.0)],
@@ -107,8 +107,8 @@ def _place(source: Volume | MapHeader) -> dict[str, list]:
     }
 
 
-def _contents(data: Float[np.ndarray, "z y x"]) -> dict[str, Any]:
-    """What the voxels hold; None where none of them is finite."""
+def _statistics(data: Float[np.ndarray, "z y x"]) -> dict[str, Any]:
+    """Statistics of the finite voxels; None if no voxel is finite."""
     finite = np.isfinite(data)
     values = data if finite.all() else data[finite]
     measures = {
@@ -120,5 +120,5 @@ def _contents(data: Float[np.ndarray, "z y x"]) -> dict[str, Any]:
         "negative_share": (values < 0).mean,
         "nonzero_share": (values != 0).mean,
     }
-    described = {name: float(measure()) if values.size else None for name, measure in measures.items()}
-    return described | {"nonfinite_voxels": data.size - values.size}
+    statistics = {name: float(measure()) if values.size else None for name, measure in measures.items()}
+    return statistics | {"nonfinite_voxels": data.size - values.size}

@@ -1,11 +1,11 @@
-"""How different two maps are: the measures of the paper (AIMS Math. 7(1):986-999, 2022) and correlations.
+"""Differences between two maps: the measures of the paper (AIMS Math. 7(1):986-999, 2022) and correlations.
 
 Pure functions of arrays over the last three axes (z y x); leading axes are batches and broadcast, so a
 trajectory ``t z y x`` is compared with one reference ``z y x`` in one call. JAX arrays in, JAX arrays out (inside
 jit, vmap and grad too, in the dtype given); NumPy arrays in, NumPy numbers out, computed in double precision.
 
-``a`` is the map under test and ``b`` the reference: measures that are relative are relative to ``b``. Maps are
-compared as they are given: bring them to one mass first where only their shapes should count.
+``a`` is the map under test and ``b`` the reference: relative measures are relative to ``b``. Maps are compared as
+they are: scale them to the same mass first if only their shapes should count.
 """
 
 from types import ModuleType
@@ -38,7 +38,7 @@ def rmsd(a: Maps, b: Maps) -> PerMap:
 def relative_rms(a: Maps, b: Maps) -> PerMap:
     """Relative deviation, ||a - b||_2 / ||b||_2.
 
-    Zero where both maps are zero, infinite where only the reference is.
+    Zero if both maps are zero, infinite if only the reference is zero.
     """
     xp, a, b = _on_one_backend(a, b)
     return _ratio(xp, _norm(xp, a - b), _norm(xp, b))
@@ -48,8 +48,8 @@ def volume_difference(a: Maps, b: Maps, threshold: Threshold = 0.01) -> PerMap:
     """Difference in volume, |N_a - N_b| / N_b with N = #{i: m_i > threshold * max(m)} (after Eq 3.2 of the paper).
 
     ``threshold`` is a fraction of EACH map's own maximum, so that the scale of either map does not matter; the
-    comparison is strict. Dimensionless and unsigned; blind to where the volume is. Zero where neither map has a
-    voxel above its threshold, infinite where only the reference has none.
+    comparison is strict. The measure is dimensionless and unsigned, and does not depend on where the volume is. It
+    is zero if neither map has a voxel above its threshold, and infinite if only the reference has none.
     """
     xp, a, b = _on_one_backend(a, b)
     volume_a, volume_b = (_count(xp, _above(m, threshold), a.dtype) for m in (a, b))
@@ -59,9 +59,9 @@ def volume_difference(a: Maps, b: Maps, threshold: Threshold = 0.01) -> PerMap:
 def voxel_difference(a: Maps, b: Maps, threshold: Threshold = 0.01) -> PerMap:
     """Voxel difference, |A xor B| / |B| with A = {i: a_i > threshold * max(a)}, B alike (after Eq 3.3).
 
-    The number of voxels that belong to exactly one of the two thresholded maps, relative to the volume of the
-    reference: at least ``volume_difference``, 0 for equal sets, and 2 for disjoint sets of equal volume.
-    Threshold, unit and empty sets as in ``volume_difference``.
+    The number of voxels that belong to exactly one of the two thresholded maps, divided by the volume of the
+    reference. It is at least ``volume_difference``, 0 for equal sets, and 2 for disjoint sets of equal volume.
+    Threshold, unit and empty sets are as in ``volume_difference``.
     """
     xp, a, b = _on_one_backend(a, b)
     inside_a, inside_b = _above(a, threshold), _above(b, threshold)
@@ -71,9 +71,8 @@ def voxel_difference(a: Maps, b: Maps, threshold: Threshold = 0.01) -> PerMap:
 def correlation(a: Maps, b: Maps, *, mean_subtracted: bool = False) -> PerMap:
     """Normalised correlation, <a, b> / (||a||_2 ||b||_2), a number in [-1, 1].
 
-    About zero by default; about the mean with ``mean_subtracted`` (each map's mean over the whole grid is taken
-    off first), which is Pearson's coefficient. Zero where a map has nothing to correlate: all zero, or constant
-    when means are subtracted.
+    With ``mean_subtracted``, each map's mean over the whole grid is subtracted first, which gives Pearson's
+    coefficient. Zero if a map is zero everywhere, or constant when means are subtracted.
     """
     xp, a, b = _on_one_backend(a, b)
     if mean_subtracted:
@@ -84,12 +83,12 @@ def correlation(a: Maps, b: Maps, *, mean_subtracted: bool = False) -> PerMap:
 
 
 def fragments(density: Float[np.ndarray, "z y x"], level: float, *, smallest: int = 1) -> tuple[int, float]:
-    """How many pieces {density > level} has, and the share of its mass outside of the heaviest piece.
+    """Count the pieces of {density > level}, and give the share of the mass outside the heaviest piece.
 
-    Voxels that share a face hang together. Pieces of fewer than ``smallest`` voxels count neither as pieces nor as
-    mass. (0, 0.0) where no voxel is above the level.
+    Voxels that share a face belong to one piece. Pieces of fewer than ``smallest`` voxels count neither as pieces
+    nor as mass. (0, 0.0) if no voxel is above the level.
     """
-    piece = np.zeros(density.shape, np.int32)  # 0 where there is none
+    piece = np.zeros(density.shape, np.int32)  # 0: no piece
     label(density > level, output=piece)
     sizes = np.bincount(piece.ravel())[1:]
     masses = np.bincount(piece.ravel(), weights=density.ravel().astype(np.float64))[1:]
@@ -104,8 +103,8 @@ def fourier_shell_correlation(
 ) -> tuple[Float[np.ndarray, " shells"], Float[np.ndarray, " shells"]]:
     """Frequency (cycles per voxel) of each shell, and Re sum F_a F_b* / sqrt(sum |F_a|^2 sum |F_b|^2) in it.
 
-    Shells are as thick as 1 / the longest axis and go to the Nyquist frequency, 0.5. The mean (frequency zero) is
-    left out. A shell in which one of the maps has nothing has a correlation of 0.
+    Shells are 1 / (the longest axis) thick and go up to the Nyquist frequency, 0.5. The mean (frequency zero) is
+    left out. The correlation is 0 in a shell where one of the maps is zero.
 
     Source: Harauz & van Heel, Optik 73:146-156 (1986).
     """
@@ -120,8 +119,10 @@ def fourier_shell_correlation(
 
 
 def resolution(a: Float[np.ndarray, "z y x"], b: Float[np.ndarray, "z y x"], least: float = 0.5) -> float:
-    """The finest detail in which two maps agree, in voxels: 1 / frequency where their correlation by shells first
-    falls below ``least``, between shells on a straight line; 2 where it never does.
+    """The finest detail in which two maps agree, in voxels.
+
+    1 / frequency where their Fourier shell correlation first falls below ``least``, interpolated linearly between
+    shells; 2 if it never does.
     """
     frequencies, correlation = fourier_shell_correlation(a, b)
     below = np.flatnonzero(correlation < least)
@@ -160,7 +161,7 @@ def compare_maps(
 
 
 def _on_one_backend(a, b) -> tuple[ModuleType, Maps, Maps]:
-    """The array module to compute with, and both maps in it."""
+    """Return the array module to compute with, and both maps as its arrays."""
     if isinstance(a, jax.Array) or isinstance(b, jax.Array):
         a, b = jnp.asarray(a), jnp.asarray(b)
         dtype = jnp.result_type(a, b)

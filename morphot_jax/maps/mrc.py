@@ -1,13 +1,13 @@
-"""Density maps in MRC2014 and CCP4 files, plain, gzip or bzip2: read, write, look at the header.
+"""Density maps in MRC2014 and CCP4 files, plain, gzip or bzip2: read, write, inspect the header.
 
-The format is described at https://www.ccpem.ac.uk/mrc_format/mrc2014.php. What the code below leans on:
+The format is described at https://www.ccpem.ac.uk/mrc_format/mrc2014.php. The code below relies on these facts:
 
 - ``nx, ny, nz`` and ``nxstart, nystart, nzstart`` count along columns, rows and sections of the file;
   ``mx, my, mz``, the cell and ORIGIN belong to x, y, z; ``mapc, mapr, maps`` join the two.
 - voxel size = cell / m; position of the first voxel = ORIGIN if it is non-zero, else nstart * voxel size.
 
-Headers are parsed with mrcfile's ``HEADER_DTYPE`` and checked here, because a header must be refused before
-anything of the size that it claims is allocated, and in words that tell the user what to do.
+Headers are parsed with mrcfile's ``HEADER_DTYPE`` and checked here: a wrong header must be refused before memory
+of the size that it claims is allocated, with a message that tells the user what to do.
 """
 
 import bz2
@@ -57,8 +57,8 @@ GZIP_LEVEL = 6
 LABEL_BYTES = 80
 PLACE_TOLERANCE = 1e-3  # voxels
 CHUNK_BYTES = 1 << 20
-SMALL_BYTES = 64 << 20  # a file may unpack to so much, whatever its own size
-MOST_UNPACKED = 200  # times its own size; masked maps are packed to a twentieth, nothing but zeros to a thousandth
+SMALL_BYTES = 64 << 20  # any file may unpack to this size
+MOST_UNPACKED = 200  # times its own size; masked maps shrink to a twentieth, zeros alone to a thousandth
 COPY_AGAIN = "copy or download it again"
 
 ByteOrder = Literal["little", "big"]
@@ -67,12 +67,12 @@ VoxelSize = tuple[float, float, float] | float
 
 @dataclass(frozen=True)
 class MapHeader:
-    """What a map file says about itself, with everything along x, y, z whatever the file's axis order.
+    """The header of a map file, with all triples along x, y, z whatever the file's axis order.
 
     - ``shape``: number of voxels along z, y, x.
     - ``mode``, ``voxel_type``, ``byte_order``: how voxels are stored, such as 2, "float32", "little".
     - ``axis_order``: the header's mapc, mapr, maps (1 = x, 2 = y, 3 = z).
-    - ``voxel_size``: Å along x, y, z; None where the header gives none.
+    - ``voxel_size``: Å along x, y, z; None if the header gives none.
     - ``origin_field``: ORIGIN in Å along x, y, z, as stored; ``nstart``: first grid index along x, y, z.
     - ``cell_angles``: alpha, beta, gamma in degrees.
     - ``extended_header_bytes``, ``extended_header_type``: the size and the four-letter type of that block.
@@ -116,20 +116,20 @@ def read_volume(
 ) -> Volume:
     """Read a density map: MRC2014 or CCP4, any axis order, either byte order, modes 0, 1, 2, 6 and 12.
 
-    Compression by gzip or bzip2 is told by the content, not by the name. ``voxel_size`` (Å; one number, or
+    Compression by gzip or bzip2 is recognised by the content, not by the name. ``voxel_size`` (Å; one number, or
     along x, y, z) replaces the header's. The data become C-contiguous native float32 ``z y x``; ``origin`` is
     the header's ORIGIN if non-zero, else nstart * voxel_size, along the cell axes.
-    ``report``: told of the bytes of voxels that have been read, and of all.
+    ``report`` gets the bytes of voxels that have been read and their total.
 
     Conventions where files disagree with each other:
 
     - Bytes (mode 0) are signed, unless an IMOD stamp without its signed flag marks them as unsigned.
     - mz = 1 with several voxels along z: the cell's z edge is that of one voxel or of the whole box,
-      whichever comes closer to the voxel size along x and y.
+      whichever gives a voxel size closer to that along x and y.
     - Bytes after the last voxel are ignored.
-    - Where machine stamp and axis order contradict each other, the axis order decides the byte order.
+    - If machine stamp and axis order contradict each other, the axis order decides the byte order.
 
-    Raises ``InputError`` with one line when the file is missing, is no map, is shorter than its header says,
+    Raises ``InputError`` with one line when the file is missing, is not a map, is shorter than its header says,
     is damaged, has an unsupported mode or no voxel size, is a stack of volumes, or holds NaN or infinities.
     """
     path = Path(path)
@@ -155,7 +155,7 @@ def read_header(path: str | os.PathLike[str]) -> MapHeader:
 def read_stored(
     path: str | os.PathLike[str], *, report: Report = silent
 ) -> tuple[MapHeader, Float[np.ndarray, "z y x"]]:
-    """The header of a map file and its voxels as they are stored, NaN and all: for those who describe a file.
+    """Read the header of a map file and its voxels as they are stored, NaN included, to describe the file.
 
     Raises ``InputError`` as ``read_volume`` does, but not for voxels that are not finite or a missing voxel size.
     """
@@ -168,9 +168,9 @@ def read_stored(
 def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a density map as MRC2014: mode 2, little-endian, axes x y z, compressed by suffix .gz or .bz2.
 
-    The place is expressed as the input expressed it: nstart with ORIGIN zero where the volume's non-zero
-    nstart gives its origin, else ORIGIN in Å. The header's cell is the box, voxel_size * shape. The file
-    appears under its name only when it is complete; equal volumes give equal bytes.
+    The origin is written as the input file gave it: as nstart with ORIGIN zero if the volume's non-zero
+    nstart gives its origin, else as ORIGIN in Å. The header's cell is the box, voxel_size * shape. The file
+    gets its name only when it is complete; equal volumes give equal bytes.
 
     Raises ``InputError`` with one line when the file exists and ``overwrite`` is false, when it cannot be
     written, when it is given anything but a ``Volume``, and when the volume has voxels, a box or an origin that
@@ -195,23 +195,23 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
 
 @contextmanager
 def _naming(path: Path, action: str) -> Iterator[None]:
-    """Turn whatever a bad file raises into an ``InputError`` that names it."""
+    """Turn any error that a bad file causes into an ``InputError`` that names the file."""
     try:
         yield
     except InputError as error:
-        what = str(error)
+        reason = str(error)
     except MemoryError:
-        what = "it does not fit in memory; crop or bin it first"
+        reason = "it does not fit in memory; crop or bin it first"
     except (EOFError, zlib.error):
-        what = f"its compressed content is cut short or damaged; {COPY_AGAIN}"
+        reason = f"its compressed content is cut short or damaged; {COPY_AGAIN}"
     except OSError as error:
-        if error.errno is None:  # how gzip and bz2 report bad content
-            what = f"its compressed content is damaged ({error}); {COPY_AGAIN}"
+        if error.errno is None:  # gzip and bz2 report bad content without an errno
+            reason = f"its compressed content is damaged ({error}); {COPY_AGAIN}"
         else:
-            what = f"{error.strerror}; check the name, the rights and the disk"
+            reason = f"{error.strerror}; check the name, the rights and the disk"
     else:
         return
-    raise InputError(f"cannot {action} {str(path)!r}: {what}") from None
+    raise InputError(f"cannot {action} {str(path)!r}: {reason}") from None
 
 
 @contextmanager
@@ -276,7 +276,7 @@ def _check_fields(record: np.void, mode: int, axis_order: tuple[int, ...], count
         kind = UNSUPPORTED_MODES.get(mode, "unknown")
         raise InputError(f"its mode {mode} ({kind}) is not supported; convert it to mode 2 (32-bit floats)")
     if sorted(axis_order) != [1, 2, 3]:
-        raise InputError(f"its axis order mapc, mapr, maps = {axis_order} is no order of 1, 2, 3; repair it")
+        raise InputError(f"its axis order mapc, mapr, maps = {axis_order} is not an order of 1, 2, 3; repair it")
     if min(counts) <= 0:
         raise InputError(f"its dimensions nx, ny, nz = {counts} are not positive; {COPY_AGAIN}")
     if record["nsymbt"] < 0:
@@ -298,7 +298,7 @@ def _floats(group: np.void) -> tuple[float, float, float]:
 
 
 def _along_xyz(values: tuple[int, int, int], axis_order: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Reorder what counts along columns, rows, sections to x, y, z."""
+    """Reorder counts along columns, rows, sections to x, y, z."""
     x, y, z = (values[axis_order.index(axis)] for axis in (1, 2, 3))
     return x, y, z
 
@@ -309,7 +309,7 @@ def _voxel_size(record: np.void, counts: tuple[int, int, int]) -> tuple[float, f
         return None
     x, y, z = (edge / steps for edge, steps in zip(cell, grid, strict=True))
     if grid[2] == 1 < counts[2]:
-        # written as an image stack: programs disagree whether the z edge is that of one section or of all
+        # written as an image stack: programs disagree whether the z edge is that of one section or of all sections
         z = min(z, z / counts[2], key=lambda size: abs(math.log(size / math.sqrt(x * y))))
     return x, y, z
 
@@ -336,32 +336,32 @@ def _labels(record: np.void) -> tuple[str, ...]:
 def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader, report: Report) -> bytearray:
     start = HEADER_BYTES + header.extended_header_bytes
     _check_size(path, header, start + header.data_bytes)
-    # the size of a compressed file says nothing of its content, so that is read piece by piece
-    held = path.stat().st_size - start if header.compression is None else header.data_bytes
+    # the size of a compressed file does not tell the size of its content, so the content is read in pieces
+    available = path.stat().st_size - start if header.compression is None else header.data_bytes
     block = bytearray()
-    if held >= header.data_bytes:
+    if available >= header.data_bytes:
         stream.seek(start)
         while piece := stream.read(min(CHUNK_BYTES, header.data_bytes - len(block))):
             block += piece
             report(len(block), header.data_bytes)
         stream.read(1)  # past the last voxel, where gzip compares its checksum
-        held = len(block)
-    if held < header.data_bytes:
+        available = len(block)
+    if available < header.data_bytes:
         size = f"{' x '.join(map(str, header.shape))}, mode {header.mode}"
-        asked = f"its header ({size}) asks for {header.data_bytes} bytes of voxels"
-        raise InputError(f"it is truncated: {asked} and the file holds {max(held, 0)}; {COPY_AGAIN}")
+        expected = f"its header ({size}) asks for {header.data_bytes} bytes of voxels"
+        raise InputError(f"it is truncated: {expected} and the file holds {max(available, 0)}; {COPY_AGAIN}")
     return block
 
 
 def _check_size(path: Path, header: MapHeader, unpacked: int) -> None:
-    """Refuse what a small compressed file would swell to, and what would not fit in memory."""
-    packed, room = path.stat().st_size, memory.free()
+    """Refuse a small compressed file that would unpack to a huge one, and a map that does not fit in memory."""
+    packed, free = path.stat().st_size, memory.free()
     if header.compression is not None and unpacked > max(SMALL_BYTES, MOST_UNPACKED * packed):
-        swollen = f"its {packed} bytes would unpack to {header.data_bytes} bytes of voxels, or it is truncated"
-        raise InputError(f"{swollen}; if you trust it, unpack it yourself")
+        unusual = f"its {packed} bytes would unpack to {header.data_bytes} bytes of voxels, or it is truncated"
+        raise InputError(f"{unusual}; if you trust it, unpack it yourself")
     needed = header.data_bytes + 4 * math.prod(header.shape)
-    if room is not None and needed > room and (header.compression is not None or packed >= unpacked):
-        sizes = f"{needed / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free"
+    if free is not None and needed > free and (header.compression is not None or packed >= unpacked):
+        sizes = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
         raise InputError(f"it does not fit in memory: its voxels take {sizes}; crop or bin it first")
 
 
@@ -381,7 +381,7 @@ def _header_for(volume: Volume, data: Float[np.ndarray, "z y x"]) -> np.void:
         header["origin"], nstart = _place(volume)
     if not all(math.isfinite(edge) and edge > 0 for edge in _floats(header["cella"])):
         box = f"voxel size {volume.voxel_size} and shape {volume.shape}"
-        raise InputError(f"{box} make no box that a header can hold; give the voxel size in Å")
+        raise InputError(f"{box} make a box that a header cannot hold; give the voxel size in Å")
     if not all(map(math.isfinite, _floats(header["origin"]))):
         raise InputError(f"the origin {volume.origin} does not fit into a header; give it in Å")
     header["cellb"] = volume.cell_angles
@@ -403,7 +403,7 @@ def _place(volume: Volume) -> tuple[tuple[float, float, float], tuple[int, int, 
     tolerance = PLACE_TOLERANCE * min(volume.voxel_size)
     if any(volume.nstart) and (abs(origin - from_nstart) <= tolerance).all():
         return (0.0, 0.0, 0.0), volume.nstart
-    # readers fall back to nstart where ORIGIN is zero, so there it must not contradict the origin
+    # readers fall back to nstart if ORIGIN is zero, so nstart must not contradict a zero origin
     return volume.origin, volume.nstart if origin.astype(np.float32).any() else (0, 0, 0)
 
 

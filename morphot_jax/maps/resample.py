@@ -1,4 +1,4 @@
-"""How a map goes from one grid to another.
+"""Resampling of a map from one grid onto another.
 
 Computed in double precision on the host, returned in the input's dtype.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from morphot_jax.maps.limits import DUST
+from morphot_jax.maps.limits import FLOOR
 from morphot_jax.maps.pose import IDENTITY, Pose
 from morphot_jax.maps.volume import Grid, Shape, Volume, same_grid
 from morphot_jax.system.errors import InputError
@@ -19,9 +19,10 @@ from morphot_jax.system.errors import InputError
 def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np.ndarray, "Z Y X"]:
     """Crop or pad the Fourier transform F to another number of voxels: F'(k) = F(k) for |k| <= min(n, n')/2.
 
-    The box is kept and voxel (0, 0, 0) stays where it is: sample i of n' lies at i * length / n'. The sum over
-    voxels is kept, so densities are multiplied by n/n' per axis; functions band-limited to the coarser grid are
-    resampled exactly, as periodic ones. Axes whose length does not change are left untouched. Double precision.
+    The box and the position of voxel (0, 0, 0) do not change: sample i of n' lies at i * length / n'. The sum over
+    voxels does not change either, so densities are multiplied by n/n' per axis. Periodic functions that are
+    band-limited to the coarser grid are resampled exactly. Axes of unchanged length are left untouched. Double
+    precision.
     """
     for axis, (old, new) in enumerate(zip(data.shape, shape, strict=True)):
         if old != new:
@@ -31,14 +32,18 @@ def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np
 
 
 def resample_onto(volume: Volume, like: Volume | Grid, pose: Pose = IDENTITY) -> Volume:
-    """The densities of ``volume``, moved by ``pose``, at the voxel positions of ``like``; zero outside its box.
+    """Sample ``volume``, moved by ``pose``, at the voxel positions of ``like``; zero outside its box.
 
-    Density values are kept, so that the mass (sum over voxels) changes by the ratio of the voxel volumes. Shifts
-    by whole voxels are copied bit for bit; unmoved maps are interpolated by their Fourier series without what is
-    finer than the target's voxels (``fourier_matrix``), which is exact for band-limited maps; moved ones by cubic
-    splines, after Fourier cropping to about the target's voxel size where that is coarser (interpolation alone
-    would alias). Where the map has no negative density, what rings below zero or away from it is cut and its mass
-    restored. Both cells must be orthogonal.
+    Density values do not change, so the mass (sum over voxels) changes by the ratio of the voxel volumes.
+
+    - Shifts by whole voxels: copied bit for bit.
+    - No motion: interpolated by the Fourier series without the frequencies that the target's voxels cannot hold
+      (``fourier_matrix``), which is exact for band-limited maps.
+    - A motion: interpolated by cubic splines, after Fourier cropping to about the target's voxel size if that is
+      coarser (interpolation alone would alias).
+
+    If the map has no negative density, ringing below zero or away from the map is cut and the mass restored. Both
+    cells must be orthogonal.
     """
     start = np.subtract(like.origin, volume.origin)[::-1] / volume.voxel_size[::-1]
     whole = np.rint(start).astype(int)
@@ -52,24 +57,24 @@ def resample_onto(volume: Volume, like: Volume | Grid, pose: Pose = IDENTITY) ->
 
 
 def fourier_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0) -> Float[np.ndarray, "m n"]:
-    """What takes n samples of a periodic function to its values at other places, by its Fourier series.
+    """The matrix that interpolates n samples of a periodic function at other places, by its Fourier series.
 
     M_ij = (1/n) sum_k w_k cos(2 pi k (p_i - j) / n), k = 0 ... n / max(finest, 2), w_k = 1 for k = 0 and k = n/2,
-    else 2. ``places``: p in samples; beyond the box, farther than half a sample from its ends, the row is zero.
-    ``finest``: wavelengths shorter than so many samples are left out.
+    else 2. ``places``: p in samples; the row is zero for a place more than half a sample outside the box.
+    ``finest``: wavelengths shorter than this number of samples are left out.
     """
     k = np.arange(int(n / max(finest, 2.0) + 1e-6) + 1)
     weight = np.where((k == 0) | (2 * k == n), 1.0, 2.0) / n
-    there, here = (np.multiply.outer(x, 2.0 * np.pi * k / n) for x in (places, np.arange(n)))
-    matrix = (np.cos(there) * weight) @ np.cos(here).T + (np.sin(there) * weight) @ np.sin(here).T
+    new, old = (np.multiply.outer(x, 2.0 * np.pi * k / n) for x in (places, np.arange(n)))
+    matrix = (np.cos(new) * weight) @ np.cos(old).T + (np.sin(new) * weight) @ np.sin(old).T
     return np.where(((places >= -0.5) & (places <= n - 0.5))[:, None], matrix, 0.0)
 
 
 def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
-    """The map on another number of voxels, and the share of its mass that rang and was cut."""
+    """Resample the map to another number of voxels; return also the share of its mass cut as ringing."""
     data, cut = fourier_resample(volume.data, shape), 0.0
     if volume.data.min() >= 0:
-        # A sharp-edged map rings over the whole box; the positive half of that would be a haze of false mass.
+        # A sharp-edged map rings over the whole box; the positive half of the ringing would be false mass.
         clean = np.where((data > 0) & _footprint(volume.data, shape), data, 0.0)
         cut = float(abs(data - clean).sum()) / volume.mass
         data = with_mass(clean, volume.mass)
@@ -80,9 +85,9 @@ def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
 
 
 def with_mass(data: Float[np.ndarray, "z y x"], mass: float) -> Float[np.ndarray, "z y x"]:
-    """Densities scaled to a given sum over voxels, mass * data / sum(data), in double precision.
+    """Scale densities to a given sum over voxels, mass * data / sum(data), in double precision.
 
-    The way back from unit mass: frame t of a morph has the mass (1 - t) * mass_0 + t * mass_1.
+    It restores the mass after a solve at unit mass: frame t of a morph has mass (1 - t) * mass_0 + t * mass_1.
     Raises ``InputError`` unless the sum of ``data`` is positive and finite.
     """
     total = float(data.sum(dtype=np.float64))
@@ -92,7 +97,7 @@ def with_mass(data: Float[np.ndarray, "z y x"], mass: float) -> Float[np.ndarray
 
 
 def share_outside(volume: Volume, like: Volume | Grid, surface: float) -> float:
-    """Share of the density in voxels at or above ``surface`` whose positions lie outside the box of ``like``."""
+    """The share of the density at or above ``surface`` that lies outside the box of ``like``."""
     solid = np.where(volume.data >= surface, volume.data, 0.0)
     inside = []
     for axis in range(3):
@@ -104,12 +109,12 @@ def share_outside(volume: Volume, like: Volume | Grid, surface: float) -> float:
 
 
 def places_of(volume: Volume | Grid, indices: np.ndarray) -> Float[np.ndarray, "n 3"]:
-    """Positions in Å along x, y, z of voxels given by their indices along z, y, x."""
+    """Convert voxel indices along z, y, x to positions in Å along x, y, z."""
     return np.array(volume.origin) + indices[:, ::-1] * np.array(volume.voxel_size)
 
 
 def indices_of(volume: Volume | Grid, places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Positions in Å along x, y, z as indices along z, y, x, between voxels: the inverse of ``places_of``."""
+    """Convert positions in Å along x, y, z to fractional indices along z, y, x: the inverse of ``places_of``."""
     return ((places - np.array(volume.origin)) / np.array(volume.voxel_size))[:, ::-1]
 
 
@@ -139,7 +144,7 @@ def grid_text(volume: Volume | Grid) -> str:
 
 
 def _interpolated(volume: Volume, like: Volume | Grid) -> Float[np.ndarray, "z y x"]:
-    """The map at the voxels of another grid, by its Fourier series along each axis."""
+    """Interpolate the map at the voxels of another grid, by its Fourier series along each axis."""
     data, places, ratios = volume.data.astype(np.float64), [], []
     for axis, n in enumerate(volume.shape):
         x = 2 - axis
@@ -150,15 +155,15 @@ def _interpolated(volume: Volume, like: Volume | Grid) -> Float[np.ndarray, "z y
         data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
     if volume.data.min() < 0 or data.sum() <= 0:
         return data
-    # A sharp-edged map rings over the whole box; the positive half of that would be a haze of false mass.
+    # A sharp-edged map rings over the whole box; the positive half of the ringing would be false mass.
     reach = [int(np.ceil(max(ratio, 1.0))) for ratio in ratios]
     return with_mass(np.where((data > 0) & _near(volume.data, places, reach), data, 0.0), float(data.sum()))
 
 
 def _splined(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray, "z y x"]:
-    """The moved map at the voxels of another grid, by cubic splines."""
+    """Interpolate the moved map at the voxels of another grid, by cubic splines."""
     fine = _band_limited(volume, like)
-    # grid-constant: zeros beyond the box take part in the interpolation, so no step arises at its faces.
+    # grid-constant: the interpolation includes the zeros beyond the box, so there is no step at its faces.
     options = {"output_shape": like.shape, "order": 3, "mode": "grid-constant", "cval": 0.0}
     data = ndimage.affine_transform(fine.data, _affine(fine, like, pose), **options)
     if volume.data.min() >= 0 > data.min() and data.sum() > 0:
@@ -167,14 +172,14 @@ def _splined(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarra
 
 
 def _footprint(data: np.ndarray, shape: Shape) -> np.ndarray:
-    """Voxels of a grid of ``shape`` over the same box that lie within a voxel, old or new, of non-dust density."""
+    """Mark voxels of a grid of ``shape`` over the same box that lie within a voxel, old or new, of the map."""
     reach = [int(np.ceil(max(n / m, 1.0))) for n, m in zip(data.shape, shape, strict=True)]
     return _near(data, [np.arange(m) * n / m for n, m in zip(data.shape, shape, strict=True)], reach)
 
 
 def _near(data: np.ndarray, places: list[np.ndarray], reach: list[int]) -> np.ndarray:
-    """Whether places along each axis, in voxels, lie within so many voxels of non-dust density; periodic."""
-    near = ndimage.maximum_filter(data > DUST * data.max(), size=[2 * k + 1 for k in reach], mode="wrap")
+    """Mark places along each axis, in voxels, within ``reach`` voxels of density above the floor; periodic."""
+    near = ndimage.maximum_filter(data > FLOOR * data.max(), size=[2 * k + 1 for k in reach], mode="wrap")
     return near[np.ix_(*(np.rint(p).astype(int) % n for p, n in zip(places, data.shape, strict=True)))]
 
 
@@ -183,14 +188,14 @@ def _fourier_resample_axis(data: Float[np.ndarray, "z y n"], new: int) -> Float[
     band = min(old, new)
     spectrum = np.fft.rfft(data.astype(np.float64, copy=False), axis=-1)[..., : band // 2 + 1]
     if band % 2 == 0:
-        # The highest frequency of an even axis stands for +n/2 and -n/2 at once: it takes in both when the
-        # axis shrinks to it, and is shared between both when the axis grows from it.
+        # The highest frequency of an even axis stands for +n/2 and -n/2 together: their coefficients are added
+        # when the axis shrinks to n, and shared between the two when it grows from n.
         spectrum[..., -1] *= 2.0 if new < old else 0.5
     return np.fft.irfft(spectrum, n=new, axis=-1)
 
 
 def _affine(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray, "3 4"]:
-    """From voxels of ``like`` to those of ``volume`` that come to lie there, along z, y, x."""
+    """The map from voxels of ``like`` to the voxels of ``volume`` that move there, along z, y, x."""
     back = pose.inverse()
     turn = back.rotation * np.array(like.voxel_size) / np.array(volume.voxel_size)[:, None]
     start = (back.carried(np.array(like.origin)) - volume.origin) / volume.voxel_size
@@ -198,7 +203,7 @@ def _affine(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray
 
 
 def _band_limited(volume: Volume, like: Volume | Grid) -> Volume:
-    """The map in double precision without the detail that the grid of ``like`` cannot hold."""
+    """Remove the detail that the grid of ``like`` cannot hold; double precision."""
     ratios = np.minimum(1.0, np.divide(volume.voxel_size, like.voxel_size))[::-1]
     shape = shape_of(np.maximum(1, np.rint(volume.shape * ratios)))
     coarse, _ = resampled(volume, shape) if shape != volume.shape else (volume, 0.0)
@@ -206,7 +211,7 @@ def _band_limited(volume: Volume, like: Volume | Grid) -> Volume:
 
 
 def _place(volume: Volume, like: Volume | Grid, start: np.ndarray) -> Grid:
-    """A grid on the lattice of ``volume``: from its voxel ``start`` (z, y, x) on, shaped like ``like``."""
+    """A grid on the lattice of ``volume`` with the shape of ``like``; it begins at voxel ``start`` (z, y, x)."""
     x, y, z = (o + i * v for o, i, v in zip(volume.origin, start[::-1], volume.voxel_size, strict=True))
     return Grid(like.shape, volume.voxel_size, (float(x), float(y), float(z)))
 

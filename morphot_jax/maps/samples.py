@@ -1,6 +1,6 @@
 """The two pairs of conformations that come with the package: Mm-cpn and adenylate kinase, open and closed.
 
-The tables in ``data/`` hold one CA a residue; the dihedral complex of Mm-cpn is built from one subunit.
+The tables in ``data/`` hold one CA atom per residue; the dihedral complex of Mm-cpn is built from one subunit.
 """
 
 from importlib.resources import files
@@ -22,7 +22,7 @@ COLUMNS = {"open": (3, 4, 5), "closed": (6, 7, 8)}
 
 
 def dihedral_operators(fold: int) -> Float[np.ndarray, "operators 3 3"]:
-    """C_k, then X C_k, for k < fold: C_k turns by -360 k / fold degrees about z, X by 180 degrees about x.
+    """The rotations C_k, then X C_k, for k < fold: C_k by -360 k / fold degrees about z, X by 180 degrees about x.
 
     The 2 * fold rotation matrices (x, y, z) of the point group D_fold, centre 0. Order and sense of rotation
     are those of the chains of Mm-cpn.
@@ -34,7 +34,7 @@ def dihedral_operators(fold: int) -> Float[np.ndarray, "operators 3 3"]:
 
 
 def sample_atoms(name: str) -> Atoms:
-    """Give the CA positions in Å of one of ``SAMPLE_NAMES``; a residue weighs its number of electrons.
+    """The CA positions in Å of one of ``SAMPLE_NAMES``; the weight of a residue is its number of electrons.
 
     - ``mmcpn-open``, ``mmcpn-closed`` (PDB 3IYF, 3J03): 16 subunits of 491 residues, D8 about z, centre at 0,
       in the frame of the maps EMD-5140 and EMD-5138. The same operators make both states.
@@ -77,7 +77,7 @@ def sample_volume(name: str) -> Volume:
 
 def _split(name: str) -> tuple[str, str]:
     if name not in SAMPLE_NAMES:
-        meant = did_you_mean(name, SAMPLE_NAMES)
-        raise InputError(f"no sample is named '{name}': there are {', '.join(SAMPLE_NAMES)}{meant}")
+        suggestion = did_you_mean(name, SAMPLE_NAMES)
+        raise InputError(f"no sample is named '{name}': give one of {', '.join(SAMPLE_NAMES)}{suggestion}")
     protein, state = name.split("-")
     return protein, state

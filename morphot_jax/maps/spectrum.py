@@ -1,6 +1,6 @@
-"""Shells of frequency: what a map's Fourier transform holds at each resolution.
+"""Shells of frequency: sums over a map's Fourier transform at each resolution.
 
-Of a real map half of the transform is enough, the half that ``numpy.fft.rfftn`` keeps. Voxel sizes along x, y, z.
+Maps are real, so half of the transform is enough: the half of ``numpy.fft.rfftn``. Voxel sizes along x, y, z.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ ONE_VOXEL: VoxelSize = (1.0, 1.0, 1.0)
 
 
 def radii(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> Float[np.ndarray, "z y half"]:
-    """|k| in cycles per Å, or per voxel where no voxel size is given."""
+    """|k| in cycles per Å, or per voxel if no voxel size is given."""
     z, y, x = voxel_size[::-1]
     frequencies = np.fft.fftfreq(shape[0], z), np.fft.fftfreq(shape[1], y), np.fft.rfftfreq(shape[2], x)
     return np.sqrt(sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True)))
 
 
 def shells(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> Int[np.ndarray, "z y half"]:
-    """The shell that each |k| lies in: rint(|k| L), L being the longest edge of the box."""
+    """The number of the shell of each |k|: rint(|k| L), with L the longest edge of the box."""
     longest = max(n * step for n, step in zip(shape, voxel_size[::-1], strict=True))
     return np.rint(radii(shape, voxel_size) * longest).astype(int)
 
@@ -26,9 +26,9 @@ def shells(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> Int[np.
 def summed(
     values: Float[np.ndarray, "z y half"], shell: Int[np.ndarray, "z y half"], columns: int
 ) -> Float[np.ndarray, " shells"]:
-    """Sums over the shells of the whole transform; ``columns``: voxels of the map along x.
+    """Sum values over each shell of the whole transform; ``columns``: voxels of the map along x.
 
-    Columns other than the first and, where their number is even, the last stand for two.
+    Every column stands for two, except the first and, if ``columns`` is even, the last.
     """
     weight = np.full(values.shape[2], 2.0)
     weight[0] = 1.0

@@ -1,4 +1,4 @@
-"""A physical map: densities on a grid that knows its place and scale. No algorithms, no files."""
+"""A physical map: densities on a grid with a position and a voxel size. No algorithms, no files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from morphot_jax.system.errors import InputError, quoted
 
-SAME_PLACE = 0.02  # voxels: grids that never differ by more are one grid
+SAME_PLACE = 0.02  # voxels: grids that differ by no more than this are the same
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
@@ -19,10 +19,10 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a map lie, without densities: what a map is to be sampled on.
+    """The voxel positions of a map, without densities: the target of a resampling.
 
     - ``shape``: number of voxels along z, y, x.
-    - ``voxel_size``, ``origin``: as those of a ``Volume``, Å along x, y, z.
+    - ``voxel_size``, ``origin``: as in ``Volume``, Å along x, y, z.
     """
 
     shape: Shape
@@ -36,20 +36,20 @@ class Volume:
 
     Voxel ``data[k, j, i]`` lies at ``origin + (i, j, k) * voxel_size`` Å when the cell is orthogonal.
 
-    - ``data``: densities, axes ``z y x``, at least one voxel, all finite. Single and double precision are kept and
-      not copied; integers, booleans and half precision become float32.
+    - ``data``: densities, axes ``z y x``, at least one voxel, all finite. Arrays of single and double precision
+      are used without a copy; integers, booleans and half precision become float32.
     - ``voxel_size``: Å along x, y, z (the order of map headers, not of the array), above zero.
     - ``origin``: position of voxel (0, 0, 0) in Å, along x, y, z.
-    - ``nstart``: grid index of the first voxel along x, y, z, as the file's header gave it. It tells only how
-      the file expressed the origin; resampling sets it to zero.
+    - ``nstart``: grid index of the first voxel along x, y, z, as in the file's header. It records only how
+      the file gave the origin; resampling sets it to zero.
     - ``cell_angles``: alpha, beta, gamma of the cell in degrees.
 
-    ``np.asarray(volume)`` gives ``data``. Two volumes are equal only if they are one object: compare places with
-    ``same_grid`` and densities with NumPy.
+    ``np.asarray(volume)`` gives ``data``. Two volumes are equal only if they are the same object: compare grids
+    with ``same_grid`` and densities with NumPy.
 
-    Raises ``InputError`` for data that is no such array, and for a voxel size or an origin that cannot be one.
-    Every new volume is checked, those of ``with_data`` too: NaN comes into a map with new densities and nowhere
-    else, and to look for it takes a small part of the time in which any file is read or written.
+    Raises ``InputError`` for data that is not such an array, and for an invalid voxel size or origin. Every new
+    volume is checked, also in ``with_data``, because only new densities can bring NaN into a map. The check takes
+    much less time than reading or writing a file.
     """
 
     data: Float[np.ndarray, "z y x"]
@@ -94,16 +94,16 @@ class Volume:
         return np.allclose(self.cell_angles, 90.0, atol=1e-3)
 
     def same_grid(self, other: "Volume | Grid") -> bool:
-        """Whether the shapes are equal and no voxel lies over 0.02 voxels from its like in the other."""
+        """Whether the shapes are equal and no voxel is more than 0.02 voxels away from its counterpart."""
         return same_grid(self, other)
 
     def with_data(self, data: ArrayLike) -> "Volume":
-        """The same place and scale with other densities."""
+        """Return a volume with other densities and the same grid."""
         return replace(self, data=data)
 
 
 def same_grid(a: Volume | Grid, b: Volume | Grid) -> bool:
-    """Whether the shapes are equal and no voxel of one lies over 0.02 voxels from its like in the other."""
+    """Whether the shapes are equal and no voxel is more than 0.02 voxels away from its counterpart."""
     if a.shape != b.shape:
         return False
     first = np.subtract(a.origin, b.origin)
@@ -112,19 +112,19 @@ def same_grid(a: Volume | Grid, b: Volume | Grid) -> bool:
 
 
 def _densities(given: Any) -> Float[np.ndarray, "z y x"]:
-    """An array of densities as a volume keeps it."""
+    """Check an array of densities and convert it to single or double precision."""
     if not hasattr(given, "__array__"):
         raise InputError(f"a Volume needs a 3D array of densities, z y x, and got {quoted(given)}: make an array")
     data = np.asarray(given)
     if data.ndim != 3 or data.size == 0:
         raise InputError(
-            f"a Volume needs a 3D array, z y x, with a voxel at least, and got the shape {data.shape}: reshape it"
+            f"a Volume needs a 3D array, z y x, of one or more voxels, and got the shape {data.shape}: reshape it"
         )
     if data.dtype.kind not in "fiub":
         raise InputError(f"a Volume needs real densities, and got an array of type {data.dtype}: convert it")
     double = data.dtype.kind == "f" and data.dtype.itemsize >= 8
     data = data.astype(np.float64 if double else np.float32, copy=False)
-    # The least and the greatest are NaN where any voxel is, and take no memory.
+    # The minimum and the maximum are NaN if any voxel is, and need no extra memory.
     if not (isfinite(data.min()) and isfinite(data.max())):
         bad = data.size - np.count_nonzero(np.isfinite(data))
         raise InputError(f"{bad} of {data.size} voxels are NaN or infinite; replace them, for instance by 0")
@@ -132,7 +132,7 @@ def _densities(given: Any) -> Float[np.ndarray, "z y x"]:
 
 
 def _lengths(name: str, given: Any, least: float = -np.inf) -> Triple:
-    """Three finite lengths above ``least``."""
+    """Check three finite lengths above ``least``."""
     values = list(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else []
     if len(values) != 3 or not all(_is_number(value) and isfinite(value) and value > least for value in values):
         kind = "finite lengths" if least == -np.inf else "lengths above zero"

@@ -1,15 +1,15 @@
-"""The part of the box that matters: where the maps are, and a margin for what spreads from there."""
+"""Windows: the part of the box that holds the maps, and a margin for the spread of their mass."""
 
 import numpy as np
 from jaxtyping import Bool
 
 Window = tuple[slice, slice, slice]
 
-SPARE = 2  # voxels that are added to any margin
+SPARE = 2  # voxels added to every margin
 
 
 def bounding_box(mask: Bool[np.ndarray, "z y x"]) -> Window:
-    """The smallest box around what is true; the whole box where nothing is."""
+    """The smallest box around the true voxels; the whole box if there are none."""
     if not mask.any():
         mask = ~mask
     slices = []
@@ -20,13 +20,13 @@ def bounding_box(mask: Bool[np.ndarray, "z y x"]) -> Window:
 
 
 def part_of(window: Window) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """The window as starts and stops, which can be hashed."""
+    """The starts and stops of a window, which can be hashed."""
     z, y, x = ((part.start, part.stop) for part in window)
     return z, y, x
 
 
 def widened(window: Window, sigma: tuple[float, float, float], sigmas: float, shape: tuple[int, ...]) -> Window:
-    """The window with a margin of so many ``sigmas`` on every side, as far as the box goes."""
+    """Widen the window by ``sigmas`` times ``sigma`` on every side, up to the faces of the box."""
     margin = [int(np.ceil(sigmas * s)) + SPARE for s in sigma]
     z, y, x = (
         slice(max(0, part.start - wide), min(n, part.stop + wide))

@@ -1,1 +1,1 @@
-"""Several maps brought onto one grid, cleaned, and laid into one pose."""
+"""Preparation of several maps: alignment, one common grid, cleaning."""

@@ -1,22 +1,21 @@
-"""Rigid registration: the rotation and shift that lay one map best onto another.
+"""Rigid registration: the rotation and shift that give one map the largest overlap with another.
 
-What is maximised is the overlap of f, the map that stays, with g, the one that moves,
+The search maximises the overlap of the fixed map f with the moving map g,
 
     c(R, s) = sum_x f(x) g(R^T (x - s)) / (|f| |g|),
 
-with the background (the median) taken off both. Noise of one map does not correlate with anything in the other, on
-average; what it does by chance is least if each frequency counts by how much of it is signal (Wiener),
+after the background (the median) is subtracted from both. On average, the noise of one map does not correlate with
+anything in the other. Chance correlations are least if each frequency is weighted by its share of signal (Wiener),
 
     W(k) = max(0, 1 - N / P(|k|)) ,
 
-P being the mean power of the map over a shell of frequencies and N that of the noise, taken for white: the median
-of P near the Nyquist frequency. The search is global and knows nothing of symmetry:
+with P the mean power of the map over a shell of frequencies and N the power of the noise, assumed to be white: the
+median of P near the Nyquist frequency. The search is global and assumes no symmetry:
 
-1. Both maps are brought to a small cube of voxels about their own centres of mass, as large as the body is.
-2. For every one of some thousand rotations spread evenly over all of them, all shifts are tried at once by a
-   Fourier transform.
-3. The best rotations that are not near one another are refined together by L-BFGS (optax), rotation and shift at
-   once, on cubic splines of the small cube; those that overlap best on a finer one are refined there.
+1. Both maps are resampled onto a small cube of voxels, as large as the body, about their own centres of mass.
+2. For each of a few thousand rotations, spread evenly over all rotations, one Fourier transform tries all shifts.
+3. The best rotations that are not close to one another are refined by L-BFGS (optax), rotation and shift together,
+   on cubic splines of the small cube. Those with the largest overlap on a finer cube are refined there.
 """
 
 from collections.abc import Callable
@@ -40,29 +39,29 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.words import Motion
 
-ROTATIONS = 4608  # tried: one of them lies within 12 degrees of any
-SEARCH_VOXELS = 28  # along the edge of the cube that is searched
-FINE_VOXELS = 96  # at most, along the edge of the cube that the last refinement sees
+ROTATIONS = 4608  # in the search: every rotation is within 12 degrees of one of them
+SEARCH_VOXELS = 28  # along the edge of the cube of the search
+FINE_VOXELS = 96  # at most, along the edge of the cube of the last refinement
 CANDIDATES = 24  # rotations refined on the small cube
-FINALISTS = 2  # of these refined on the fine one
+FINALISTS = 2  # candidates refined on the fine cube
 APART = 20.0  # degrees between candidates
-BODY = 0.3  # of the maximum of a blurred map: where its body is
-BODY_SHARE = 0.995  # of the body's voxels that its radius reaches
+BODY = 0.3  # level of the body, as a fraction of the maximum of the blurred map
+BODY_SHARE = 0.995  # share of the body's voxels within its radius
 MARGIN = 1.3  # edge of the cube over the diameter of the body
-NOISE_FROM = 0.8  # of the Nyquist frequency on, where noise is measured
+NOISE_FROM = 0.8  # of the Nyquist frequency: noise is measured from there on
 TOGETHER = 64  # rotations tried between two reports
 STEPS = 40  # of L-BFGS, at most
-PADDING = 4  # voxels of nothing about the coefficients of a spline
-STILL = 1e-3  # voxels: a step that moves the body's surface by less is the last
+PADDING = 4  # voxels of zeros around the coefficients of a spline
+STILL = 1e-3  # voxels: the refinement stops when a step moves the body's surface by less
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one map lies best on another.
+    """The best alignment of one map to another.
 
-    - ``pose``: the motion that takes the moving map there.
-    - ``correlation``: the overlap c there, on the grid of the map that stays; ``before``: where the map was.
-    - ``other_hand``: the best overlap of the hand that is not used; None where it was not tried.
+    - ``pose``: the motion of the moving map.
+    - ``correlation``: the overlap c after the motion, on the fixed map's grid; ``before``: without the motion.
+    - ``other_hand``: the best overlap of the hand that is not used; None if it was not tried.
     """
 
     pose: Pose
@@ -72,7 +71,7 @@ class Alignment:
 
 
 class Starts(NamedTuple):
-    """Rotations about the centre of a cube and shifts in its voxels, along z, y, x, with their overlaps."""
+    """Rotations about the centre of a cube, shifts in its voxels along z, y, x, and their overlaps."""
 
     rotations: Float[np.ndarray, "n 3 3"]
     shifts: Float[np.ndarray, "n 3"]
@@ -87,11 +86,11 @@ def align_maps(
     mirror: bool = False,
     report: Report = silent,
 ) -> Alignment:
-    """Find the motion of ``moving`` that overlaps best with ``fixed``.
+    """Find the motion of ``moving`` that gives the largest overlap with ``fixed``.
 
-    ``motion``: 'rigid', a rotation and a shift, or 'translation'. ``mirror``: try the mirror image as well, and
-    use the better of the two. ``report``: called with the work done and all there is. Raises InputError for maps
-    that ``prepare_maps`` would not take, and for those that are the same everywhere.
+    ``motion``: 'rigid', a rotation and a shift, or 'translation'. ``mirror``: also try the mirror image, and use
+    the better of the two. ``report`` gets the work done and the total work. Raises InputError for maps that
+    ``prepare_maps`` would refuse, and for maps with the same density everywhere.
     """
     check_map(one_map(moving, "align_maps needs a map to move"), "the map to align")
     check_map(one_map(fixed, "align_maps needs a map that stays"), "the map to align it to")
@@ -99,8 +98,8 @@ def align_maps(
     rotations = spread_rotations(ROTATIONS) if motion == "rigid" else np.eye(3)[None]
     hands = (False, True) if mirror else (False,)
     steps = len(hands) * (-(-len(rotations) // TOGETHER) + 2)
-    done = iter(range(1, steps + 1))
-    poses = [_best(pair, mirrored, rotations, motion, lambda: report(next(done), steps)) for mirrored in hands]
+    counter = iter(range(1, steps + 1))
+    poses = [_best(pair, mirrored, rotations, motion, lambda: report(next(counter), steps)) for mirrored in hands]
     (correlation, pose), *others = sorted(
         ((pair.overlap(pose), pose) for pose in poses), key=lambda entry: entry[0], reverse=True
     )
@@ -108,7 +107,7 @@ def align_maps(
 
 
 class _Pair:
-    """Two maps without their backgrounds, and the cubes that are cut out about their bodies."""
+    """Two maps without their backgrounds, and cubes around their bodies."""
 
     def __init__(self, moving: Volume, fixed: Volume):
         self.moving, self.fixed = (_without_background(volume) for volume in (moving, fixed))
@@ -120,29 +119,29 @@ class _Pair:
         self.fine_voxels = int(np.clip(np.ceil(self.length / finest), SEARCH_VOXELS, FINE_VOXELS))
 
     def cubes(self, voxels: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The moving body and the one that stays on cubes of so many voxels about their centres."""
+        """The moving and the fixed body on cubes of this number of voxels a side, about their centres."""
         moving = _cube(self.signals[0], self.moving_centre, self.length, voxels)
         fixed = _cube(self.signals[1], self.fixed_centre, self.length, voxels)
         return moving[:, :, ::-1] if mirrored else moving, fixed
 
     def pose(self, mirrored: bool, rotation: np.ndarray, shift: np.ndarray, voxels: int) -> Pose:
-        """The motion in Å, along x, y, z, of a rotation and shift of cubes along z, y, x."""
+        """Convert a rotation and shift of the cubes, along z, y, x, to a motion in Å along x, y, z."""
         turn = rotation[::-1, ::-1] @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         step = self.length / voxels
         return Pose(turn, self.fixed_centre + shift[::-1] * step - turn @ self.moving_centre)
 
     def overlap(self, pose: Pose) -> float:
-        """The overlap c of a motion, on the grid of the map that stays."""
-        carried = resample_onto(self.moving, self.fixed, pose).data.ravel().astype(np.float64)
-        staying = self.fixed.data.ravel().astype(np.float64)
-        norm = np.linalg.norm(carried) * np.linalg.norm(staying)
-        return float(carried @ staying / norm) if norm > 0 else 0.0
+        """The overlap c after a motion, on the grid of the fixed map."""
+        moved = resample_onto(self.moving, self.fixed, pose).data.ravel().astype(np.float64)
+        fixed = self.fixed.data.ravel().astype(np.float64)
+        norm = np.linalg.norm(moved) * np.linalg.norm(fixed)
+        return float(moved @ fixed / norm) if norm > 0 else 0.0
 
 
 def _best(
     pair: _Pair, mirrored: bool, rotations: Float[np.ndarray, "n 3 3"], motion: Motion, advance: Callable[[], None]
 ) -> Pose:
-    """The best motion of one hand."""
+    """Find the best motion of one hand."""
     with jax.enable_x64(True):
         moving, fixed = (gaussian_filter(cube, 1.0) for cube in pair.cubes(SEARCH_VOXELS, mirrored))
         starts = _candidates(_searched(moving, fixed, rotations, advance))
@@ -159,12 +158,12 @@ def _best(
 def _without_background(volume: Volume) -> Volume:
     data = volume.data - np.median(volume.data)
     if not data.any():
-        raise InputError(f"a map of {volume.shape} voxels has one density everywhere: there is nothing to align")
+        raise InputError(f"a map of {volume.shape} voxels has one density everywhere: give a map with a structure")
     return volume.with_data(data)
 
 
 def _signal(volume: Volume) -> Volume:
-    """The map weighed by W(k)."""
+    """Weight the frequencies of the map by W(k)."""
     shell, columns = shells(volume.shape), volume.shape[2]
     spectrum = np.fft.rfftn(volume.data.astype(np.float64))
     counts = summed(np.ones(shell.shape), shell, columns)
@@ -178,7 +177,7 @@ def _signal(volume: Volume) -> Volume:
 
 
 def _body(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
-    """Centre of mass (Å; x, y, z) and radius of what stands out of a blurred map."""
+    """The centre of mass (Å; x, y, z) and the radius of the body in a blurred map."""
     shape = shape_of(np.minimum(volume.shape, SEARCH_VOXELS))
     coarse, _ = resampled(volume, shape)
     blurred = gaussian_filter(coarse.data.astype(np.float64), 1.0, mode="constant")
@@ -193,7 +192,7 @@ def _body(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
 def _cube(
     volume: Volume, centre: Float[np.ndarray, "3"], length: float, voxels: int
 ) -> Float[np.ndarray, "n n n"]:
-    """The map on a cube about a centre, of norm one."""
+    """Resample the map onto a cube about a centre, scaled to norm one."""
     edge = length / voxels
     x, y, z = centre - 0.5 * (voxels - 1) * edge
     cube = Grid((voxels, voxels, voxels), (edge, edge, edge), (float(x), float(y), float(z)))
@@ -207,14 +206,14 @@ def _searched(
     rotations: Float[np.ndarray, "r 3 3"],
     advance: Callable[[], None],
 ) -> Starts:
-    """For every rotation the shift with the largest overlap."""
-    turning, transform = jnp.asarray(moving), jnp.fft.rfftn(jnp.asarray(fixed))
-    found = []
+    """Find the shift with the largest overlap for every rotation."""
+    unturned, transform = jnp.asarray(moving), jnp.fft.rfftn(jnp.asarray(fixed))
+    batches = []
     for first in range(0, len(rotations), TOGETHER):
         batch = jnp.asarray(rotations[first : first + TOGETHER])
-        found.append(jax.device_get(_best_shifts(turning, transform, batch)))
+        batches.append(jax.device_get(_best_shifts(unturned, transform, batch)))
         advance()
-    overlaps, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    overlaps, places = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     n = len(fixed)
     shifts = np.stack(np.unravel_index(places, fixed.shape), axis=1)
     shifts = np.where(shifts > n // 2, shifts - n, shifts).astype(np.float64)
@@ -223,7 +222,7 @@ def _searched(
 
 @jax.jit
 def _best_shifts(moving, transform, rotations):
-    """max_s sum_x f(x) g(R^T (x - s)) for each R and its place among all shifts, by Fourier transform."""
+    """max_s sum_x f(x) g(R^T (x - s)) for each R, and the index of that s, by Fourier transform."""
     points = _centred(moving.shape[0])
 
     def best(rotation):
@@ -237,7 +236,7 @@ def _best_shifts(moving, transform, rotations):
 
 
 def _candidates(starts: Starts) -> Starts:
-    """The best rotations that are ``APART`` from one another, best first."""
+    """Choose the best rotations that are at least ``APART`` from one another, best first."""
     left = np.argsort(-starts.overlaps)
     chosen: list[int] = []
     while len(left) and len(chosen) < CANDIDATES:
@@ -254,14 +253,14 @@ def _refined(
     lever: float,
     steps: int = STEPS,
 ) -> Starts:
-    """Starts after an ascent of so many steps at most to the next maximum of the overlap, best first.
+    """Climb from each start to the next maximum of the overlap in at most ``steps`` steps; best first.
 
     ``lever``: how far a turn by one radian moves the body's surface, as a share of the cube's edge.
     """
     free = jnp.array([motion == "rigid"] * 3 + [True] * 3, float)
-    coefficients, staying = jnp.asarray(_spline(moving)), jnp.asarray(fixed)
+    coefficients, target = jnp.asarray(_spline(moving)), jnp.asarray(fixed)
     ends = [
-        _ascended(coefficients, staying, rotation, shift, free, lever * len(fixed), steps)
+        _ascended(coefficients, target, rotation, shift, free, lever * len(fixed), steps)
         for rotation, shift in zip(starts.rotations, starts.shifts, strict=True)
     ]
     ends.sort(key=lambda end: float(end[2]), reverse=True)
@@ -269,7 +268,7 @@ def _refined(
 
 
 def _spline(data: Float[np.ndarray, "n n n"]) -> Float[np.ndarray, "m m m"]:
-    """Coefficients of the cubic spline through a map and the nothing around it."""
+    """Coefficients of the cubic spline through a map and the zeros around it."""
     return spline_filter(np.pad(data, PADDING), order=3, mode="mirror")
 
 
@@ -306,20 +305,20 @@ def _ascended(coefficients, fixed, rotation, shift, free, lever, steps):
 
 
 def _centred(n: int) -> Float[Array, "3 points"]:
-    """Voxels of a cube, along z, y, x, about its centre."""
+    """Positions of a cube's voxels along z, y, x, relative to its centre."""
     along = jnp.arange(n) - 0.5 * (n - 1)
     return jnp.stack(jnp.meshgrid(along, along, along, indexing="ij")).reshape(3, -1)
 
 
 def _turn(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
-    """Rotation by |v| about v, exp [v], which is smooth at v = 0."""
+    """The rotation by |v| about v, exp [v], which is smooth at v = 0."""
     a, b, c = vector
     cross = jnp.array([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]])
     return jax.scipy.linalg.expm(cross)
 
 
 def _at(coefficients: Float[Array, "m m m"], points: Float[Array, "3 p"]) -> Float[Array, " p"]:
-    """A cubic spline at points about the centre of its cube; zero far outside."""
+    """Evaluate a cubic spline at points relative to the centre of its cube; zero far outside."""
     n = coefficients.shape[0]
     place = jnp.clip(points + 0.5 * (n - 1), 1.0, n - 3.0)
     whole = jnp.floor(place)

@@ -1,4 +1,4 @@
-"""Several maps brought to one place and onto one grid, with a remark on each step.
+"""Steps that bring several maps onto one grid, each with a remark.
 
 ``label`` and ``labels`` name the maps in the remarks. Computed in double precision on the host.
 """
@@ -26,34 +26,34 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Remark, Report, percent
 from morphot_jax.system.words import Motion
 
-NOTICEABLE = 1e-3  # share of a map's density whose loss is worth a sentence
-SOLID = 0.1  # fraction of the maximum that tells the body of a map from noise where no level is given
-UNLIKE = 0.5  # overlap of aligned maps below which it is doubtful that they show one thing
+NOTICEABLE = 1e-3  # share of a map's density whose loss is reported
+SOLID = 0.1  # fraction of the maximum that separates the body of a map from noise if no level is given
+UNLIKE = 0.5  # overlap of aligned maps below which they may not show the same structure
 
 
 def aligned_to_first(
     volume: Volume, first: Volume, motion: Motion, label: str, report: Report
 ) -> tuple[Volume, list[Remark]]:
-    """A map laid as well as can be onto the first one, and on its grid (``align``)."""
-    found = align_maps(volume, first, motion=motion, report=report)
-    pose = found.pose
+    """Align a map to the first one, and sample it on the grid of the first (``align``)."""
+    alignment = align_maps(volume, first, motion=motion, report=report)
+    pose = alignment.pose
     text = f"{label} aligned to map 1: "
     if motion == "rigid":
         axis = triple_text(np.round(pose.axis, 3))
         text += f"turned by {pose.degrees:.2f}° about {axis}, then "
     text += (
         f"shifted by {triple_text(np.round(pose.shift, 3))} Å; "
-        f"correlation {found.before:.3f} before, {found.correlation:.3f} after"
+        f"correlation {alignment.before:.3f} before, {alignment.correlation:.3f} after"
     )
     remarks = [Remark(text)]
-    if found.correlation < UNLIKE:
-        doubt = f"{label} overlaps little with map 1 even where it fits best: look at them together"
+    if alignment.correlation < UNLIKE:
+        doubt = f"{label} overlaps little with map 1 even after alignment: check that both show the same structure"
         remarks.append(Remark(doubt, warning=True))
     return resample_onto(volume, first, pose), remarks
 
 
 def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[Remark]]:
-    """A map on the grid of the first; ``level`` tells its body, 0 where none is known."""
+    """Resample a map onto the grid of the first; ``level``: the contour level of its body, 0 if unknown."""
     if volume.same_grid(first):
         same_header = volume.voxel_size == first.voxel_size and volume.origin == first.origin
         return volume if same_header else replace(volume, voxel_size=first.voxel_size, origin=first.origin), []
@@ -74,11 +74,11 @@ def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple
 
 
 def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) -> tuple[list[Volume], list[Remark]]:
-    """Maps of one grid cut or padded with zeros to ``side``^3 voxels about the middle of their box."""
+    """Cut or pad maps of one grid with zeros to ``side``^3 voxels about the middle of their box."""
     first = volumes[0]
     if side is None or first.shape == (side, side, side):
         return list(volumes), []
-    offset = [(n - side) // 2 for n in first.shape[::-1]]  # of the new box from the old one, along x, y, z
+    offset = [(n - side) // 2 for n in first.shape[::-1]]  # from the old box to the new one, along x, y, z
     x, y, z = (o + k * v for o, k, v in zip(first.origin, offset, first.voxel_size, strict=True))
     like = Grid((side, side, side), first.voxel_size, (x, y, z))
     remarks = [Remark(f"all maps cut or padded from {grid_text(first)} to {grid_text(like)}")]
@@ -93,7 +93,7 @@ def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) ->
 def sampled(
     volumes: Sequence[Volume], grid: int | None, apix: float | None, labels: Sequence[str]
 ) -> tuple[Sequence[Volume], float, list[Remark]]:
-    """Maps of one grid on the grid asked for, the factor by which their densities grew, and what was done."""
+    """Resample maps of one grid to ``grid`` or ``apix``; return the factor of their densities and remarks too."""
     first = volumes[0]
     padded, shape = _target_shape(first, grid, apix)
     if padded == shape == first.shape:
@@ -104,8 +104,8 @@ def sampled(
         result, cut = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
         results.append(result)
         if cut > NOTICEABLE:
-            away = "below zero and away from the map"
-            ringing.append(Remark(f"{label}: ringing of {percent(cut)} of the mass cut, {away}"))
+            where = "below zero and away from the map"
+            ringing.append(Remark(f"{label}: ringing of {percent(cut)} of the mass cut, {where}"))
     scale = prod(padded) / prod(shape)
     text = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
     if padded != first.shape:
@@ -115,7 +115,7 @@ def sampled(
 
 
 def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:
-    """The shape to pad to and the shape to resample that to."""
+    """The shape after padding, and the shape after resampling."""
     lengths = np.multiply(volume.shape, volume.voxel_size[::-1])
     padded = shape = volume.shape
     if grid is not None:
@@ -125,6 +125,6 @@ def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple
         shape = shape_of(np.rint(np.minimum(lengths / apix, 10 * MAX_AXIS)))
     if shape != volume.shape and (min(shape) < MIN_AXIS or max(shape) > MAX_AXIS):
         raise InputError(
-            f"a grid of {by_text(shape[::-1])} voxels was asked for: axes can have {MIN_AXIS} to {MAX_AXIS}"
+            f"a grid of {by_text(shape[::-1])} voxels was asked for: give axes of {MIN_AXIS} to {MAX_AXIS}"
         )
     return padded, shape

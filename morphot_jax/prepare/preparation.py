@@ -1,10 +1,10 @@
-"""How maps are prepared: options that ``prepare_maps`` follows, light to import."""
+"""The options of ``prepare_maps``, without slow imports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Union
 
-from morphot_jax.maps.limits import DUST, MAX_AXIS, MIN_AXIS
+from morphot_jax.maps.limits import FLOOR, MAX_AXIS, MIN_AXIS
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_options, declares_options, option
 
@@ -21,41 +21,39 @@ PREPARING = ("morph", "order", "field", "prepare")  # commands that prepare maps
 @declares_options
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to maps before anything is solved; ``prepare_maps`` tells the order of the steps.
+    """The preparation of maps before a solve; ``prepare_maps`` lists the steps in order.
 
-    Raises InputError, when it is made, for options that cannot be used.
+    Raises InputError for options that cannot be used.
     """
 
     level: float | Sequence[float] | Literal["auto", "none"] = option(
         "auto",
-        "Density below it is not mass: auto, none, one number or one for each map (1.2,0.9).",
+        "Remove density below this level: auto, none, one number, or one for each map (1.2,0.9).",
         least=0,
         group=MAPS,
         commands=PREPARING,
     )
     dust: int | None = option(
         None,
-        "Pieces of fewer voxels are not mass: a number, or auto (small ones, in noisy maps).",
+        "Remove pieces of fewer voxels: a number, or auto (small pieces in noisy maps).",
         least=0,
         none="auto",
         group=MAPS,
         commands=PREPARING,
     )
     lowpass: float | None = option(
-        None, "Take detail finer than this (Å) out of the maps.", above=0, group=MAPS, commands=PREPARING
+        None, "Remove detail finer than this (Å).", above=0, group=MAPS, commands=PREPARING
     )
     mask: Union[str, "morphot_jax.maps.volume.Volume", None] = option(
-        None, "A map from 0 to 1 that the maps are multiplied by.", maps=True, group=MAPS, commands=PREPARING
+        None, "Multiply the maps by this map of values from 0 to 1.", maps=True, group=MAPS, commands=PREPARING
     )
     match: Match = option(
         "none",
-        "Give every map the mass of the first, or its amplitudes at each resolution.",
+        "Give every map the mass of the first map, or its amplitudes at each resolution.",
         group=MAPS,
         commands=PREPARING,
     )
-    align: Align = option(
-        "none", "Lay every map onto the first one, where they fit best.", group=MAPS, commands=PREPARING
-    )
+    align: Align = option("none", "Align every map to the first one.", group=MAPS, commands=PREPARING)
     box: int | None = option(
         None,
         "Cut or pad the maps to N^3 voxels about the middle of their box.",
@@ -67,8 +65,8 @@ class Preparation:
     grid: int | None = option(
         None, "Resample to N^3 voxels.", least=MIN_AXIS, most=MAX_AXIS, group=MAPS, commands=PREPARING
     )
-    apix: float | None = option(None, "Resample to voxels of this size (Å), in place of grid.", above=0)
-    floor: float = option(DUST, "Density below this fraction of a map's maximum is not mass.", least=0, below=1)
+    apix: float | None = option(None, "Resample to voxels of this size (Å), instead of grid.", above=0)
+    floor: float = option(FLOOR, "Remove density below this fraction of a map's maximum.", least=0, below=1)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -78,7 +76,7 @@ class Preparation:
             )
         if self.match == "spectrum" and self.has_levels:
             raise InputError(
-                f"level {self.level} is in the densities of the maps as given, which match 'spectrum' changes: "
+                f"level {self.level} refers to the densities as given, which match 'spectrum' changes: "
                 "use one only"
             )
 

@@ -1,1 +1,1 @@
-"""The machine, and nothing of maps: errors, files, memory, devices, threads, tables, words."""
+"""The machine, without any notion of maps: errors, files, memory, devices, threads, tables, words."""

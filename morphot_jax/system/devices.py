@@ -1,4 +1,4 @@
-"""What the machine offers: the device to compute on, its memory, and a place for compiled code."""
+"""The device to compute on, its memory, and the cache of compiled code."""
 
 import atexit
 import hashlib
@@ -15,40 +15,41 @@ from morphot_jax.system.errors import INTERRUPTED, InputError
 from morphot_jax.system.options import check_word
 from morphot_jax.system.words import Device
 
-DeviceHandle = Any  # jax.Device is no type to a checker
+DeviceHandle = Any  # type checkers do not accept jax.Device as a type
 KINDS = get_args(Device)
 CACHE_BYTES = 2**30
-USABLE = 0.5  # share of the memory found free that a solve may plan with
+USABLE = 0.5  # share of the free memory that a solve may plan to use
 
 
 def pick_device(kind: str) -> DeviceHandle:
-    """The first device of a kind of ``KINDS``; 'auto' takes what JAX prefers. InputError if there is none."""
+    """Return the first device of one of ``KINDS``; 'auto' is JAX's own choice. InputError if there is none."""
     check_word("device", kind, KINDS)
     try:
         return jax.devices(None if kind == "auto" else kind)[0]
     except RuntimeError:
-        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        platforms = ", ".join(sorted({device.platform for device in jax.devices()}))
         raise InputError(
-            f"there is no {kind} device here (JAX finds: {found}): choose one of these, or auto"
+            f"there is no {kind} device here (JAX finds: {platforms}): choose one of these, or auto"
         ) from None
 
 
 def describe(device: DeviceHandle) -> str:
-    """The device in words, such as 'cpu' or 'gpu: NVIDIA H100'."""
+    """Describe the device, such as 'cpu' or 'gpu: NVIDIA H100'."""
     return device.platform if device.platform == device.device_kind else f"{device.platform}: {device.device_kind}"
 
 
 def keep_compilations() -> Path | None:
-    """Let JAX keep what it compiles on disk, for the next run; the folder, or None where it cannot be written.
+    """Let JAX store compiled code on disk for the next run. Return the folder, or None if it is not writable.
 
-    A folder that the user gave to JAX is left as it is. Else it is ``morphot_jax`` in the user's cache, one for
-    each kind of processor, since compiled code may not run on another; 1 GiB at most, the least used goes first.
-    Small pieces are kept too: to read one back takes less than to compile it (2.7 s for a run in place of 3.2 s).
+    If the user has given JAX a cache folder, that one is used. Otherwise the folder is ``morphot_jax`` in the
+    user's cache, with a subfolder for each kind of processor, because compiled code may not run on another. It
+    holds at most 1 GiB; the least used code is deleted first. Small functions are stored too: reading one back is
+    faster than compiling it (a run takes 2.7 s instead of 3.2 s).
     """
     if not jax.config.values["jax_enable_compilation_cache"]:
         return None
-    if chosen := jax.config.values["jax_compilation_cache_dir"]:
-        return Path(chosen)
+    if given := jax.config.values["jax_compilation_cache_dir"]:
+        return Path(given)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "morphot_jax" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
     try:
@@ -64,9 +65,9 @@ def keep_compilations() -> Path | None:
 
 
 def leave_at_once() -> None:
-    """Let the process end, as an interrupted one, without freeing what threads of JAX may still compute with.
+    """Make the process exit with the code of an interrupt, without freeing the memory of JAX's threads.
 
-    An interrupt leaves them at work, and they crash when the interpreter takes their memory from them.
+    JAX's threads go on computing after an interrupt; they crash when the interpreter frees their memory.
     """
 
     def leave() -> None:
@@ -78,7 +79,7 @@ def leave_at_once() -> None:
 
 
 def _processor() -> str:
-    """What compiled code depends on: the machine and, where it can be told, the instructions it knows."""
+    """What compiled code depends on: JAX, the machine and, if known, the processor's instruction sets."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -88,9 +89,9 @@ def _processor() -> str:
 
 
 def usable_memory(device: DeviceHandle) -> int | None:
-    """Bytes that a solve may plan with, half of what is free; None where that cannot be told."""
+    """Bytes that a solve may plan to use, half of the free memory; None where that is unknown."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(USABLE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
-    room = memory.free()
-    return None if room is None else int(USABLE * room)
+    free = memory.free()
+    return None if free is None else int(USABLE * free)

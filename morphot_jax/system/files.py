@@ -1,4 +1,4 @@
-"""How files are written and told apart: complete or not at all, and by their content."""
+"""Files: written completely or not at all, and identified by their content."""
 
 import hashlib
 import os
@@ -13,13 +13,13 @@ from typing import cast
 
 from morphot_jax.system.errors import InputError, nearest
 
-UNFINISHED = r"\.[0-9a-f]{16}\.part"  # names of files that are being written
-MOST_NAMES = 10_000  # of a folder that are compared with one that is not there
+UNFINISHED = r"\.[0-9a-f]{16}\.part"  # names of unfinished files
+MOST_NAMES = 10_000  # names of a folder that are compared with the name of a missing file
 
 
 @contextmanager
 def complete_file(path: Path) -> Iterator[BufferedIOBase]:
-    """Give a file that takes the name ``path`` if the block ends well, and leaves nothing behind if not."""
+    """Open a file that gets the name ``path`` when the block succeeds; if it fails, no file is left behind."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with open(temporary, "xb") as file:
@@ -35,7 +35,7 @@ def complete_file(path: Path) -> Iterator[BufferedIOBase]:
 
 @contextmanager
 def complete_path(path: Path) -> Iterator[Path]:
-    """The same for writers that ask for a path; InputError in one line where they fail."""
+    """Like ``complete_file``, for writers that need a path; InputError if they fail."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         yield temporary
@@ -48,7 +48,7 @@ def complete_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file; InputError in one line where that cannot be done."""
+    """Write a whole file; InputError if that fails."""
     try:
         with complete_file(path) as file:
             file.write(content)
@@ -59,12 +59,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file in UTF-8; InputError in one line where that cannot be done."""
+    """Write a whole text file in UTF-8; InputError if that fails."""
     write_bytes(path, text.encode())
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal; InputError in one line where it cannot be read."""
+    """Return the SHA-256 checksum of a file, in hexadecimal; InputError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,37 +73,39 @@ def sha256(path: Path) -> str:
 
 
 def instead_of(path: Path) -> str:
-    """The end of a message about a file that is not there: the nearest name in its folder, else what to do."""
+    """End a message about a missing file: suggest the most similar name in its folder, or to check the name."""
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in islice(entries, MOST_NAMES) if entry.is_file()]
     except OSError:
         names = []
-    near = nearest(path.name, names)
-    return "; check the name" if near is None else f"; did you mean '{path.with_name(near)}'?"
+    suggestion = nearest(path.name, names)
+    return "; check the name" if suggestion is None else f"; did you mean '{path.with_name(suggestion)}'?"
 
 
 def check_output_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise InputError where results cannot go: a file, or a folder that is read-only or in use."""
+    """Raise InputError if results cannot be written to ``folder``: it is a file, read-only, or not empty."""
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"the output '{folder}' cannot be made: '{place}' is a file; name another folder")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not os.access(nearest, os.W_OK):
-        raise InputError(f"the output '{folder}' cannot be written: '{nearest}' is read-only; name another folder")
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(existing, os.W_OK):
+        raise InputError(
+            f"the output '{folder}' cannot be written: '{existing}' is read-only; name another folder"
+        )
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise InputError(f"the output folder '{folder}' is not empty: name another, or add --overwrite")
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder and those in it; nobody else may write there."""
+    """Remove what killed writers left in a folder and its subfolders; no other process may write there."""
     for path in folder.rglob(".*.part"):
         if re.fullmatch(UNFINISHED, path.name) and path.is_file():
             path.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; InputError in one line where that cannot be done."""
+    """Make a folder and its parents; InputError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How much memory there is: of the machine, of the group of processes that this one is in, of this one."""
+"""Free and used memory: of the machine, of this process's control group, of this process."""
 
 import os
 import sys
@@ -11,26 +11,26 @@ UNKNOWN = (OSError, KeyError, ValueError, AttributeError, ImportError, IndexErro
 
 
 def free() -> int | None:
-    """Bytes that this process may still take: the least of what the machine has and what limits allow.
+    """Bytes that this process can still allocate: the least of the machine's free memory and what limits leave.
 
-    Limits are those of its cgroup (a job's or a container's) and of its address space. None where nothing is told.
+    The limits are those of its cgroup (a job's or a container's) and of its address space. None if unknown.
     """
-    found = []
+    amounts = []
     for source in (_of_machine, _of_groups, _of_address_space):
         with suppress(*UNKNOWN):
-            found.append(source())
-    known = [amount for amount in found if amount is not None]
+            amounts.append(source())
+    known = [amount for amount in amounts if amount is not None]
     return max(0, min(known)) if known else None
 
 
 def peak() -> int | None:
-    """The most bytes that this process has held in main memory; None where that cannot be told."""
+    """The peak of the main memory that this process has used, in bytes; None if that is unknown."""
     with suppress(*UNKNOWN):
-        # What getrusage tells begins with what the process that started this one held.
+        # getrusage would include the memory of the parent process before the fork.
         status = dict(line.split(":", 1) for line in _read("/proc/self/status").splitlines())
         return int(status["VmHWM"].split()[0]) * 1024
     with suppress(ImportError):
-        import resource  # noqa: PLC0415 - there is none on Windows
+        import resource  # noqa: PLC0415 - not available on Windows
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -38,7 +38,7 @@ def peak() -> int | None:
 
 
 def held() -> int | None:
-    """Bytes that this process holds in main memory now; its peak where that cannot be told."""
+    """Bytes of main memory that this process uses now; its peak if that is unknown."""
     with suppress(*UNKNOWN):
         return int(_read("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return peak()
@@ -52,7 +52,7 @@ def _of_machine() -> int:
 
 
 def _of_groups() -> int | None:
-    """What the limits of this process's cgroup and of those above it leave."""
+    """Bytes that the limits of this process's cgroup and of its parents leave."""
     left = []
     for folder, limit, usage in _groups():
         with suppress(*UNKNOWN):
@@ -61,7 +61,7 @@ def _of_groups() -> int | None:
 
 
 def _groups() -> Iterator[tuple[Path, str, str]]:
-    """Folders of this process's groups, and the names of a limit and of what is used, in both versions."""
+    """Folders of this process's cgroups, with the names of their files for the limit and the usage."""
     for line in _read("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -76,7 +76,7 @@ def _groups() -> Iterator[tuple[Path, str, str]]:
 
 
 def _of_address_space() -> int | None:
-    import resource  # noqa: PLC0415 - there is none on Windows
+    import resource  # noqa: PLC0415 - not available on Windows
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:

@@ -1,12 +1,12 @@
-"""Options: what a user can choose, declared once.
+"""Options: everything that a user can choose, declared once.
 
 An option is a field of a frozen dataclass::
 
     frames: int = option(25, "How many frames.", least=2, group="Trajectory", commands=("morph", "demo"))
 
-The annotation gives its type and its words, ``option`` the rest. From this declaration follow the check when an
-instance is made (``check_options``), the option of the command line and how its text is read (``cli.options``),
-what a report keeps, and the table in the documentation.
+The annotation gives the type and the allowed words; ``option`` gives the rest. Everything else follows from this
+declaration: the check of a new instance (``check_options``), the option of the command line and the parsing of its
+text (``cli.options``), the entry in reports, and the table in the documentation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,22 +21,22 @@ from typing import Any, ForwardRef, Literal, TypeVar, Union, get_args, get_origi
 from morphot_jax.system.errors import InputError, did_you_mean
 
 OPTION = "option"  # the key of the declaration in a field's metadata
-QUOTED = 80  # letters of a wrong value that a message shows
+QUOTED = 80  # characters of a wrong value that a message shows
 
 Class = TypeVar("Class", bound=type)
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of an option beside its name, type and default.
+    """The declaration of an option, apart from its name, type and default.
 
-    - ``help``: a sentence or two, with units. ``group``: under which heading the help lists it.
-    - ``above``, ``least``, ``most``, ``below``: bounds of a number, or of each of several.
+    - ``help``: a sentence or two, with units. ``group``: the heading under which the help lists it.
+    - ``above``, ``least``, ``most``, ``below``: bounds of a number, or of each of several numbers.
     - ``advice``: the end of the message that refuses a value.
     - ``none``: the word that stands for None on the command line, such as 'auto'.
-    - ``commands``: those that have it; none where it is for Python alone.
-    - ``flags``: its names on the command line, where they are not the field's. ``argument``: it has no flag, and
-      stands by its place. ``maps``: a shell completes it to names of maps.
+    - ``commands``: the commands that have this option; empty if only Python has it.
+    - ``flags``: its names on the command line, if they differ from the field's name. ``argument``: it is a
+      positional argument without a flag. ``maps``: the shell completes it to names of maps.
     """
 
     help: str
@@ -63,7 +63,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """The bounds in words: 'from 2 to 9', 'above 0 and below 2', 'at least 2'; empty where there are none."""
+        """Describe the bounds: 'from 2 to 9', 'above 0 and below 2', 'at least 2'; empty if there are none."""
         if self.least is not None and self.most is not None:
             return f"from {self.least:.10g} to {self.most:.10g}"
         bounds = {"above": self.above, "at least": self.least, "at most": self.most, "below": self.below}
@@ -72,7 +72,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an annotation lets through: ``words``, one number, ``many`` numbers, a flag, other ``classes``."""
+    """The values that an annotation allows: ``words``, one number, ``many`` numbers, a flag, other ``classes``."""
 
     words: tuple[str, ...] = ()
     number: type | None = None
@@ -84,7 +84,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Declared:
-    """An option, with what its field says of it. ``default``: MISSING where one has to be given."""
+    """An option with the name, default and kind of its field. ``default``: MISSING if a value is required."""
 
     name: str
     default: Any
@@ -93,30 +93,30 @@ class Declared:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Its names on the command line; the first tells how it is written in full."""
+        """Its names on the command line, the full name first."""
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
 
     @property
     def label(self) -> str:
-        """What messages call it: its name, and the flag where that is another."""
-        other = self.flags[0].strip("-").replace("-", "_") != self.name
-        return f"{self.name} ({self.flags[0]})" if other else self.name
+        """Its name in messages, with the flag if that differs."""
+        differs = self.flags[0].strip("-").replace("-", "_") != self.name
+        return f"{self.name} ({self.flags[0]})" if differs else self.name
 
     @property
     def spelled(self) -> bool:
-        """Whether its text on the command line is more than a number or one of its words."""
+        """Whether its text on the command line may be something other than one number or one word."""
         words = self.kind.words or self.option.none
         return self.kind.many in (int, float) or bool(words and self.kind.number)
 
 
 def option(default: Any = MISSING, help: str = "", **declared: Any) -> Any:
-    """A field that is an option; ``declared``: the fields of ``Option``."""
+    """Declare a dataclass field as an option; ``declared``: the fields of ``Option``."""
     return field(default=default, metadata={OPTION: Option(help, **declared)})
 
 
 @lru_cache
 def options_of(cls: type) -> dict[str, Declared]:
-    """The options of a dataclass by their names, without those of dataclasses that it holds."""
+    """Return the options of a dataclass by name, without those of nested dataclasses."""
     return {
         one.name: Declared(one.name, one.default, kind_of(one.type), one.metadata[OPTION])
         for one in fields(cls)
@@ -125,9 +125,10 @@ def options_of(cls: type) -> dict[str, Declared]:
 
 
 def declares_options(cls: Class) -> Class:
-    """The class, with a line for each option in its docstring.
+    """Add a line for each option to the docstring of the class, and return the class.
 
-    Type checkers at run time leave it alone: ``check_options`` lets more through, such as arrays, and says more.
+    Run-time type checkers skip the class: ``check_options`` accepts more, such as arrays, and its messages are
+    clearer.
     """
     cls.__no_type_check__ = True
     lines = [
@@ -140,17 +141,17 @@ def declares_options(cls: Class) -> Class:
 
 
 def check_options(instance: Any) -> None:
-    """Check every option of a frozen dataclass, from its ``__post_init__``, and bring it to its plain type.
+    """Check every option of a frozen dataclass and convert it to a plain type, from its ``__post_init__``.
 
-    Numbers of numpy become Python's, sequences and arrays become tuples. Raises InputError, one line that quotes
-    the value and says what to give, for a wrong type, an unknown word, and a number out of bounds.
+    NumPy numbers become Python numbers; sequences and arrays become tuples. Raises InputError, one line that
+    quotes the value and says what to give, for a wrong type, an unknown word, or a number out of bounds.
     """
     for name, declared in options_of(type(instance)).items():
         object.__setattr__(instance, name, checked(declared, getattr(instance, name)))
 
 
 def checked(declared: Declared, value: Any) -> Any:
-    """The value in its plain type; InputError where the option cannot have it."""
+    """Return the value in its plain type; InputError if the option does not allow it."""
     kind = declared.kind
     value = _item(value)
     if value is None and kind.optional:
@@ -164,15 +165,15 @@ def checked(declared: Declared, value: Any) -> Any:
         return number
     elif kind.many and isinstance(value, Iterable) and not isinstance(value, str):
         return _several(declared, value, kind.many)
-    elif (found := _of_class(value, kind.classes)) is not None:
-        return found
+    elif (instance := _of_class(value, kind.classes)) is not None:
+        return instance
     raise InputError(refusal(declared, value))
 
 
 def read(declared: Declared, text: str) -> Any:
-    """The value that a text on the command line stands for; InputError where it stands for none.
+    """Parse the text of an option on the command line; InputError if it is not a value of the option.
 
-    Bounds are checked when the dataclass is made.
+    Bounds are checked later, by the dataclass.
     """
     kind = declared.kind
     if declared.option.none == text:
@@ -188,21 +189,21 @@ def read(declared: Declared, text: str) -> Any:
 
 
 def refusal(declared: Declared, value: Any, *, typed: bool = False) -> str:
-    """The message that refuses a value; ``typed``: on the command line, where None has a word."""
+    """Write the message that refuses a value; ``typed``: on the command line, where a word stands for None."""
     known = [*words_of(declared, typed=typed)]
-    asked = _listed([*known, *wanted(declared, typed=typed)])
-    meant = did_you_mean(value, known) if isinstance(value, str) else ""
-    return f"{declared.label} is {_quoted(value)}: give {asked}{declared.option.advice}{meant}"
+    allowed = _listed([*known, *wanted(declared, typed=typed)])
+    suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
+    return f"{declared.label} is {_quoted(value)}: give {allowed}{declared.option.advice}{suggestion}"
 
 
 def words_of(declared: Declared, *, typed: bool) -> tuple[str, ...]:
-    """The words that an option can be; on the command line, also that for None."""
+    """The words that an option allows; on the command line, also the word for None."""
     none = (declared.option.none,) if typed and declared.option.none else ()
     return (*none, *declared.kind.words)
 
 
 def wanted(declared: Declared, *, typed: bool) -> list[str]:
-    """What an option can be beside its words, as in 'a number above 0'."""
+    """Describe what an option allows besides its words, as in 'a number above 0'."""
     kind, bounds = declared.kind, declared.option.bounds
     within = f" of {bounds}" if bounds.startswith("at ") else f" {bounds}" if bounds else ""
     if kind.number or kind.many in (int, float):
@@ -220,14 +221,14 @@ def wanted(declared: Declared, *, typed: bool) -> list[str]:
 
 
 def check_word(name: str, value: object, known: Sequence[str]) -> None:
-    """Raise InputError, quoting it and asking for the nearest, for a word that is not among the known ones."""
+    """Raise InputError for an unknown word; the message quotes it and suggests the most similar known word."""
     if value not in known:
-        meant = did_you_mean(str(value), known)
-        raise InputError(f"{name} is {_quoted(value)}: give {_listed(list(known))}{meant}")
+        suggestion = did_you_mean(str(value), known)
+        raise InputError(f"{name} is {_quoted(value)}: give {_listed(list(known))}{suggestion}")
 
 
 def kind_of(annotation: Any) -> Kind:
-    """What an annotation lets through."""
+    """Read off an annotation which values it allows."""
     union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if union else (annotation,)
     single = {member for member in members if get_origin(member) is None}
@@ -243,12 +244,12 @@ def kind_of(annotation: Any) -> Kind:
 
 
 def _item(value: Any) -> Any:
-    """A scalar of an array library as Python's; anything else as it is."""
+    """Convert a scalar of an array library to a Python scalar; return anything else unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def _plain(value: Any, kind: type) -> Any:
-    """A number of Python's type; None for what is none, and for 2.5 where a whole number is wanted."""
+    """Convert a number to a Python number; None if it is not a number, or not whole where ``kind`` is int."""
     if isinstance(value, bool):
         return None
     if kind is int:
@@ -260,7 +261,7 @@ def _plain(value: Any, kind: type) -> Any:
 
 
 def _several(declared: Declared, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
-    """The values as a tuple; InputError quoting those that cannot be used."""
+    """Return the values as a tuple; InputError quotes those that cannot be used."""
     if kind is str:
         names = tuple(values)
         if all(isinstance(name, str) for name in names):
@@ -269,14 +270,14 @@ def _several(declared: Declared, values: Iterable[Any], kind: type) -> tuple[Any
     pairs = [(value, _plain(_item(value), kind)) for value in values]
     wrong = [value for value, number in pairs if number is None or not declared.option.allows(number)]
     if wrong or not pairs:
-        held = ", ".join(map(_quoted, wrong)) or "nothing"
-        asked = _listed(wanted(declared, typed=False))
-        raise InputError(f"{declared.label} holds {held}: give {asked}{declared.option.advice}")
+        received = ", ".join(map(_quoted, wrong)) or "nothing"
+        allowed = _listed(wanted(declared, typed=False))
+        raise InputError(f"{declared.label} holds {received}: give {allowed}{declared.option.advice}")
     return tuple(number for _, number in pairs)
 
 
 def _of_class(value: Any, classes: tuple[Any, ...]) -> Any:
-    """The value, where it is of one of the classes; a text as a path where one is wanted."""
+    """Return the value if it is of one of the classes, text as a path where a path is allowed; else None."""
     for one in classes:
         if isinstance(one, ForwardRef):  # a class that would be slow to import
             if one.__forward_arg__ in (f"{kind.__module__}.{kind.__qualname__}" for kind in type(value).__mro__):
@@ -289,11 +290,11 @@ def _of_class(value: Any, classes: tuple[Any, ...]) -> Any:
 
 
 def _listed(words: list[str]) -> str:
-    """Words as a sentence lists them: 'a, b or c'."""
+    """List words as in a sentence: 'a, b or c'."""
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def _quoted(value: Any) -> str:
-    """A value on one line, not too long."""
+    """Quote a value on one line, cut to ``QUOTED`` characters."""
     text = " ".join((f"{value:.10g}" if type(value) is float else repr(value)).split())
     return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."

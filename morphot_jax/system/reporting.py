@@ -1,4 +1,4 @@
-"""What work reports: how far it has come (work done, and the whole: 0 where that is not known), and remarks."""
+"""Reports of work: its progress (the work done and the total, 0 if unknown) and remarks on what was done."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,28 +7,28 @@ Report = Callable[[int, int], None]
 
 
 class Remark(NamedTuple):
-    """A sentence about what was done: information, or a ``warning`` where the user should look again."""
+    """A sentence about what was done: information, or a ``warning`` if the user should check it."""
 
     text: str
     warning: bool = False
 
 
 def percent(share: float) -> str:
-    """A share as every message writes it: percent with two digits."""
+    """Write a share as in every message: percent with two digits."""
     return "less than 0.01%" if 0 < share < 0.5e-4 else f"{share:.2%}"
 
 
 def silent(*_: object) -> None:
-    """The callback of those who want no reports."""
+    """Ignore a report."""
 
 
 def part_of(report: Report, index: int, parts: int) -> Report:
-    """Progress of one of several equal parts of the work as progress of all."""
+    """Turn the progress of one of several equal parts into the progress of the whole work."""
     return lambda done, total: report(index * total + done, parts * total)
 
 
 def split(report: Report, *shares: int) -> list[Report]:
-    """Progress of pieces of the work, each with its share in it, as progress of all."""
+    """Turn the progress of each piece, given the shares of the pieces, into the progress of the whole work."""
     whole = sum(shares)
 
     def piece(before: int, share: int) -> Report:

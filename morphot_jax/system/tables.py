@@ -5,12 +5,12 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the beginning of one
-CONTROL = dict.fromkeys((*range(32), 127), " ")  # characters that would break lines or columns
+FORMULA = ("=", "+", "-", "@")  # characters that begin a formula in a spreadsheet
+CONTROL = dict.fromkeys((*range(32), 127), " ")  # control characters, which could break lines or columns
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table, one line a row. None is an empty cell; what a spreadsheet would compute is told to be text."""
+    """Write a table, one line per row. None is an empty cell; an apostrophe marks formulas as text."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([_cell(name) for name in header])
@@ -19,7 +19,7 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def columns_to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """The same of rows that know their columns by name; numbers with nine digits, what is not known empty."""
+    """Write rows given as mappings; numbers get nine digits, missing values are empty cells."""
     return to_csv(columns, ([_rounded(row.get(name)) for name in columns] for row in rows))
 
 
@@ -28,7 +28,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _cell(value: Any) -> Any:
-    """Text on one line, an apostrophe before what begins like a formula; numbers as they are."""
+    """Put text on one line, with an apostrophe if it begins like a formula; leave numbers unchanged."""
     if not isinstance(value, str):
         return value
     text = value.translate(CONTROL)

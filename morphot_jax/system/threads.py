@@ -1,4 +1,4 @@
-"""A few things at once, for work that leaves the interpreter: NumPy's, JAX's, the disk's."""
+"""A few threads, for work that releases the interpreter: NumPy, JAX and the disk."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -18,9 +18,10 @@ def side_by_side(
     items: Iterable[Item],
     report: Report = silent,
 ) -> list[Result]:
-    """What the work makes of each item, in order. Contexts of JAX, such as x64, do not reach into the threads.
+    """Apply the work to each item in parallel; the results are in order.
 
-    ``report``: told how many are done, and of how many.
+    JAX's contexts, such as x64, do not apply in the threads. ``report`` gets the number of finished items and the
+    number of all.
     """
     items, results = list(items), []
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -1,4 +1,4 @@
-"""Words that several rooms share, without imports that would slow the command line."""
+"""Words that several rooms share, without slow imports."""
 
 from typing import Literal
 
@@ -9,5 +9,5 @@ View = Literal["z", "y", "x", "tilted"]
 Colour = Literal["plain", "displacement"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
-SAMPLE = "sample:"  # what the names of maps that come along begin with
+SAMPLE = "sample:"  # prefix of the maps that come with the package
 SAMPLE_NAMES = ("mmcpn-open", "mmcpn-closed", "adk-open", "adk-closed")

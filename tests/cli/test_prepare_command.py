@@ -76,7 +76,7 @@ def test_morph_takes_the_same_options(maps, tmp_path):
     ("options", "words"),
     [
         (("--dust", "many"), "dust is 'many'"),
-        (("--dust", 99999), "would take all"),
+        (("--dust", 99999), "would remove all"),
         (("--lowpass", 0), "lowpass is 0"),
         (("--mask", "nowhere.mrc"), "nowhere.mrc"),
     ],

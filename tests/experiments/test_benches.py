@@ -1,4 +1,4 @@
-"""The experiments: quick runs, and the parts of them that their numbers rest on."""
+"""The benches: quick runs, and the parts that determine their numbers."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_accuracy_runs_quickly_and_is_not_computed_again(tmp_path):
     assert table(tmp_path / "results.csv") == rows
 
 
-def test_accuracy_names_what_it_does_not_know(tmp_path):
+def test_accuracy_names_unknown_methods(tmp_path):
     done = run(accuracy.main, "-o", tmp_path / "out", "--methods", "linear,teleport")
     assert done.exit_code == 2
     assert "teleport" in done.output
@@ -209,7 +209,7 @@ def test_the_error_of_the_packages_own_plan(double):
     first, second = two_blobs((5, 6, 7))
     kernel = kernels.make("dense", first.shape, 1.0, jnp.float64)
     plan = solve_sinkhorn(jnp.asarray(first), jnp.asarray(second), kernel, tolerance=1e-4)
-    factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]  # peers' kernels are one at no distance
+    factor = kernel.x[0, 0] * kernel.y[0, 0] * kernel.z[0, 0]  # peers' kernels are one at distance zero
     found = other_programs.plan_error(
         plan.potentials[0] + jnp.log(factor), plan.potentials[1], first, second, kernel
     )
@@ -230,7 +230,7 @@ def tiny(two_maps):
     )
 
 
-def test_rows_are_measured_in_a_process_of_their_own(tiny):
+def test_rows_are_measured_in_separate_processes(tiny):
     points = [processes.point_of(task) for task in (replace(tiny, implementation="nobody"), tiny)]
     runner = Runner(solver.TASKS, limit=600.0)
     failed, (row,) = processes.in_own_process(points, runner)
@@ -245,26 +245,26 @@ def test_rows_are_measured_in_a_process_of_their_own(tiny):
 
 
 def test_the_bench_measures_each_row_once(tiny, tmp_path, monkeypatch):
-    asked = []
+    measured = []
 
-    def here(points, runner):
-        asked.extend(points)
+    def in_this_process(points, runner):
+        measured.extend(points)
         return [task.rows() for task in processes.tasks_from(points, solver.TASKS)]
 
-    monkeypatch.setattr(processes, "in_own_process", here)
+    monkeypatch.setattr(processes, "in_own_process", in_this_process)
     large = replace(tiny, grid="14^3")
     tasks = [tiny, replace(tiny, frames=3), large]
     monkeypatch.setattr(solver, "tasks_of", lambda name, scope: tasks)
     arguments = ("-o", tmp_path / "out", "--only", "results", "--grid-limit", "13", "--maps", *tiny.maps)
     done = run(solver.main, *arguments)
     assert done.exit_code == 0, done.output
-    assert [(point["grid"], point["frames"]) for point in asked] == [("13^3", 5), ("13^3", 3)]
+    assert [(point["grid"], point["frames"]) for point in measured] == [("13^3", 5), ("13^3", 3)]
     rows = table(tmp_path / "out" / "results" / "results.csv")
     assert [(row["frames"], row["ratio"], row["maps"]) for row in rows] == [("5", "1", "a b"), ("3", "1", "a b")]
     assert json.loads((tmp_path / "out" / "claims.json").read_text(encoding="utf-8")) == []
 
     assert run(solver.main, *arguments).exit_code == 0
-    assert len(asked) == 2
+    assert len(measured) == 2
     assert run(solver.main, *arguments, "--only", "speed").exit_code == 2
     assert run(solver.main).exit_code == 2
 
@@ -285,14 +285,14 @@ def test_times_of_a_few_frames_stand_for_all(tiny, monkeypatch):
     (own,) = replace(tiny, implementation="morphot_jax", timed=(0.25, 0.5)).rows()
     assert (own["seconds"], own["seconds_per_iteration"], own["iterations"]) == (5.0, 0.05, 30)
     (peer,) = replace(tiny, implementation="OTT-JAX", timed=(0.25, 0.5)).rows()
-    assert peer["seconds"] == 3.0  # the two ends for nothing
+    assert peer["seconds"] == 3.0  # the two ends are not counted
     (whole,) = replace(tiny, implementation="morphot_jax", timed=()).rows()
     assert (whole["seconds"], whole["status"]) == (2.0, "converged")
 
 
 @pytest.mark.parametrize("table_name", solver.COLUMNS)
 @pytest.mark.parametrize("quick", [True, False])
-def test_every_task_of_the_bench_is_a_point_of_its_own(table_name, quick):
+def test_every_task_of_the_bench_is_a_different_point(table_name, quick):
     tasks = solver_tasks.tasks_of(table_name, solver_tasks.Scope(SAMPLE, quick=quick))
     points = [processes.point_of(task) for task in tasks]
     assert len({key_of(point) for point in points}) == len(points)
@@ -392,9 +392,9 @@ def test_growth_is_the_slope_of_a_curve():
 # Other programs beside this one.
 
 
-def test_a_program_says_why_it_cannot(two_maps):
+def test_a_program_that_cannot_do_a_job_gives_the_reason(two_maps):
     job = Job("barycenter", "POT", "64^3", 1.0, two_maps)
-    assert job.why_not(np.ones((2, 64, 64, 64))) == "it takes a cost matrix, of 550 GB, and makes copies of it"
+    assert job.why_not(np.ones((2, 64, 64, 64))) == "it needs a cost matrix of 550 GB, and copies of it"
     assert "power of two" in Job("plan", "GeomLoss", "13^3", 1.0, two_maps).why_not(np.ones((2, 13, 13, 13)))
     assert Job("plan", "GeomLoss", "16^3", 1.0, two_maps).why_not(np.ones((2, 16, 16, 16))) == ""
     (row,) = Job("plan", "original", "13^3", 1.0, two_maps).rows()

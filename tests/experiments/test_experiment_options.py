@@ -1,4 +1,4 @@
-"""The command line of experiments, and what is read off their tables."""
+"""The command line of experiments, and curves from their tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +19,15 @@ class Own(PairOptions):
 
 
 def invoke(*arguments):
-    """What an experiment is asked, and how the command ended."""
-    asked = []
+    """Run the command; return the options that the experiment received, and the result."""
+    received = []
 
     def experiment(options: Own) -> None:
-        """Ask."""
-        asked.append(options)
+        """Receive the options."""
+        received.append(options)
         assert options.share
 
-    return asked, CliRunner().invoke(command(experiment), arguments)
+    return received, CliRunner().invoke(command(experiment), arguments)
 
 
 def test_every_field_is_an_option():
@@ -45,17 +45,17 @@ def test_every_field_is_an_option():
         "--batch",
         "4",
     ]
-    (asked,), done = invoke(*words)
+    (received,), done = invoke(*words)
     assert done.exit_code == 0, done.output
-    assert asked == Own(Path("out"), True, "2/3", "variance", ("a.mrc", "sample:b"), batch=4)
-    assert asked.share == Shard(2, 3)
-    assert asked.pair == (str(Path("a.mrc").resolve()), "sample:b")
-    (asked,), _ = invoke("-o", "out")
-    assert asked == Own(Path("out"))
+    assert received == Own(Path("out"), True, "2/3", "variance", ("a.mrc", "sample:b"), batch=4)
+    assert received.share == Shard(2, 3)
+    assert received.pair == (str(Path("a.mrc").resolve()), "sample:b")
+    (received,), _ = invoke("-o", "out")
+    assert received == Own(Path("out"))
 
 
 @pytest.mark.parametrize("wrong", [[], ["-o", "out", "--shard", "3/2"], ["-o", "out", "--gamma-is", "big"]])
-def test_what_cannot_be_asked_ends_the_command(wrong):
+def test_invalid_options_end_the_command(wrong):
     _, done = invoke(*wrong)
     assert done.exit_code == 2
 
@@ -67,7 +67,7 @@ def test_names_of_a_list_are_known_ones():
         chosen("a,c", ("a", "b"), "--names")
 
 
-def test_a_curve_is_in_order_and_leaves_out_what_is_not_there():
+def test_a_curve_is_in_order_and_leaves_out_missing_values():
     rows = [{"method": "a", "time": t, "error": e} for t, e in ((1.0, 0.5), (0.0, 0.25), (0.5, None))]
     rows.append({"method": "b", "time": 0.2, "error": 9.0})
     assert list(curve(rows, "time", "error", {"method": "a"}).items()) == [(0.0, 0.25), (1.0, 0.5)]

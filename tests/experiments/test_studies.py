@@ -58,7 +58,7 @@ def test_quick_run(name, tmp_path):
     pictures = list(tmp_path.glob("*.png"))
     assert len(pictures) == QUICK[name]
     for picture in pictures:
-        assert imread(picture)[..., :3].std() > 0.01  # there is something to be seen
+        assert imread(picture)[..., :3].std() > 0.01  # not empty
     claims = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert claims
     assert all(set(claim) == set(Claim._fields) for claim in claims)
@@ -73,7 +73,7 @@ def test_quick_run(name, tmp_path):
 
 @pytest.mark.study
 def test_shards_of_a_study_make_one_table(tmp_path):
-    """Figures and claims come with the last of them."""
+    """Figures and claims are made after the last shard."""
     for share, last in (("1/2", False), ("2/2", True)):
         done = start("studies.fig3_order", "-o", tmp_path / "parts", "--quick", "--shard", share)
         assert done.returncode == 0, done.stderr
@@ -89,8 +89,8 @@ def fig2_options(maps):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("iteration", fig2_convergence.ITERATIONS)
-def test_one_run_counts_for_every_threshold_what_runs_of_their_own_count(two_maps, iteration):
-    """Three thresholds and two norms, against a solve that stops at each."""
+def test_one_run_counts_the_same_iterations_as_a_run_for_each_threshold(two_maps, iteration):
+    """Three thresholds and two norms, compared with a solve that stops at each."""
     sigma, most = 1.1, 400
     point = fig2_convergence.point(fig2_options(two_maps), 13, sigma, iteration) | {"most": most}
     (outcome,) = fig2_convergence.compute(two_maps, [point])
@@ -112,7 +112,7 @@ def test_one_run_counts_for_every_threshold_what_runs_of_their_own_count(two_map
 
 
 def _relaxed(maps, sigma, stop):
-    """As ``fig2_convergence`` starts and relaxes."""
+    """Solve with the start and the relaxation of ``fig2_convergence``."""
     factor = relaxation_for(np.asarray(maps), sigma)
     kernel = kernels.dense(maps.shape[1:], sigma, maps.dtype)
     plan = solve_sinkhorn(
@@ -149,9 +149,9 @@ def test_a_pair_is_known_by_what_its_files_hold(two_maps):
     assert about(SAMPLE)["contents"] == " ".join(SAMPLE)
 
 
-def test_conclusions_are_written_and_said(tmp_path, capsys):
-    said = Claim("a", PAPER, "b", "c", True)
-    conclude(tmp_path, [said, None, said._replace(holds=False), said._replace(holds=None)])
+def test_conclusions_are_written_and_printed(tmp_path, capsys):
+    claim = Claim("a", PAPER, "b", "c", True)
+    conclude(tmp_path, [claim, None, claim._replace(holds=False), claim._replace(holds=None)])
     written = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert [claim["holds"] for claim in written] == [True, False, None]
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["holds", "FAILS", "open "]
@@ -209,7 +209,7 @@ def test_screws_end_where_the_atoms_end_and_keep_bodies_rigid():
     )
 
 
-# What the tables are read by.
+# Comparisons between rows of a table.
 
 
 def test_iterations_that_bend_upwards_do_not_fall_faster_than_exponentially():
@@ -270,7 +270,7 @@ def test_mass_that_stays_in_its_domain_does_not_leave(double):
     assert status == "converged"
     assert abs(share) < 1e-5
     share, _ = fig4_connectivity.leaving(first, first[..., ::-1].copy(), left, left, sigma=0.7)
-    assert abs(share) < 1e-3  # but for the tails
+    assert abs(share) < 1e-3  # except for the tails
     share, _ = fig4_connectivity.leaving(first, first, left, 1.0 - left, sigma=0.7)
     assert share == pytest.approx(1.0, abs=1e-5)
 
@@ -314,7 +314,7 @@ def test_the_page_says_what_holds_and_shows_small_pictures(tmp_path):
     summary, section = text.split("## Gamma on a schedule")
     assert r"| a \| b | [annealing](#gamma-on-a-schedule) | holds |" in summary
     assert "| h | [annealing](#gamma-on-a-schedule) | could not be tested |" in summary
-    assert "| e |" not in summary  # no statement of the paper
+    assert "| e |" not in summary  # not a statement of the paper
     assert "| e | f | g | **does not hold** |" in section
     (picture,) = (docs / "images").iterdir()
     assert picture.name in section

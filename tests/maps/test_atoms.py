@@ -258,7 +258,7 @@ def test_models_of_different_atoms_and_times_outside_are_refused():
 
 
 def _model() -> gemmi.Structure:
-    """Two chains with all that a reader must tell apart, and a second model that it must not read."""
+    """Two chains with every kind of record that a reader must distinguish, and a second model, not to be read."""
     structure = gemmi.Structure()
     structure.name = "test"
     for number in (1, 2):
@@ -315,7 +315,7 @@ def test_the_suffix_may_be_written_large(model_files):
     assert len(read_atoms(str(model_files / "M.ENT")).weights) == 8
 
 
-def test_records_of_one_name_without_location_are_atoms_of_their_own(tmp_path):
+def test_records_of_one_name_without_location_are_separate_atoms(tmp_path):
     structure = gemmi.Structure()
     model, chain = gemmi.Model(1), gemmi.Chain("A")
     chain.add_residue(_residue("ALA", 1, [("CA", "C", "\0", 1.0), ("CA", "C", "\0", 1.0)], 1))
@@ -329,7 +329,7 @@ def test_records_of_one_name_without_location_are_atoms_of_their_own(tmp_path):
     ("name", "content", "reason"),
     [
         ("absent.pdb", None, "no such file"),
-        ("map.mrc", b"x", "not named as a structure file"),
+        ("map.mrc", b"x", "not the name of a structure file"),
         ("empty.pdb", b"", "no atoms|not readable"),
         ("noise.cif", b"\x00\xff\xfe noise", "not readable"),
         ("empty.cif", b"data_none\n", "no atoms"),
@@ -337,7 +337,7 @@ def test_records_of_one_name_without_location_are_atoms_of_their_own(tmp_path):
         ("plain.pdb.gz", b"no gzip at all", "not readable"),
     ],
 )
-def test_files_that_are_no_models_are_refused_in_one_line(tmp_path, name, content, reason):
+def test_files_without_a_model_are_refused_in_one_line(tmp_path, name, content, reason):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=reason) as refusal:

@@ -1,4 +1,4 @@
-"""What is no map is refused in one sentence that quotes it and says what to do."""
+"""A value that is not a map is refused in one sentence that quotes it and says what to do."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Downloads, from a real server on this machine that fails in every way that servers do."""
+"""Downloads from a local server with all the faults of real servers."""
 
 import gzip
 import hashlib
@@ -49,7 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A server on loopback; ``faults``: what goes wrong with each request, in order."""
+    """A server on loopback; ``faults``: the fault of each request, in order."""
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.content, httpd.faults, httpd.asked = CONTENT, [], []
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
@@ -94,7 +94,7 @@ def test_entries_are_known_by_every_spelling(name, bank, number):
     "name", ["", "emdb:", "EMD-12", "pdb:3iy", "../../etc", "emdb:5138/../x", "iyf3", "3iyf.cif"]
 )
 def test_what_is_no_entry_is_refused(name):
-    with pytest.raises(InputError, match="is no entry"):
+    with pytest.raises(InputError, match="is not an entry"):
         Entry.parse(name)
 
 
@@ -166,7 +166,7 @@ def test_what_is_too_large_is_stopped(server, cache, fault, monkeypatch):
 def test_a_file_that_was_changed_here_is_refused_until_a_fresh_one_is_asked_for(server, cache):
     path = fetch("emdb:5138")
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(InputError, match="something has changed it; add --fresh"):
+    with pytest.raises(InputError, match=r"has changed since it was downloaded .*: add --fresh"):
         fetch("emdb:5138")
     assert fetch("emdb:5138", fresh=True).read_bytes() == CONTENT
     assert fetch("emdb:5138") == path
@@ -176,7 +176,7 @@ def test_content_that_has_changed_at_its_source_is_refused_until_it_is_asked_for
     path = fetch("emdb:5138")
     path.unlink()
     server.content = gzip.compress(b"another map", mtime=0)
-    with pytest.raises(InputError, match="holds something else than when it was first downloaded"):
+    with pytest.raises(InputError, match="has changed since it was first downloaded"):
         fetch("emdb:5138", retries=0)
     assert not path.exists()
     assert fetch("emdb:5138", fresh=True).read_bytes() == server.content
@@ -228,7 +228,7 @@ def test_fetch_prints_where_the_files_are(server, cache):
     assert done.err.strip() == ""
 
 
-@pytest.mark.parametrize(("name", "words"), [("EMD-1", "is no entry"), ("EMD-5138", "answers 404")])
+@pytest.mark.parametrize(("name", "words"), [("EMD-1", "is not an entry"), ("EMD-5138", "answers 404")])
 def test_what_cannot_be_fetched_is_one_line(server, name, words):
     server.faults = ["gone"]
     done = morphot("fetch", name)

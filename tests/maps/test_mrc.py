@@ -62,7 +62,7 @@ def assert_native_float32(data):
 
 
 def refused(path, *words, act=read_volume, **options):
-    """The one line of the refusal, which names the path and holds the words."""
+    """Return the line of the refusal, after checking that it names the path and contains the words."""
     with pytest.raises(InputError) as caught:
         act(path, **options)
     line = str(caught.value)
@@ -273,7 +273,7 @@ def test_header_describes_the_file(tmp_path):
 # Refusals
 
 
-def test_paths_that_are_no_files_are_refused(tmp_path):
+def test_paths_that_are_not_files_are_refused(tmp_path):
     refused(tmp_path / "none.mrc", "no such file")
     refused(tmp_path, "folder")
     os.mkfifo(tmp_path / "pipe")
@@ -566,7 +566,7 @@ except InputError as error:
 
 @pytest.mark.parametrize("suffix", list(COMPRESSORS))
 def test_error_of_the_disk_itself_is_one_line(tmp_path, suffix):
-    """In a process of its own, whose files the system keeps to 64 bytes."""
+    """In a separate process, whose files the system limits to 64 bytes."""
     pytest.importorskip("resource")
     path = tmp_path / f"out.mrc{suffix}"
     command = [sys.executable, "-c", WRITE_WITH_SMALL_FILES_ONLY, str(path)]

@@ -1,4 +1,4 @@
-"""Rigid motions: a group, and rotations that are spread evenly."""
+"""Rigid motions form a group, and spread rotations are spread evenly."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_angle_and_axis():
 
 @pytest.mark.parametrize("count", [1000, 4608])
 def test_rotations_are_spread_evenly(count):
-    """Every rotation has one of them near, and none of them is much nearer to another than the mean distance."""
+    """One of them is near every rotation, and no two of them are much closer than the mean distance."""
     rotations = spread_rotations(count)
     np.testing.assert_allclose(np.linalg.det(rotations), 1.0)
     # A ball of radius a (radians) is (a - sin a) / pi of all rotations: a^3 / (6 pi) for small ones.

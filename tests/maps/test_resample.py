@@ -1,4 +1,4 @@
-"""Voxels and the places where they lie (``prepare`` tests how maps go from one grid to another)."""
+"""Voxels and their positions (the tests of ``prepare`` cover resampling from one grid onto another)."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The embedded samples: their symmetry, their size, and the entries that they come from."""
+"""The embedded samples: their symmetry, their size, and their PDB entries."""
 
 from importlib.resources import files
 
@@ -120,7 +120,7 @@ def test_the_tables_are_small_and_say_where_they_come_from():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("mmcpn-opened", "did you mean 'mmcpn-open'"), ("ADK", "there are mmcpn-open"), ("", "mmcpn-open")],
+    [("mmcpn-opened", "did you mean 'mmcpn-open'"), ("ADK", "give one of mmcpn-open"), ("", "mmcpn-open")],
 )
 def test_an_unknown_name_is_refused_with_the_names_that_there_are(name, hint):
     for make in (sample_atoms, sample_volume):

@@ -1,4 +1,4 @@
-"""Shells of the half transform hold what those of the whole one hold."""
+"""Sums over shells are the same for half of the transform and for the whole one."""
 
 import numpy as np
 import pytest

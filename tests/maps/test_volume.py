@@ -1,4 +1,4 @@
-"""The physical map: what it derives from its data, and that it cannot be changed by accident."""
+"""The physical map: its derived values, and its protection against accidental changes."""
 
 import re
 from dataclasses import FrozenInstanceError, replace
@@ -75,7 +75,7 @@ def test_fields_cannot_be_assigned():
         (with_voxel(np.inf, np.float16), "1 of 30 voxels are NaN or infinite"),
     ],
 )
-def test_what_is_no_3d_finite_array_is_refused_when_the_map_is_made(unchecked, data, words):
+def test_only_3d_finite_arrays_make_a_map(unchecked, data, words):
     volume = Volume(ramp(), VOXEL_SIZE)
     for make in (partial(Volume, voxel_size=VOXEL_SIZE), volume.with_data, partial(replace, volume)):
         with pytest.raises(InputError, match=rf"^[^\n]*{re.escape(words)}[^\n]*$"):
@@ -96,7 +96,7 @@ def test_what_is_no_3d_finite_array_is_refused_when_the_map_is_made(unchecked, d
         {"origin": None},
     ],
 )
-def test_what_is_no_place_is_refused_when_the_map_is_made(unchecked, place):
+def test_invalid_voxel_sizes_and_origins_are_refused(unchecked, place):
     name = next(iter(place)).replace("_", " ")
     with pytest.raises(InputError, match=rf"^the {name} [^\n]* cannot be used: give three [^\n]*$"):
         Volume(**{"data": ramp(), "voxel_size": VOXEL_SIZE} | place)

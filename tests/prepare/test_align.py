@@ -1,4 +1,4 @@
-"""Registration: known motions are found again, whatever the box, the noise and the hand."""
+"""Registration finds known motions again, whatever the box, the noise and the hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Taking out noise, dust and detail, stated as mathematics; and what that does to a morph of noisy maps."""
+"""Removal of noise, dust and detail, stated as mathematics; and its effect on a morph of noisy maps."""
 
 import numpy as np
 import pytest
@@ -133,19 +133,19 @@ def test_low_pass_commutes_with_axis_order_and_translations():
 
 
 def prepared(density, **options):
-    found = prepare_maps([volume_of(density)], Preparation(**options))
-    return found.volumes[0].data, " ".join(found.actions)
+    result = prepare_maps([volume_of(density)], Preparation(**options))
+    return result.volumes[0].data, " ".join([*result.actions, *result.warnings])
 
 
 @pytest.mark.parametrize("middle", [0.0, 3.0])
-def test_noise_is_taken_out_by_default_and_that_is_said(middle):
-    data, said = prepared(noisy(0.05, middle=middle))
-    assert "solvent noise of standard deviation 0.05" in said
-    assert "of the positive density" in said
+def test_noise_is_removed_by_default_and_reported(middle):
+    data, remarks = prepared(noisy(0.05, middle=middle))
+    assert "solvent noise of standard deviation 0.05" in remarks
+    assert "of the positive density" in remarks
     outside = body() == 0
     assert (data[outside] > 0).sum() < 0.03 * outside.sum()  # a rim about the body
-    assert data.sum() == pytest.approx(body().sum(), rel=0.25)  # of a body all rim
-    with pytest.raises(InputError, match="would take all that stands out of its noise"):
+    assert data.sum() == pytest.approx(body().sum(), rel=0.25)  # the body is all rim
+    with pytest.raises(InputError, match="would remove all that stands out of the noise"):
         prepared(noisy(0.05), dust=99999)
 
 
@@ -156,42 +156,44 @@ def test_bodies_that_are_not_small_are_kept_and_dust_in_noise_is_not():
     data, _ = prepared(density)
     assert data[3:5, 3:5, 3:5].min() > 0.5
     assert data[20:23, 20:23, 20:23].max() > 0  # 27 voxels are more than a hundredth of the body
-    cut, said = prepared(density, dust=30)
-    assert "in pieces of 30 voxels or more" in said
+    cut, remarks = prepared(density, dust=30)
+    assert "pieces of 30 voxels or more above" in remarks
     assert cut[3:5, 3:5, 3:5].min() > 0.5
     assert cut[20:23, 20:23, 20:23].max() == 0
 
 
-def test_noise_that_is_kept_is_warned_of():
-    data, said = prepared(noisy(0.05), level="none")
-    assert "are mostly noise and count as mass; try --level auto" in said
+def test_a_warning_tells_of_noise_that_is_left():
+    data, remarks = prepared(noisy(0.05), level="none")
+    assert "are mostly noise and count as mass; try --level auto" in remarks
     assert (data > 0).mean() > 0.4
     assert "mostly noise" in prepared(noisy(0.05), level=0.02)[1]
     assert "noise" not in prepared(noisy(0.05), level=0.5)[1]
     assert "noise" not in prepared(body())[1]
 
 
-def test_dust_is_taken_out_on_request_and_its_mass_said():
+def test_dust_is_removed_on_request_and_its_mass_reported():
     density = body()
     density[1:3, 1:3, 1:3] = 0.5
-    data, said = prepared(density, dust=9)
+    data, remarks = prepared(density, dust=9)
     assert data[1:3, 1:3, 1:3].max() == 0
-    assert f"1 pieces of fewer than 9 voxels set to zero, {4.0 / density.sum():.2e} of the mass" in said
+    assert f"1 pieces of fewer than 9 voxels (dust) set to zero, {4.0 / density.sum():.2%} of the mass" in remarks
     assert prepared(density)[0][1, 1, 1] == 0.5
     assert prepared(density, dust=8)[0][1, 1, 1] == 0.5
-    with pytest.raises(InputError, match=r"dust of 99999 voxels would take all: its largest piece has \d+"):
+    with pytest.raises(
+        InputError, match=r"dust of 99999 voxels would remove all: give at most \d+, its largest piece"
+    ):
         prepared(density, dust=99999)
     with pytest.raises(InputError, match="dust is -1: give a whole number of at least 0"):
         prepared(density, dust=-1)
 
 
-def test_low_pass_in_angstrom_is_said():
-    data, said = prepared(body(), lowpass=12.0)
-    assert "all maps low-passed to 12 Å" in said
+def test_low_pass_in_angstrom_is_reported():
+    data, remarks = prepared(body(), lowpass=12.0)
+    assert "all maps low-passed to 12 Å" in remarks
     expected = clean.low_pass(body(), (2.0, 2.0, 2.0), 12.0)
     inside = expected > 0.05
     np.testing.assert_allclose(data[inside], expected[inside], rtol=1e-5)
-    assert "hold no detail of 3 Å" in prepared(body(), lowpass=3.0)[1]
+    assert "cannot hold detail of 3 Å" in prepared(body(), lowpass=3.0)[1]
     with pytest.raises(InputError, match="lowpass is -2: give a number above 0"):
         prepared(body(), lowpass=-2.0)
 
@@ -200,10 +202,10 @@ def test_mask_multiplies_from_its_own_grid():
     density = body()
     half = np.zeros(SHAPE)
     half[:, :, :13] = 1.0
-    data, said = prepared(density, mask=volume_of(half))
+    data, remarks = prepared(density, mask=volume_of(half))
     assert data[:, :, 13:].max() == 0
     np.testing.assert_array_equal(data[:, :, :13], prepared(density)[0][:, :, :13])
-    assert "masked, " in said
+    assert "masked, " in remarks
     soft, _ = prepared(density, mask=volume_of(np.full(SHAPE, 0.5)))
     np.testing.assert_allclose(soft, 0.5 * prepared(density)[0], rtol=1e-6)
     over, _ = prepared(density, mask=volume_of(np.full(SHAPE, 7.0)))
@@ -214,7 +216,7 @@ def test_mask_multiplies_from_its_own_grid():
         prepared(density, mask=volume_of(empty))
 
 
-def test_inverted_contrast_is_warned_of():
+def test_a_warning_tells_of_inverted_contrast():
     assert "is its contrast inverted?" in prepared(1.2 - noisy(0.02))[1]
     assert "inverted" not in prepared(noisy(0.02))[1]
 
@@ -238,12 +240,12 @@ def test_frames_of_noisy_maps_are_near_those_of_clean_ones(shared_data):
     for own, other in zip(found.densities, reference.densities, strict=True):
         a, b = (frame / frame.sum(dtype=np.float64) for frame in (own, other))
         assert metrics.relative_rms(a, b) <= 0.10
-    left = prepare_maps(spoilt, Preparation(level="none")).actions
-    assert any("are mostly noise and count as mass" in said for said in left)
+    warnings = prepare_maps(spoilt, Preparation(level="none")).warnings
+    assert any("are mostly noise and count as mass" in warning for warning in warnings)
 
 
 def test_a_matched_map_has_the_amplitudes_of_its_reference_and_phases_of_its_own():
-    """The mean square of |F| over each shell of frequencies, computed with shells of another making."""
+    """The mean square of |F| over each shell of frequencies, computed with independent shells."""
     cube = (24, 24, 24)  # whose shells have no ties
     reference, rng = blob(cube, (12, 12, 13), 3.0, 1e-3), np.random.default_rng(2)
     density = rng.normal(size=cube)

@@ -277,13 +277,13 @@ def test_the_common_grid_is_the_first_one_and_positions_come_from_the_headers():
     assert prepared.volumes[1].nstart == (0, 0, 0)
     np.testing.assert_allclose(centre_of_mass(prepared.volumes[1]), centre_of_mass(first), atol=0.05)
     assert "map 2 (b.mrc) resampled from 30^3 voxels of 1.7 Å at origin (1, 2, 0) Å" in prepared.actions[0]
-    said = float(prepared.actions[0].rsplit(",", 1)[1])
-    assert said == pytest.approx(1.7**3 / 2.0**3, rel=1e-5)
-    assert prepared.masses[1] == pytest.approx(said * second.mass, rel=1e-3)
-    assert all("\n" not in said for said in prepared.actions)
+    ratio = float(prepared.actions[0].rsplit(",", 1)[1])
+    assert ratio == pytest.approx(1.7**3 / 2.0**3, rel=1e-5)
+    assert prepared.masses[1] == pytest.approx(ratio * second.mass, rel=1e-3)
+    assert all("\n" not in action for action in prepared.actions)
 
 
-def test_a_difference_of_origins_alone_is_honoured_and_said():
+def test_a_difference_of_origins_alone_is_honoured_and_reported():
     first = gaussian(sd=3.0)
     second = replace(first, origin=(4.0, -2.0, 0.0))
     prepared = prepare_maps([first, second])
@@ -292,11 +292,11 @@ def test_a_difference_of_origins_alone_is_honoured_and_said():
     assert "only the origins differ, by (4, -2, 0) Å" in prepared.actions[0]
 
 
-def test_density_outside_the_first_box_is_said():
+def test_density_lost_outside_the_first_box_is_a_warning():
     first = gaussian((24, 24, 24), sd=4.0)
     second = gaussian((24, 24, 30), centre=(45, 25, 22), sd=4.0)
     prepared = prepare_maps([first, second])
-    assert "lies outside that box and is lost" in prepared.actions[0]
+    assert "lies outside that box and is lost" in prepared.warnings[0]
 
 
 def test_boxes_that_do_not_overlap_are_refused():
@@ -320,11 +320,11 @@ def cut(volume, **options):
     return prepared.volumes[0].data.ravel().tolist(), prepared.actions
 
 
-def test_dust_is_cut_by_default_and_kept_on_request():
+def test_density_below_the_floor_is_cut_by_default_and_kept_on_request():
     volume = spiky(1.0, 1e-7, 0.5, 0.0)
     data, actions = cut(volume)
     assert data == [1.0, 0.0, 0.5, 0.0]
-    assert "dust" in actions[0]
+    assert "1e-06 of the maximum (the floor)" in actions[0]
     assert cut(volume, level="auto")[0] == data
     assert prepare_maps([volume], Preparation(level="none")).volumes[0] is volume
 
@@ -334,7 +334,7 @@ def test_negative_densities_become_zero_whatever_the_level():
         data, actions = cut(spiky(1.0, -0.25, 0.5), level=level)
         assert data == [1.0, 0.0, 0.5]
         assert "1 voxels of negative density" in actions[0]
-        assert "1.67e-01 of the mass" in actions[0]
+        assert "16.67% of the mass" in actions[0]
 
 
 def test_level_keeps_what_reaches_it():
@@ -441,8 +441,9 @@ def test_a_mask_is_a_map_or_the_name_of_one(tmp_path):
         np.testing.assert_array_equal(masked.data, volume.data * half)
     with pytest.raises(InputError, match="no such file"):
         prepare_maps([volume], Preparation(mask=str(tmp_path / "none.mrc")))
-    with pytest.raises(InputError, match="mask is 5: give a map or the name of one"):
-        Preparation(mask=5)  # pyright: ignore[reportArgumentType]
+    for other, quoted in ((5, "5"), (half, "array")):
+        with pytest.raises(InputError, match=rf"mask is {quoted}.*: give a map or the name of one"):
+            Preparation(mask=other)
 
 
 def test_the_refusal_of_a_level_tells_the_maximum():
@@ -451,18 +452,17 @@ def test_the_refusal_of_a_level_tells_the_maximum():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "words"),
+    ("given", "words"),
     [
-        (("a.mrc",), {}, "prepare_maps needs maps (Volume), and got the path 'a.mrc': read it"),
-        (([noisy(), noisy().data],), {}, "map 2 is an array of shape (6, 5, 7): make a map of it with Volume("),
-        ((noisy(),), {}, "and got a single one: give a list"),
-        ((prepare_maps([noisy()]),), {}, "and got a Prepared: give one or more of its volumes"),
-        (([noisy()],), {"mask": noisy().data}, "a map as its mask (Volume), and got an array of shape (6, 5, 7)"),
+        ("a.mrc", "prepare_maps needs maps (Volume), and got the path 'a.mrc': read it"),
+        ([noisy(), noisy().data], "map 2 is an array of shape (6, 5, 7): make a map of it with Volume("),
+        (noisy(), "and got a single one: give a list"),
+        (prepare_maps([noisy()]), "and got a Prepared: give one or more of its volumes"),
     ],
 )
-def test_what_is_no_map_is_refused_in_one_line(unchecked, arguments, options, words):
+def test_values_that_are_not_maps_are_refused_in_one_line(unchecked, given, words):
     with pytest.raises(InputError) as error:
-        prepare_maps(*arguments, **options)
+        prepare_maps(given)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -545,7 +545,7 @@ def test_a_box_is_cut_and_padded_about_its_middle():
     np.testing.assert_array_equal(wide.data[3:27, 3:27, 3:27], volume.data)
     prepared = prepare_maps([volume], Preparation(box=6, level="none"))
     assert prepared.volumes[0].shape == (6, 6, 6)
-    assert any("outside the new box and is lost" in said for said in prepared.actions)
+    assert any("outside the new box and is lost" in warning for warning in prepared.warnings)
 
 
 @pytest.mark.parametrize("box", [3, 10**6])
@@ -562,7 +562,7 @@ def test_maps_are_laid_onto_the_first(align):
     prepared = prepare_maps([first, away], Preparation(align=align), report=lambda *step: told.append(step))
     a, b = (volume.data for volume in prepared.volumes)
     assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)
-    assert any("aligned to map 1" in said and "correlation" in said for said in prepared.actions)
+    assert any("aligned to map 1" in action and "correlation" in action for action in prepared.actions)
     assert told[-1][0] == told[-1][1]
 
 
@@ -570,7 +570,7 @@ def test_maps_are_given_one_mass():
     first, second = gaussian((20, 20, 20)), gaussian((20, 20, 20), sd=3.0)
     prepared = prepare_maps([first, second.with_data(5.0 * second.data)], Preparation(match="mass"))
     assert prepared.masses[1] == pytest.approx(prepared.masses[0], rel=1e-6)
-    assert any("its mass is that of map 1" in said for said in prepared.actions)
+    assert any("its mass is that of map 1" in action for action in prepared.actions)
 
 
 def test_a_blurred_copy_is_sharpened_to_its_original():

@@ -1,4 +1,4 @@
-"""Devices and memory, with what the machine says replaced where a fact needs another machine."""
+"""Devices and memory; facts of other machines are replaced by test values."""
 
 import os
 import subprocess
@@ -67,7 +67,7 @@ def test_half_of_what_the_machine_has_free_is_usable_elsewhere(monkeypatch, plat
 
 
 def test_compiled_code_is_kept_for_the_next_run(tmp_path):
-    """Two runs of the command: the second finds all that the first compiled, and neither speaks of it."""
+    """The second run of the command finds everything that the first compiled; neither prints anything."""
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     del environment["JAX_COMPILATION_CACHE_DIR"]
     kept = []
@@ -86,7 +86,7 @@ def test_compiled_code_is_kept_for_the_next_run(tmp_path):
     assert kept[1] == kept[0]
 
 
-def test_a_cache_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
+def test_runs_go_on_without_a_cache_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     before = jax.config.jax_compilation_cache_dir

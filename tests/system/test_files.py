@@ -1,4 +1,4 @@
-"""Files appear complete or not at all; folders that hold something are left alone."""
+"""Files appear complete or not at all; folders that are not empty are left alone."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What memory there is: told by files of the machine, by groups in both of their versions, by limits."""
+"""Free memory: from files of the machine, from cgroups of both versions, from limits."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ LIMITS = {
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Files that tell of the machine, in place of its own; none that is not put there."""
+    """Replace the files that describe the machine; only files that the test adds exist."""
     files = {}
 
     def read(path):
@@ -46,7 +46,7 @@ def machine(monkeypatch):
     return files
 
 
-def test_the_machine_tells_what_is_available(machine):
+def test_available_memory_of_the_machine_is_read(machine):
     machine.update(MACHINE)
     assert memory.free() == 4096 * MIB
 
@@ -58,14 +58,14 @@ def test_the_least_limit_counts(machine, version):
 
 
 @pytest.mark.parametrize("text", ["MemTotal: 5 kB\n", "MemAvailable: much\n", None])
-def test_a_machine_without_that_is_asked_for_its_pages(machine, monkeypatch, text):
+def test_without_that_the_machine_s_pages_are_counted(machine, monkeypatch, text):
     if text is not None:
         machine["/proc/meminfo"] = text
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__)
     assert memory.free() == 4096 * MIB
 
 
-def test_a_machine_that_tells_nothing_gives_none(machine, monkeypatch):
+def test_a_machine_of_unknown_memory_gives_none(machine, monkeypatch):
     def unknown(_name):
         raise ValueError("unrecognized configuration name")
 
@@ -84,14 +84,14 @@ def test_a_limit_on_the_address_space_counts():
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != 400 * MIB
 
 
-def test_the_peak_is_the_process_s_own_and_not_that_of_a_large_one_that_started_it():
+def test_the_peak_does_not_include_a_large_parent_process():
     held = np.ones(40_000_000)  # 320 MB
     script = "from morphot_jax.system import memory; print(memory.peak())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 0 < int(done.stdout) < held.nbytes
 
 
-def test_what_is_held_grows_with_arrays_and_the_peak_never_shrinks():
+def test_held_memory_grows_with_arrays_and_the_peak_never_shrinks():
     pytest.importorskip("resource")
     peak, held = memory.peak(), memory.held()
     array = np.ones(64 * MIB, np.uint8)

@@ -1,4 +1,4 @@
-"""Options: what their declarations accept, refuse and say, for every option that there is."""
+"""Options: values that declarations accept and refuse, and their messages, for every option."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -107,13 +107,13 @@ def test_texts_are_read(name, text, value):
         ("steps", "1,x", "steps is '1,x': give auto or numbers of at most 60, separated by commas"),
     ],
 )
-def test_texts_that_stand_for_nothing_are_refused(name, text, message):
+def test_texts_without_a_value_are_refused(name, text, message):
     with pytest.raises(InputError) as caught:
         read(options_of(Meal)[name], text)
     assert str(caught.value) == message
 
 
-def test_docstrings_tell_every_option():
+def test_docstrings_list_every_option():
     lines = Meal.__doc__.splitlines()
     assert lines[0] == "What to eat."
     assert "    - ``salt``: Salt, in g. (above 0 and below 5)" in lines

@@ -1,4 +1,4 @@
-"""Progress of pieces of work as progress of all of it."""
+"""Progress of pieces of work as progress of the whole work."""
 
 from morphot_jax.system.reporting import part_of, silent, split
 

@@ -1,4 +1,4 @@
-"""Tables: what is written is read again, and no text becomes a formula."""
+"""Tables: text is read back as it was written, and never becomes a formula."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def test_text_is_read_as_it_was_written_but_for_formulas(rows):
 
 
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", " =1", "=HYPERLINK(1)"])
-def test_what_a_spreadsheet_would_compute_is_told_to_be_text(text):
+def test_formulas_are_marked_as_text(text):
     assert read(to_csv(["name"], [[text]]))[1] == [f"'{text}"]
 
 
