@@ -53,7 +53,14 @@ def made(frames, *, settings=None, plan=PLAN, voxel_size=(2.0, 2.0, 2.0), action
 
 def solved(index, time, status=Status.CONVERGED, error=1e-7, **values):
     history = np.array([[0.5, 1.0, 0.25], [error, 1e-3, 1e-4]])
-    known = {"kernel": PLAN.kernel, "iterations": 2, "marginal_error": error, "change_l1": 1e-3, "change_l2": 1e-4, "history": history}
+    known = {
+        "kernel": PLAN.kernel,
+        "iterations": 2,
+        "marginal_error": error,
+        "change_l1": 1e-3,
+        "change_l2": 1e-4,
+        "history": history,
+    }
     return Frame(index, time, 1.0 + index, status, **(known | values))
 
 

@@ -27,14 +27,16 @@ def view(
 
 def movie(
     folder: Folder,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The movie, .mp4 or .gif.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The movie: .gif, or .mp4, which needs the extra movie.")
+    ],
     along: Annotated[View, typer.Option("--view", help="Direction of view: along an axis, or tilted.")] = "tilted",
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 600,
     rate: Annotated[int, typer.Option(help="Frames per second.")] = 12,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the movie if it exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a movie of a run's surfaces, forwards and backwards, with t and a scale bar (.mp4: extra movie)."""
+    """Make a movie of a run's surfaces, forwards and backwards, with t and a scale bar."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.finished_run import run_movie
 

@@ -66,8 +66,10 @@ def compare(
     from morphot_jax.maps.metrics import compare_maps
     from morphot_jax.system.reporting import part_of
 
-    with Terminal().working("reading") as watch:
-        a, b = (load(name, report=part_of(watch, index, 2)).volume for index, name in enumerate((first, second)))
+    with Terminal().working("reading") as progress:
+        a, b = (
+            load(name, report=part_of(progress, index, 2)).volume for index, name in enumerate((first, second))
+        )
     if not a.same_grid(b):
         raise InputError(
             f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
@@ -139,8 +141,8 @@ def info(
     from morphot_jax.maps.load import describe_map
     from morphot_jax.system.reporting import part_of
 
-    with Terminal().working("reading") as watch:
-        parts = (part_of(watch, index, len(maps)) for index in range(len(maps)))
+    with Terminal().working("reading") as progress:
+        parts = (part_of(progress, index, len(maps)) for index in range(len(maps)))
         described = [describe_map(name, part) for name, part in zip(maps, parts, strict=True)]
     for entry in described:
         if not as_json:
