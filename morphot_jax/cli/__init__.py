@@ -1,1 +1,1 @@
-"""The command line: words in, words out. Nothing heavy is imported before a command needs it."""
+"""The command line. A command imports the heavy modules when it runs."""

@@ -1,4 +1,4 @@
-"""What a shell may complete a word to: maps, and the words that stand in for a number. Nothing slow to import."""
+"""Completions for the shell: maps, and words such as ``auto``. It imports nothing slow."""
 
 import os
 import re
@@ -8,24 +8,24 @@ from morphot_jax.system.words import SAMPLE, SAMPLE_NAMES
 
 MAP_SUFFIXES = (".mrc", ".map", ".ccp4")
 PACKED = (".gz", ".bz2")
-PLAIN = re.compile(r"[\w./+,@%:=~-]+")  # what no shell takes for anything but a part of a name
-BREAKS = (":", "=")  # where bash begins a new word, though it is one
+PLAIN = re.compile(r"[\w./+,@%:=~-]+")  # names that no shell needs quoted
+BREAKS = (":", "=")  # bash splits words here
 
 
 def complete_map(incomplete: str) -> list[str]:
-    """Samples, map files and folders that a MAP may become.
+    """Samples, map files and folders that begin with ``incomplete``.
 
-    Empty where the shell's own completion of file names does better: for a single folder, which it goes on into,
-    and for names that it has to quote.
+    Empty where the shell's own completion of file names does better: for a single folder, which it then enters,
+    and for names that need quotes.
     """
     samples = [SAMPLE + name for name in SAMPLE_NAMES if (SAMPLE + name).startswith(incomplete)]
-    found = samples + _maps_and_folders(incomplete)
-    only_a_folder = len(found) == 1 and found[0].endswith("/")
-    return [] if only_a_folder or not all(map(PLAIN.fullmatch, found)) else found
+    completions = samples + _maps_and_folders(incomplete)
+    only_a_folder = len(completions) == 1 and completions[0].endswith("/")
+    return [] if only_a_folder or not all(map(PLAIN.fullmatch, completions)) else completions
 
 
 def complete_words(*words: str) -> Callable[[str], list[str]]:
-    """A completion to one of a few words."""
+    """A function that completes to one of these words."""
 
     def complete(incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]
@@ -34,7 +34,7 @@ def complete_words(*words: str) -> Callable[[str], list[str]]:
 
 
 def joined(words: Sequence[str], current: int) -> tuple[list[str], int]:
-    """Words that bash has split at ``BREAKS``, whole again, and the place of the one that is being typed."""
+    """Rejoin words that bash has split at ``BREAKS``; with the new index of the word being typed."""
     whole: list[str] = []
     place, goes_on = 0, False
     for index, word in enumerate(words):
@@ -49,7 +49,7 @@ def joined(words: Sequence[str], current: int) -> tuple[list[str], int]:
 
 
 def after_break(word: str, completions: Sequence[str]) -> list[str]:
-    """Completions as bash wants them, which replaces only what stands behind the last break of a word."""
+    """The completions for bash, without the part up to the last break, which bash does not replace."""
     before = word[: max(word.rfind(sign) for sign in BREAKS) + 1]
     return [completion.removeprefix(before) for completion in completions]
 

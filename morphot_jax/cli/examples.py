@@ -1,22 +1,22 @@
-"""What the help of each command ends with: commands as people type them, and what each is for."""
+"""Examples at the end of each command's help: what each is for, and the command to type."""
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "morph": (
         ("25 frames between two maps", "morphot morph closed.mrc open.mrc -o out"),
-        ("what that would take; solve and write nothing", "morphot morph closed.mrc open.mrc -o out --dry-run"),
+        ("the memory and time it needs, without solving", "morphot morph closed.mrc open.mrc -o out --dry-run"),
         (
-            "maps that lie in different places, at 8 Å, down to a contour level of each",
+            "align the maps, filter them to 8 Å, and cut each at its contour level",
             "morphot morph a.map.gz b.map.gz -o out --align rigid --lowpass 8 --level 1.2,0.9",
         ),
         (
             "the paper's barycenters, at three times",
             "morphot morph closed.mrc open.mrc -o out --method barycenter --times 0.25,0.5,0.75",
         ),
-        ("go on with a run that was interrupted", "morphot morph closed.mrc open.mrc -o out --resume"),
+        ("continue an interrupted run", "morphot morph closed.mrc open.mrc -o out --resume"),
     ),
     "demo": (
         ("25 frames of Mm-cpn closing", "morphot demo -o demo"),
-        ("eleven, as the most likely random walks", "morphot demo -o bridge --method bridge --frames 11"),
+        ("11 frames by another method", "morphot demo -o bridge --method bridge --frames 11"),
     ),
     "order": (
         (
@@ -25,30 +25,30 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "field": (
-        ("where the mass of one map goes to become another", "morphot field closed.mrc open.mrc -o out"),
+        ("where the mass of one map goes in another", "morphot field closed.mrc open.mrc -o out"),
         (
-            "and how two parts of it move",
+            "the same, and how two parts of the map move",
             "morphot field closed.mrc open.mrc -o out --domain lid.mrc --domain core.mrc",
         ),
     ),
     "view": (
-        ("write the viewer of a run anew", "morphot view out"),
-        ("with surfaces that show how far their mass goes", "morphot view out --colour displacement"),
+        ("write the viewer of a run again", "morphot view out"),
+        ("colour the surfaces by how far their mass goes", "morphot view out --colour displacement"),
     ),
     "movie": (
-        ("a film for a talk", "morphot movie out -o morph.mp4"),
-        ("one that browsers show everywhere, seen along y", "morphot movie out -o morph.gif --view y --size 400"),
+        ("a movie for a talk", "morphot movie out -o morph.mp4"),
+        ("a GIF for a web page, seen along y", "morphot movie out -o morph.gif --view y --size 400"),
     ),
     "prepare": (
         ("two maps on one grid, without solvent noise", "morphot prepare closed.mrc open.mrc -o out"),
         (
-            "aligned, at 8 Å, in boxes of 128 voxels",
+            "two maps aligned, filtered to 8 Å, in boxes of 128^3 voxels",
             "morphot prepare a.mrc b.mrc -o out --align rigid --lowpass 8 --box 128",
         ),
     ),
     "align": (
-        ("lay one map onto another", "morphot align closed.mrc open.mrc -o out"),
-        ("where the hand of the map is not known", "morphot align closed.mrc open.mrc -o out --mirror"),
+        ("move one map onto another", "morphot align closed.mrc open.mrc -o out"),
+        ("the same, where the hand of the map is not known", "morphot align closed.mrc open.mrc -o out --mirror"),
     ),
     "compare": (
         ("how far a frame is from a map", "morphot compare out/vol_012.mrc halfway.mrc"),
@@ -59,11 +59,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("on the grid of a map", "morphot simulate model.cif.gz -o model.mrc --like closed.mrc"),
     ),
     "fetch": (("a map of the EMDB and a model of the PDB", "morphot fetch EMD-5138 3IYF"),),
-    "info": (("what two files hold", "morphot info closed.mrc open.map.gz"),),
+    "info": (("what two files contain", "morphot info closed.mrc open.map.gz"),),
 }
 
 FIRST_STEPS = """\b
-Begin with maps that come along, then with your own:
+Start with the built-in maps, then use your own:
   morphot demo -o demo
   morphot morph closed.mrc open.mrc -o out
 
@@ -72,6 +72,6 @@ The help of each command has examples: morphot morph --help"""
 
 
 def lines_for(command: str) -> str | None:
-    """The examples of a command as lines of text that can be pasted into a shell; None where it has none."""
+    """The examples of a command as text to paste into a shell; None where there are none."""
     pairs = EXAMPLES.get(command, ())
     return "\n".join(["\b", *(line for what, typed in pairs for line in (f"# {what}", typed))]) if pairs else None

@@ -1,4 +1,4 @@
-"""The command ``morphot``: what commands it has, and how it ends."""
+"""The command ``morphot``: its commands, its error messages and its exit codes."""
 
 import codecs
 import io
@@ -19,7 +19,7 @@ from morphot_jax.cli.options import GroupedCommand
 from morphot_jax.system.errors import BAD_INPUT, INTERRUPTED, InputError, did_you_mean
 
 NAME = "morphot"
-COMPLETING = "_MORPHOT_COMPLETE"  # the variable by which shells ask for completions
+COMPLETING = "_MORPHOT_COMPLETE"  # the variable that a shell sets to ask for completions
 
 app = typer.Typer(
     help="Morph cryo-EM density maps into one another by entropic optimal transport.",
@@ -43,14 +43,14 @@ for command in (
     maps.fetch,
     maps.info,
 ):
-    # In the list of commands each has a line: the beginning of what it says of itself.
+    # The line of a command in the list of all is the beginning of its docstring.
     summary = re.split("[:;,(.]", command.__doc__ or "")[0].strip()
     app.command(cls=GroupedCommand, short_help=summary, epilog=lines_for(command.__name__))(command)
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 a frame did not converge, 2 bad input or usage (one line, no traceback)."""
-    _speak_any_encoding()
+    """Run the command line and exit: 0 done, 1 a frame did not converge, 2 bad input or usage, 130 interrupted."""
+    _allow_any_encoding()
     if os.environ.get(COMPLETING) == "complete_bash":
         _complete_in_bash()
     try:
@@ -59,13 +59,13 @@ def main() -> None:
         code = _fail(str(error))
     except typer.TyperException as error:
         code = _fail(_usage(error))
-    if code == INTERRUPTED:  # what typer makes of Ctrl-C
-        print("morphot: interrupted", file=sys.stderr)
+    if code == INTERRUPTED:  # typer returns it after Ctrl-C
+        print(f"{NAME}: interrupted", file=sys.stderr)
     sys.exit(code or 0)
 
 
-def _speak_any_encoding() -> None:
-    """Let text be written whatever the encoding: letters without their marks where it has no others (Å as A)."""
+def _allow_any_encoding() -> None:
+    """Print to terminals of any encoding: a letter that one lacks loses its marks (Å becomes A)."""
 
     def plain(error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeEncodeError):
@@ -80,24 +80,24 @@ def _speak_any_encoding() -> None:
 
 
 def _complete_in_bash() -> None:
-    """Answer bash, which splits words such as ``sample:adk-open``; typer does the rest, and ends the process."""
+    """Complete for bash, which splits words such as ``sample:adk-open``; typer finds the completions and exits."""
     typed = os.environ.get("COMP_WORDS", "")
     separator = "\n" if "\n" in typed else " "
     words, place = joined(typed.split(separator), int(os.environ.get("COMP_CWORD", "0")))
     os.environ |= {"COMP_WORDS": separator.join(words), "COMP_CWORD": str(place)}
-    said = io.StringIO()
+    completions = io.StringIO()
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(completions):
             app([], prog_name=NAME)
     finally:
-        print("\n".join(after_break(words[place], said.getvalue().splitlines())))
+        print("\n".join(after_break(words[place], completions.getvalue().splitlines())))
 
 
 def _usage(error: typer.TyperException) -> str:
-    """What was wrong with the command, with the value that was received, and what was most likely meant."""
+    """The message for a usage error: what is wrong, the value received, and the nearest valid word."""
     context: Any = getattr(error, "ctx", None)
     message = error.format_message().replace("Value error, ", "").rstrip(".")
-    if hasattr(error, "possibilities"):  # an option that there is not
+    if hasattr(error, "possibilities"):  # an unknown option
         message = str(error.message) + did_you_mean(*_option_and_known(error, context))
     cause = error.__cause__
     if isinstance(cause, ValidationError):
@@ -111,12 +111,12 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _option_and_known(error: Any, context: Any) -> tuple[str, list[str]]:
-    """An option as it was typed, of which ``-sigma`` is one too, and all that the command has."""
+    """The unknown option as it was typed (``-sigma`` too), and all options of the command."""
     typed = next((word for word in sys.argv[1:] if word.startswith(error.option_name)), error.option_name)
     params = [] if context is None else context.command.get_params(context)
     return typed.split("=")[0], [name for param in params for name in (*param.opts, *param.secondary_opts)]
 
 
 def _fail(message: str) -> int:
-    print(f"morphot: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{NAME}: error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT

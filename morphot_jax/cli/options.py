@@ -1,4 +1,4 @@
-"""The options of a command, from what dataclasses declare (``system.options``), and what is written by hand."""
+"""The options of commands: those that dataclasses declare (``system.options``), and a few written by hand."""
 
 import shlex
 import sys
@@ -15,8 +15,8 @@ from typer.core import TyperCommand
 from morphot_jax.cli.completion import complete_map, complete_words
 from morphot_jax.system.options import Declared, Kind, options_of, read, words_of
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and list every frame.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and list every frame.")]
 
 
 def command_line() -> str:
@@ -25,9 +25,9 @@ def command_line() -> str:
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help has its options in groups and its examples as they are, in plain text.
+    """A command whose help lists its options in groups, then its examples, as plain text.
 
-    (What typer itself makes of groups is drawn with rich, whose import takes longer than all else here.)
+    (Typer draws groups with rich, whose import takes longer than everything else here.)
     """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -49,24 +49,24 @@ class GroupedCommand(TyperCommand):
 
 
 def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that takes, for each parameter that is a dataclass, the options declared for it there.
+    """Turn a function into a command that has the options which its dataclass parameters declare.
 
-    The function gets the dataclass, made from what was typed. A parameter's default gives the options' defaults
-    on the command line, and what the command has no option for.
+    The function gets each dataclass with the values that were typed. The default of a parameter gives the defaults
+    of its options, and the values of fields that are no option of this command.
     """
     hints = get_type_hints(function, include_extras=True)
     command, given = function.__name__, signature(function).parameters.values()
-    whole = {one.name: (hints[one.name], _default(one)) for one in given if is_dataclass(hints[one.name])}
+    declaring = {one.name: (hints[one.name], _default(one)) for one in given if is_dataclass(hints[one.name])}
     parameters = []
     for one in given:
-        if one.name in whole:
-            parameters += _parameters(command, *whole[one.name])
+        if one.name in declaring:
+            parameters += _parameters(command, *declaring[one.name])
         else:
             parameters.append(one.replace(annotation=hints[one.name]))
 
     @wraps(function)
     def run(**typed: Any) -> Any:
-        made = {name: _made(command, cls, usual, typed) for name, (cls, usual) in whole.items()}
+        made = {name: _made(command, cls, usual, typed) for name, (cls, usual) in declaring.items()}
         return function(**{one.name: typed[one.name] for one in given if one.name not in made}, **made)
 
     keywords = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in parameters]
@@ -80,14 +80,14 @@ def _default(parameter: Parameter) -> Any:
 
 
 def _parameters(command: str, cls: Any, usual: Any) -> list[Parameter]:
-    """The options of a dataclass as typer takes them; ``usual``: an instance that has the defaults."""
-    found = []
+    """The options of a dataclass as parameters for typer; ``usual``: an instance with the defaults."""
+    parameters = []
     for one in fields(cls):
         if is_dataclass(one.type):
-            found += _parameters(command, one.type, getattr(usual, one.name, None))
+            parameters += _parameters(command, one.type, getattr(usual, one.name, None))
         elif (declared := options_of(cls).get(one.name)) and command in declared.option.commands:
-            found.append(_parameter(declared, getattr(usual, one.name, declared.default)))
-    return found
+            parameters.append(_parameter(declared, getattr(usual, one.name, declared.default)))
+    return parameters
 
 
 def _parameter(one: Declared, default: Any) -> Parameter:
@@ -111,7 +111,7 @@ def _parameter(one: Declared, default: Any) -> Parameter:
 
 
 def _typed(one: Declared) -> Any:
-    """The type that typer reads; text where ``read`` does."""
+    """The type that typer converts to; text for an option that ``read`` converts."""
     kind = one.kind
     if one.spelled:
         return str if one.option.none or kind.words else str | None
@@ -128,21 +128,21 @@ def _plain_type(kind: Kind) -> Any:
 
 
 def _metavar(one: Declared) -> str:
-    """What the help shows for the value of an option that ``read`` reads, as in <auto|float>."""
+    """The placeholder in the help for the value of an option that ``read`` converts, such as <auto|float>."""
     number = one.kind.number or one.kind.many
     assert number is not None
     return f"<{'|'.join([*words_of(one, typed=True), number.__name__ + ',...' * bool(one.kind.many)])}>"
 
 
 def _text(one: Declared, value: Any) -> str | None:
-    """What would be typed for a value."""
+    """A value as it is typed."""
     if value is None:
         return one.option.none
     return value if isinstance(value, str) else ",".join(map(repr, value if one.kind.many else [value]))
 
 
 def _made(command: str, cls: Any, usual: Any, typed: dict[str, Any]) -> Any:
-    """The dataclass from what was typed."""
+    """The dataclass with the values that were typed."""
     values: dict[str, Any] = {}
     for one in fields(cls):
         if is_dataclass(one.type):

@@ -1,4 +1,4 @@
-"""Every option of every command as a table in Markdown, for the documentation."""
+"""The options of all commands as Markdown tables, for the documentation."""
 
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from morphot_jax.runs.request import Request
 from morphot_jax.system.options import Declared, options_of, wanted, words_of
 
 HEADER = "| option | commands | default | values | what |\n|---|---|---|---|---|"
-RUNS, OTHERS = "Runs", "Other options"  # headings of what has no group: declared, or a command's own
+RUNS, OTHERS = "Runs", "Other options"  # headings of options without a group: declared ones, and others
 
 
 class Row(NamedTuple):
@@ -23,9 +23,9 @@ class Row(NamedTuple):
 
 
 def options_table() -> str:
-    """A heading and a table for each group; an option that several commands have alike has one line."""
+    """A heading and a table for each group; an option that is the same in several commands has one line."""
     declared = declared_in(Settings) | declared_in(Request)
-    groups: dict[str, dict[Row, dict[str, str]]] = {}  # the default of each row's command
+    groups: dict[str, dict[Row, dict[str, str]]] = {}  # group, row, command: the default
     for name, command in typer.main.get_command(main.app).commands.items():  # pyright: ignore
         for param in command.params:
             if param.param_type_name == "argument":
@@ -40,12 +40,12 @@ def options_table() -> str:
 
 
 def declared_in(cls: Any) -> dict[str, Declared]:
-    """The options of a dataclass and of those that it holds."""
-    found = dict(options_of(cls))
+    """The options of a dataclass and of the dataclasses in it."""
+    options = dict(options_of(cls))
     for one in fields(cls):
         if is_dataclass(one.type):
-            found |= declared_in(one.type)
-    return found
+            options |= declared_in(one.type)
+    return options
 
 
 def _line(entry: tuple[Row, dict[str, str]]) -> str:
@@ -66,5 +66,5 @@ def _row(param: Any, declared: Declared | None) -> Row:
 
 def _default(param: Any) -> str:
     if param.required:
-        return "has to be given"
+        return "required"
     return "" if param.default in (None, False, ()) else f"`{param.default}`"

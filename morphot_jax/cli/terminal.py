@@ -1,4 +1,4 @@
-"""What people see in the terminal: progress while it runs, a table at the end, one line when it fails."""
+"""The terminal: progress while a run works, messages, and tables at its end."""
 
 import io
 import time
@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
@@ -33,24 +34,24 @@ from morphot_jax.morphing.settings import Settings, with_method
 from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
 from morphot_jax.runs.estimate import STARTING, Estimate
-from morphot_jax.runs.log import DEBUG, ERROR, INFO, WARNING, Journal
+from morphot_jax.runs.log import DEBUG, ERROR, INFO, WARNING, Log
 from morphot_jax.system import memory
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import percent
 from morphot_jax.transport.status import Status
 
-ROWS = 13  # frames in the table; the others are in metrics.csv
+ROWS = 13  # of the table in the terminal; metrics.csv has every frame
 COLUMNS = ("frame", "t", "mass", "iterations", "marginal error", "status")
-DISPENSABLE = ("mass", "iterations", "t")  # in this order, where a terminal is too narrow; metrics.csv has them
+DISPENSABLE = ("mass", "iterations", "t")  # columns left out, in this order, where a terminal is too narrow
 COLOURS = {Status.CONVERGED: "green", Status.FIXED_ITERATIONS: "green"}
 LOG_WIDTH = 160  # characters of a table in a log
 BAR_WIDTH = 24
-BESIDE_BAR = 66  # characters of a line of progress beside its bar
-SECONDS_BETWEEN_LINES = 10.0  # of progress, in the log
+BESIDE_BAR = 66  # characters that a line of progress needs beside its bar
+SECONDS_BETWEEN_LINES = 10.0  # between lines of progress in the log
 
 
 class _TimeLeft(ProgressColumn):
-    """Seconds left: as the work tells them, else by the share of it that is done, else by what was expected."""
+    """The time left: what the work reports, else from the share that is done, else from what was expected."""
 
     def render(self, task: Task) -> Text:
         left = _seconds_left(task)
@@ -69,7 +70,7 @@ def _seconds_left(task: Task) -> float | None:
 
 @dataclass
 class _Pace:
-    """Seconds left of a solve: as it tells them, or by how fast frames are made where their plan is solved."""
+    """Seconds left of a solve: what it reports, or, once its plan is solved, from how fast frames are made."""
 
     since: float
     before: int = 0
@@ -81,15 +82,15 @@ class _Pace:
         return (now - self.since) * (step.lanes - step.done) / (step.done - self.before)
 
     def making(self, step: Step) -> bool:
-        """Whether frames are made now."""
+        """Whether the plan is solved and frames are being made."""
         return step.seconds_left is None and step.done > self.before
 
 
 class Terminal:
-    """Standard error for people, and the log of a run (``keep_log``).
+    """Messages and progress on standard error, and all messages in the log of a run (``keep_log``).
 
-    ``quiet`` says nothing but errors, and ``verbose`` more; the log has all. As a context, it notes in the log how
-    the block ended.
+    ``quiet`` shows only errors; ``verbose`` shows details too. The log gets everything. Used as a context, it logs
+    the error that ended the block.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False):
@@ -97,7 +98,7 @@ class Terminal:
             raise InputError("--quiet and --verbose were both given: choose one of them")
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.verbose = verbose
-        self.journal = Journal(self.warn)
+        self.log = Log(self.warn)
 
     def __enter__(self) -> "Terminal":
         return self
@@ -106,39 +107,39 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         if isinstance(error, InputError):
-            self.journal.add(ERROR, str(error))
+            self.log.add(ERROR, str(error))
         elif isinstance(error, KeyboardInterrupt):
-            self.journal.add(ERROR, "interrupted")
+            self.log.add(ERROR, "interrupted")
         elif error is not None:
-            self.journal.add(ERROR, "".join(traceback.format_exception(error)))
+            self.log.add(ERROR, "".join(traceback.format_exception(error)))
 
     def keep_log(self, path: Path, heading: Sequence[str], *, append: bool) -> None:
-        """Write what is said into a file too, from now on, and what was said before (``Journal.begin``)."""
-        self.journal.begin(path, heading, append=append)
+        """Write all messages to a file too, earlier ones included (``Log.begin``)."""
+        self.log.begin(path, heading, append=append)
 
     def say(self, text: str) -> None:
-        """A plain line."""
+        """Information: a plain line."""
         self.console.print(escape(text), soft_wrap=True)
-        self.journal.add(INFO, text)
+        self.log.add(INFO, text)
 
     def warn(self, text: str) -> None:
-        """A line that should not be missed."""
+        """A warning: a line that begins with the word."""
         self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
-        self.journal.add(WARNING, text)
+        self.log.add(WARNING, text)
 
     def detail(self, text: str) -> None:
-        """A line for those who asked for more."""
+        """A detail: a line that only ``verbose`` shows."""
         if self.verbose:
             self.console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
-        self.journal.add(DEBUG, text)
+        self.log.add(DEBUG, text)
 
     @contextmanager
     def solving(self, expected: float | None = STARTING) -> Iterator[Callable[[Step], None]]:
-        """A progress bar for as long as the block runs; the block reports to what it is given.
+        """Show a progress bar while the block runs; it gives the block a callback for its progress.
 
-        ``expected``: seconds that are thought to be left, until the solve tells better.
+        ``expected``: seconds that the solve should take, used until it reports its own estimate.
         """
-        self.journal.add(DEBUG, "compiling and solving")
+        self.log.add(DEBUG, "compiling and solving")
         pace, logged = _Pace(time.monotonic()), time.monotonic()
         with self._bar(MofNCompleteColumn()) as bar:
             task = bar.add_task("compiling", total=None, end=None, expected=expected)
@@ -152,22 +153,22 @@ class Terminal:
                 bar.update(task, description=text, completed=step.done, total=step.lanes, end=end)
                 if now - logged > SECONDS_BETWEEN_LINES:
                     logged = now
-                    self.journal.add(DEBUG, f"{text}, {step.done} of {step.lanes} done")
+                    self.log.add(DEBUG, f"{text}, {step.done} of {step.lanes} done")
 
             yield report
 
     @contextmanager
     def working(self, what: str) -> Iterator[Callable[[float, float], None]]:
-        """A progress bar for as long as the block runs; the block reports the work done, and all there is."""
-        self.journal.add(DEBUG, what)
+        """Show a progress bar while the block runs; the block reports the work done and the whole."""
+        self.log.add(DEBUG, what)
         with self._bar() as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     @contextmanager
     def downloading(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar of bytes for as long as the block runs; the block reports to what it is given."""
-        self.journal.add(DEBUG, f"downloading {name}")
+        """Show a progress bar while the block runs; the block reports the bytes received and the whole."""
+        self.log.add(DEBUG, f"downloading {name}")
         with self._bar(DownloadColumn()) as bar:
             task = bar.add_task(escape(name), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total or None)
@@ -182,60 +183,59 @@ class Terminal:
         return self.console.width < BESIDE_BAR
 
     def _bar(self, *counts: ProgressColumn) -> Progress:
-        """A line that goes when it is done; none where nobody could see it move."""
+        """A line that disappears when the work is done; hidden where standard error is no terminal."""
         sign = SpinnerColumn("dots" if self.console.encoding.startswith("utf") else "line")
-        room = min(BAR_WIDTH, self.console.width - BESIDE_BAR)
-        bar = [BarColumn(bar_width=room)] if room >= BAR_WIDTH // 3 else []
+        width = min(BAR_WIDTH, self.console.width - BESIDE_BAR)
+        bar = [BarColumn(bar_width=width)] if width >= BAR_WIDTH // 3 else []
         clock = [] if self._narrow else [TimeElapsedColumn()]
-        seen = self.console.is_interactive and self.console.file.isatty() and not self.console.quiet
+        visible = self.console.is_interactive and self.console.file.isatty() and not self.console.quiet
         columns = (sign, TextColumn("{task.description}"), *bar, *counts, *clock, _TimeLeft())
-        return Progress(*columns, console=self.console, transient=True, disable=not seen)
+        return Progress(*columns, console=self.console, transient=True, disable=not visible)
 
     def _show(self, table: Table, in_log: Table | None = None) -> None:
-        """Print a table, and keep it, or a longer one, as text."""
+        """Print a table, and log it, or ``in_log``, as text."""
         self.console.print(table)
-        self.journal.add(INFO, _as_text(in_log or table))
+        self.log.add(INFO, _as_text(in_log or table))
 
     def _width_of(self, table: Table) -> int:
-        """Characters of its lines where there is room for all of them."""
+        """Characters that a line of the table takes when nothing is wrapped."""
         return self.console.measure(table, options=self.console.options.update_width(LOG_WIDTH)).maximum
 
     def outlook(
         self, settings: Settings, plan: Plan | None, expected: Estimate, frames: int, *, in_full: bool
     ) -> None:
-        """How the solve is going to be made, and what it will take: ``in_full``, in place of it."""
-        room, more = memory.free(), expected.memory - (memory.held() or 0)
-        if room is not None and more > room:
-            self.warn(
-                f"about {_gib(more)} more memory will be needed and {_gib(room)} are free: a smaller --grid helps"
-            )
+        """Show the choices of the solve, its memory and its time; ``in_full``: it is a dry run."""
+        free, more = memory.free(), expected.memory - (memory.held() or 0)
+        if free is not None and more > free:
+            self.warn(f"about {_gib(more)} more memory is needed and {_gib(free)} is free: try a smaller --grid")
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_row("frames", str(frames))
         for name, value, reason in _choices(settings, plan):
             table.add_row(name, value, escape(reason))
-        table.add_row("memory", _gib(expected.memory), "" if room is None else f"{_gib(room)} are free")
+        table.add_row("memory", _gib(expected.memory), "" if free is None else f"{_gib(free)} is free")
         if expected.seconds is not None:
             table.add_row("time", f"about {_clock(expected.seconds)}")
         if in_full or self.verbose:
             self.console.print(table)
-        self.journal.add(DEBUG, _as_text(table))
+        self.log.add(DEBUG, _as_text(table))
         if in_full:
             self.say("nothing was solved or written (--dry-run)")
 
     def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
-        """The frames in a table, and where the time went."""
+        """Show a table of the frames, one row for each group (``_solved_alike``), and the times of the parts."""
         frames = trajectory.frames
-        step = -(-len(frames) // ROWS)
-        shown = frames if self.verbose else [f for f in frames if f.index % step == 0 or f is frames[-1]]
+        groups = _solved_alike(frames)
+        step = -(-len(groups) // ROWS)
+        rows = [[frame] for frame in frames] if self.verbose else [*groups[:-1:step], groups[-1]]
         columns = list(COLUMNS)
         for spare in DISPENSABLE:
-            if self._width_of(_table_of(shown, columns)) > self.console.width:
+            if self._width_of(_table_of(rows, columns)) > self.console.width:
                 columns.remove(spare)
-        self._show(_table_of(shown, columns), _table_of(frames, COLUMNS))
-        self._time(seconds)
+        self._show(_table_of(rows, columns), _table_of(groups, COLUMNS))
+        self._times(seconds)
 
     def ordering(self, ordering: Ordering, names: Sequence[str], seconds: dict[str, float]) -> None:
-        """The maps by their places, and where the time went."""
+        """Show a table of the maps in their order, and the times of the parts."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         for title in ("rank", "map", "t", "distance"):
             table.add_column(title, justify="left" if title == "map" else "right", overflow="fold")
@@ -243,10 +243,10 @@ class Terminal:
             least = ordering.distances[i].min()
             table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}")
         self._show(table)
-        self._time(seconds)
+        self._times(seconds)
 
     def domains(self, domains: Sequence[Domain]) -> None:
-        """How each part of a map moves."""
+        """Show a table of how each domain moves."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         for title in ("domain", "of the mass", "mean Å", "turns by", "about", "slides Å", "rest Å"):
             table.add_column(title, justify="left" if title in ("domain", "about") else "right", overflow="fold")
@@ -265,7 +265,7 @@ class Terminal:
         self._show(table)
 
     def alignment(self, found: Alignment) -> None:
-        """The motion in words."""
+        """Show the motion in words, and the correlations."""
         pose = found.pose
         hand = "its mirror image (x to -x), " if pose.mirrored else ""
         axis, shift = (", ".join(f"{value:.3f}" for value in vector) for vector in (pose.axis, pose.shift))
@@ -275,26 +275,47 @@ class Terminal:
             used, other = ("mirrored", "as given") if pose.mirrored else ("as given", "mirrored")
             self.say(f"fits better {used}; {other} the correlation is {found.other_hand:.4f} at best")
 
-    def _time(self, seconds: dict[str, float]) -> None:
+    def _times(self, seconds: dict[str, float]) -> None:
         self.say(", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
 
 
-def _table_of(frames: Sequence[Frame], columns: Sequence[str]) -> Table:
-    """Some columns of ``COLUMNS`` for some frames."""
+def _solved_alike(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Groups of neighbouring frames with the same status, iterations and error, such as the frames of one plan."""
+
+    def solve(frame: Frame) -> tuple[Status, int, str]:
+        return frame.status, frame.iterations, repr(frame.marginal_error)  # as text: NaN is not equal to NaN
+
+    return [list(group) for _, group in groupby(frames, solve)]
+
+
+def _table_of(rows: Sequence[Sequence[Frame]], columns: Sequence[str]) -> Table:
+    """The ``columns`` of ``COLUMNS``, one row for each group of frames."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name == "status" else "right", overflow="fold")
-    for frame in frames:
-        error = "-" if frame.marginal_error is None else f"{frame.marginal_error:.1e}"
-        colour = COLOURS.get(frame.status, "red")
-        status = f"[{colour}]{frame.status}[/{colour}]"
-        values = (frame.index, f"{frame.time:.4g}", f"{frame.mass:.6g}", frame.iterations, error, status)
-        table.add_row(*(str(value) for name, value in zip(COLUMNS, values, strict=True) if name in columns))
+    for group in rows:
+        first, last = group[0], group[-1]
+        times, masses = [frame.time for frame in group], [frame.mass for frame in group]
+        error = "-" if first.marginal_error is None else f"{first.marginal_error:.1e}"
+        colour = COLOURS.get(first.status, "red")
+        values = (
+            _range(str(first.index), str(last.index)),
+            _range(f"{min(times):.4g}", f"{max(times):.4g}"),
+            _range(f"{min(masses):.6g}", f"{max(masses):.6g}"),
+            str(first.iterations),
+            error,
+            f"[{colour}]{first.status}[/{colour}]",
+        )
+        table.add_row(*(value for name, value in zip(COLUMNS, values, strict=True) if name in columns))
     return table
 
 
+def _range(first: str, last: str) -> str:
+    return first if first == last else f"{first}-{last}"
+
+
 def _choices(settings: Settings, plan: Plan | None) -> list[tuple[str, str, str]]:
-    """Name, value and reason of each automatic choice."""
+    """Name, value and reason of each choice."""
     rows = {"method": with_method(settings)[0].method}
     if plan is not None:
         z, y, x = plan.extent
@@ -312,7 +333,7 @@ def _choices(settings: Settings, plan: Plan | None) -> list[tuple[str, str, str]
 
 
 def _as_text(table: Table) -> str:
-    """A table without colours, whatever the terminal."""
+    """The table as plain text, without colours."""
     file = io.StringIO()
     Console(file=file, width=LOG_WIDTH, force_terminal=False, color_system=None, no_color=True).print(table)
     return file.getvalue()

@@ -1,1 +1,1 @@
-"""From names of maps to a folder of results."""
+"""Runs: from the names of maps to a folder of results."""

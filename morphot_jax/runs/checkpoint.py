@@ -1,13 +1,13 @@
-"""What a run keeps of every frame as soon as it is finished, so that another run can go on where it ended.
+"""Finished frames are written at once, so that a later run can continue an interrupted one.
 
-The frame's map has its final name, and is complete or not there at all (``files.complete_file``). Beside the maps
-the folder ``.morphot`` holds, until the run has ended,
+The map of a frame has its final name from the start, and is either complete or absent (``files.complete_path``).
+While the run works, the folder ``.morphot`` beside the maps holds
 
-- ``run.json``: a fingerprint of the maps, the settings and the versions: all that the frames depend on;
-- ``000.json`` ...: what is known of a frame beside its densities, and the checksum of its map;
-- ``lock``, held by the run at work, so that no two write into one folder.
+- ``run.json``: a fingerprint of everything that the frames depend on: maps, settings and versions;
+- ``000.json`` ...: the record of a frame: its ``Frame`` and the checksum of its map;
+- ``lock``: held by the run, so that no other run writes into the folder.
 
-A frame counts as finished when its record is there and its map has the checksum that the record tells.
+A frame is finished when its record exists and its map has the checksum in the record.
 """
 
 import hashlib
@@ -38,26 +38,26 @@ from morphot_jax.transport.status import Status
 
 FOLDER = ".morphot"
 RUN, LOCK = "run.json", "lock"
-WRITERS = 2  # maps written beside the solve
-WAITING = 4  # maps that may wait to be written; more would fill the memory
+WRITERS = 2  # threads that write maps during the solve
+WAITING = 4  # maps that may wait for a writer: each takes memory
 
 
 def fingerprint(prepared: Prepared, settings: Settings) -> str:
-    """A checksum of all that frames depend on; memory, which bounds what is computed at once, is no part of it."""
+    """A checksum of all that the frames depend on: not of the setting ``memory``, which changes no frame."""
     chosen = {name: value for name, value in asdict(settings).items() if name != "memory"}
     versions = {"morphot_jax": __version__, "jax": jax.__version__}
-    found = hashlib.sha256(json.dumps([chosen, versions], sort_keys=True).encode())
+    checksum = hashlib.sha256(json.dumps([chosen, versions], sort_keys=True).encode())
     for volume in prepared.volumes:
-        found.update(repr((volume.shape, volume.data.dtype.str, volume.voxel_size, volume.origin)).encode())
-        found.update(np.ascontiguousarray(volume.data).data)
-    return found.hexdigest()
+        checksum.update(repr((volume.shape, volume.data.dtype.str, volume.voxel_size, volume.origin)).encode())
+        checksum.update(np.ascontiguousarray(volume.data).data)
+    return checksum.hexdigest()
 
 
 class Checkpoint:
-    """The finished frames of one run in its output folder: a context, for as long as the run is at work.
+    """The finished frames of a run in its output folder. Used as a context while the run works.
 
-    ``key``: its fingerprint. ``name``: of the map of a frame. ``clear``: called before anything is written, unless
-    the folder holds this very run; it is to remove what another run has left.
+    ``key``: the fingerprint of the run. ``name``: gives the file name of a frame. ``clear``: removes the files of
+    an earlier run; called before the first write, unless that run has the same fingerprint.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Checkpoint:
         self.lock = FileLock(self.folder / LOCK, timeout=0)
 
     def known(self) -> Mapping[int, Kept]:
-        """Frames that an earlier run of the same maps and settings has finished, by their index."""
+        """The frames, by index, that an earlier run with the same fingerprint finished."""
         if begun_in(self.output) != self.key:
             return {}
         kept = {}
@@ -81,14 +81,14 @@ class Checkpoint:
         return kept
 
     def begin(self) -> None:
-        """Make the folder ready; InputError where another run is at work in it."""
+        """Prepare the folder for writing; InputError while another run writes into it."""
         if self.begun:
             return
         files.make_folder(self.folder)
         try:
             self.lock.acquire()
         except Timeout:
-            raise InputError(f"another run writes into '{self.output}' now: name another folder") from None
+            raise InputError(f"another run writes into '{self.output}': name another folder") from None
         if begun_in(self.output) != self.key:
             self.clear()
             for path in self.folder.glob("*.json"):
@@ -98,19 +98,19 @@ class Checkpoint:
         self.begun = True
 
     def keep(self, frame: Frame, density: Float[np.ndarray, "z y x"]) -> None:
-        """Write a frame, beside what goes on; an error of an earlier frame is raised here, or in the end."""
+        """Write a frame in a thread. An error in an earlier write is raised here, or by ``wait``."""
         self.begin()
         while len(self.waiting) >= WAITING:
             self.waiting.pop(0).result()
         self.waiting.append(self.pool.submit(self._write, frame, density))
 
     def wait(self) -> None:
-        """Until every frame is written."""
+        """Wait until every frame is written."""
         while self.waiting:
             self.waiting.pop(0).result()
 
     def end(self) -> None:
-        """The run has ended and its report is written: nothing needs to be known of its frames any more."""
+        """Remove the records: the run has written its report, which replaces them."""
         self.lock.release()
         rmtree(self.folder, ignore_errors=True)
 
@@ -132,7 +132,7 @@ class Checkpoint:
         files.write_text(self._record(frame.index), text)
 
     def _read(self, path: Path) -> Kept | None:
-        """What a record and its map hold; None where one of them is not what it was."""
+        """The frame of a record; None where the record or its map is missing or damaged."""
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
             record: dict[str, Any] = entry["frame"]
@@ -150,12 +150,12 @@ class Checkpoint:
 
 
 def indices_in(output: Path) -> list[int]:
-    """Of the frames that a run which has not ended has recorded in a folder."""
+    """The indices of frames that an unfinished run has recorded in a folder."""
     return [int(path.stem) for path in (output / FOLDER).glob("*.json") if path.stem.isdigit()]
 
 
 def begun_in(output: Path) -> str | None:
-    """The fingerprint of the run that was begun and not ended in a folder; None where there is none."""
+    """The fingerprint of the unfinished run in a folder; None where there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads((output / FOLDER / RUN).read_text(encoding="utf-8"))["fingerprint"])
     return None

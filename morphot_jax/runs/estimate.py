@@ -1,10 +1,10 @@
-"""What a morph will take, told before it is solved: bytes and seconds.
+"""Estimates, before the solve, of the memory and the time that a morph needs.
 
-Memory: what is held before, the frames, what compiling leaves behind, and fields over the box that is solved.
-Their numbers are peaks of the process, measured at 64^3 to 200^3 on a CPU (``experiments.benches.estimates``).
+Memory: what the process holds already, the frames, what compiling leaves behind, and fields over the solved box.
+The constants are peaks of the process, measured at 64^3 to 200^3 on a CPU (``experiments.benches.estimates``).
 
-Seconds: iterations grow with how far the maps spread, in sigma, for every method (over-relaxed as they are); one
-is so many convolutions, three products of matrices each, which reach some share of this machine's rate.
+Time: for every method the number of (over-relaxed) iterations grows with the spread of the maps in sigma. An
+iteration takes a fixed number of convolutions, each three matrix products, at a share of this machine's rate.
 """
 
 import math
@@ -25,34 +25,35 @@ from morphot_jax.transport.multilevel import FROM as PYRAMID_FROM
 MIB = 2**20
 COMPILED = {"linear": 10, "bridge": 150, "displacement": 160, "barycenter": 220, "debiased": 300}  # MiB
 SHARED_FIELDS = {"linear": 0, "bridge": 22, "displacement": 50, "barycenter": 10, "debiased": 10}
-PER_SPREAD = {"bridge": 6.3, "displacement": 6.3, "barycenter": 5.2, "debiased": 8.0}  # iterations at error 1e-6
-CONVOLUTIONS = {"bridge": 2, "displacement": 2, "barycenter": 4, "debiased": 6}  # an iteration
-PER_FRAME = {"bridge": 2, "displacement": 6}  # convolutions for a frame of a plan that is solved
-COARSE = 0.55  # of the iterations that are left where a solve starts from one on half the grid
-SLOWER = {"dense": 1.0, "heat": 1.0, "truncated": 1.3, "fft": 12.0, "log": 20.0}
-SHARE = 0.6  # of the rate of a matrix product that convolutions reach
-STARTING = 3.0  # seconds to compile, or to read what was compiled
-READING = 0.5  # seconds for what nothing is solved for
-TABLE_FIELDS = 6  # in double precision, for each frame that is compared with the maps at one time
-PER_VOXEL = 35e-9  # seconds to write a voxel of a frame, with its tables
-PICTURES = 3.0  # seconds for figures and viewer, whose size is bounded
-SCENE_FIELDS = 5  # in single precision, for each voxel that is shown
+# Iterations to a marginal error of 1e-6, for each sigma of spread.
+PER_SPREAD = {"bridge": 6.3, "displacement": 6.3, "barycenter": 5.2, "debiased": 8.0}
+CONVOLUTIONS = {"bridge": 2, "displacement": 2, "barycenter": 4, "debiased": 6}  # in an iteration
+PER_FRAME = {"bridge": 2, "displacement": 6}  # convolutions to make a frame from a solved plan
+COARSE = 0.55  # share of the iterations that remain after a solve on half the grid
+SLOWER = {"dense": 1.0, "heat": 1.0, "truncated": 1.3, "fft": 12.0, "log": 20.0}  # than the dense kernel
+SHARE = 0.6  # of the rate of matrix products: what convolutions reach
+STARTING = 3.0  # seconds to compile, or to load compiled code
+READING = 0.5  # seconds of a morph without a solve, beside frames and pictures
+TABLE_FIELDS = 6  # in double precision, for each frame that is being compared with the maps
+PER_VOXEL = 35e-9  # seconds to write and measure a voxel of a frame
+PICTURES = 3.0  # seconds for figures and viewer, whatever the size of the maps
+SCENE_FIELDS = 5  # in single precision, for each voxel shown
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``memory``: bytes that the process will hold at most. ``seconds``: None where the device is no CPU."""
+    """``memory``: the peak of the process in bytes. ``seconds``: None where the device is not a CPU."""
 
     memory: int
     seconds: float | None
 
 
 def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cpu: bool = True) -> Estimate:
-    """Of a morph whose maps are in memory already; ``plan``: ``plan_for`` these maps and settings."""
+    """Estimate a morph of maps in memory; ``plan``: ``plan_for`` these maps and settings."""
     frames, voxels = len(frame_times(settings)), prepared.volumes[0].data.size
     kind = _kind(settings)
     held = (memory.held() or 0) + 4 * frames * voxels
-    # After the solve, whose fields are free by then.
+    # Tables and the scene are made after the solve has freed its fields.
     tables = AT_ONCE * TABLE_FIELDS * 8 * voxels + SCENE_FIELDS * 4 * min(frames * voxels, MOST_VOXELS)
     if plan is None:
         bytes_held = held + max(COMPILED[kind] * MIB, tables)
@@ -76,7 +77,7 @@ def _kind(settings: Settings) -> str:
 
 
 def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: int) -> float:
-    """How many convolutions the solve will make."""
+    """The number of convolutions of the solve."""
     decades = -math.log10(min(settings.tolerance, 0.1)) / 6.0
     iterations = min(float(plan.iterations), max(10.0, decades * PER_SPREAD[kind] * plan.spread))
     if settings.iterations is not None:
@@ -89,13 +90,13 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
 
 
 def _convolution(plan: Plan) -> float:
-    """Seconds for one, on this machine."""
+    """Seconds for one convolution on this machine."""
     operations = 2.0 * math.prod(plan.extent) * sum(plan.extent)
     return operations * SLOWER[plan.kernel] / (SHARE * _rate())
 
 
 def _rate(side: int = 512) -> float:
-    """Operations a second of a product of matrices in double precision."""
+    """Operations per second of a matrix product in double precision."""
     matrix = np.ones((side, side))
     best = math.inf
     for _ in range(3):

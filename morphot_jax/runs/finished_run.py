@@ -1,4 +1,4 @@
-"""Runs that show what ``morphot morph`` has left: ``view`` writes its viewer anew, ``movie`` films it."""
+"""A finished run of ``morphot morph``: ``view`` writes its viewer again, ``movie`` makes a movie of it."""
 
 import csv
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from morphot_jax.system import devices, files
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import Colour, View
 
-TOLD = {"inputs", "settings", "warnings", "device", "precision", "version"}  # that the viewer tells of
+NEEDED = {"inputs", "settings", "warnings", "device", "precision", "version"}  # keys of a report for the viewer
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run has left: its report, and its frames, which are read when they are asked for."""
+    """A finished run: its report, and its frames, each read from its file when it is used."""
 
     folder: Path
     content: dict[str, Any] = field(repr=False)
@@ -34,16 +34,16 @@ class Finished:
 
     @classmethod
     def read(cls, folder: Path) -> "Finished":
-        """InputError where the folder does not hold all of a run."""
+        """Read the report in a folder; InputError unless the folder holds a finished run."""
         content, levels = report.earlier(folder), _levels(folder / report.METRICS)
         try:
             frames = [(str(frame["file"]), float(frame["time"])) for frame in content["frames"]]
         except (KeyError, TypeError, ValueError):
             frames = []
-        if not frames or len(levels) != len(frames) or not set(content) >= TOLD:
+        if not frames or len(levels) != len(frames) or not set(content) >= NEEDED:
             raise InputError(
                 f"'{folder}' holds no finished run ({report.REPORT}, {report.METRICS} and the frames that they "
-                "tell of): give the folder that morphot morph has written"
+                "list): give a folder that morphot morph wrote"
             )
         names, times = zip(*frames, strict=True)
         return cls(folder, content, list(names), np.array(times), np.array(levels))
@@ -55,26 +55,28 @@ class Finished:
         return self.volume(index).data
 
     def volume(self, index: int) -> Volume:
-        """A frame as a map."""
+        """Frame ``index`` as a map."""
         return read_volume(self.folder / self.names[index])
 
     def scene(self, reporter: Reporter) -> Scene:
-        """The frames as they are shown."""
-        with reporter.working("reading") as watch:
-            return scene_of(self, self.times, self.levels, self.volume(0), report=watch)
+        """The frames as a scene to draw."""
+        with reporter.working("reading") as report_progress:
+            return scene_of(self, self.times, self.levels, self.volume(0), report=report_progress)
 
 
 def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> Path:
-    """Write the viewer of a finished run anew; with 'displacement' its surfaces show how far their mass goes."""
+    """Write the viewer of a finished run again; 'displacement' colours surfaces by how far their mass goes."""
     finished = Finished.read(folder)
     scene = finished.scene(reporter)
     coloured = None
     if colour == "displacement":
-        if len(finished.content["inputs"]) != 2:
-            raise InputError("only the way between two maps can be coloured by displacement: leave out --colour")
+        if (maps := len(finished.content["inputs"])) != 2:
+            raise InputError(
+                f"'{folder}' is a morph of {maps} maps, and --colour displacement needs two: leave it out"
+            )
         devices.keep_compilations()
-        with reporter.solving() as watch:
-            values, longest = lengths_along(scene, _sigma(finished), watch)
+        with reporter.solving() as report_progress:
+            values, longest = lengths_along(scene, _sigma(finished), report_progress)
         coloured = viewer.Coloured(values, longest)
     text = viewer.page(scene, viewer.run_details(finished.content, finished.levels, scene), coloured)
     path = folder / viewer.VIEWER
@@ -93,23 +95,23 @@ def run_movie(
     rate: int = 12,
     overwrite: bool = False,
 ) -> Path:
-    """Write a film of a finished run, forth and back, as its name says: .mp4 or .gif."""
+    """Write a movie of a finished run, forwards and backwards; .mp4 or .gif by its name."""
     write = movie.writer_for(output)
     movie.check(size, rate)
     if output.exists() and not overwrite:
         raise InputError(f"'{output}' exists: name another file, or add --overwrite")
     finished = Finished.read(folder)
     scene = finished.scene(reporter)
-    with reporter.working("drawing") as watch:
-        pictures = movie.pictures(scene, view, size, watch)
+    with reporter.working("drawing") as report_progress:
+        pictures = movie.pictures(scene, view, size, report_progress)
     files.make_folder(output.absolute().parent)
     write(movie.forth_and_back(pictures), output, rate)
-    reporter.say(f"{output}: {len(pictures)} frames, forth and back at {rate} a second")
+    reporter.say(f"{output}: {len(pictures)} frames, forwards and backwards, {rate} per second")
     return output
 
 
 def _sigma(finished: Finished) -> float:
-    """The width of the kernel that a run was solved with, in Å; 0 where nothing was solved."""
+    """The sigma that a run was solved with, in Å; 0 where nothing was solved."""
     try:
         widths = finished.content["settings"]["resolved"]["sigma_voxels_zyx"]
         return max(float(w) * edge for w, edge in zip(widths, finished.volume(0).voxel_size[::-1], strict=True))
@@ -118,7 +120,7 @@ def _sigma(finished: Finished) -> float:
 
 
 def _levels(path: Path) -> list[float]:
-    """Those of the frames, by metrics.csv; none where it cannot be read."""
+    """The levels of the frames in metrics.csv; none where it cannot be read."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             return [float(row["level"]) for row in csv.DictReader(file)]

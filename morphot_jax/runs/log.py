@@ -1,4 +1,4 @@
-"""run.log: what a run said, line by line, each with its time and how much it matters."""
+"""run.log: every message of a run on a line of its own, with its time and its level."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -8,11 +8,11 @@ LOG = "run.log"
 DEBUG, INFO, WARNING, ERROR = "DEBUG", "INFO", "WARNING", "ERROR"
 
 
-class Journal:
-    """Lines for a log: held until the run has a folder of its own, from then on written as they come.
+class Log:
+    """The lines of a log: held in memory until the run has a folder, then written as they come.
 
-    A line is in the file before the run goes on, so that one that is killed leaves all that it said. A log that
-    cannot be written ends no run: ``complain`` is told of it once, and nothing more is kept.
+    Each line is in the file before the run goes on, so that a run that is killed leaves all its messages. A log
+    that cannot be written does not end the run: ``complain`` gets one message, and later lines are dropped.
     """
 
     def __init__(self, complain: Callable[[str], None]):
@@ -23,15 +23,15 @@ class Journal:
         self.held: list[str] = []
 
     def add(self, level: str, text: str) -> None:
-        """Keep a text, which may be of several lines."""
+        """Add a message of one or more lines."""
         now = _now()
         self.held += [_line(now, level, line) for line in text.splitlines()]
         self._write("a")
 
     def begin(self, path: Path, heading: Sequence[str], *, append: bool) -> None:
-        """Write into a file from now on: the heading, then what was held. Only the first call counts.
+        """Write to a file from now on: first the heading, then the held lines. Later calls do nothing.
 
-        ``append``: behind what the file holds, not in its place.
+        ``append``: keep what the file holds, and write after it.
         """
         if self.begun:
             return
@@ -48,7 +48,7 @@ class Journal:
                 file.writelines(lines)
         except OSError as error:
             path, self.path = self.path, None
-            self.complain(f"cannot write '{path}': {error.strerror}; what is said from here on is not kept")
+            self.complain(f"cannot write '{path}': {error.strerror}; the run goes on without a log")
 
 
 def _line(time: str, level: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs of ``morphot morph``: names of maps in, a folder of results out."""
+"""Runs of ``morphot morph``: from the names of maps to a folder of results."""
 
 import re
 import signal
@@ -36,14 +36,15 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report
 
 FIGURES = "figures"
-PICTURES = 6  # figures and the viewer: what is drawn beside a line of the tables for each frame
+PICTURES = 6  # figures and the viewer, in units of the work for the table row of a frame
 
 
 def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Trajectory | None:
-    """Read, prepare, solve and write. Raises InputError before anything is written if something cannot be used.
+    """Read and prepare the maps, solve, and write the results; None where nothing is solved.
 
-    Frames are written as they are solved. With ``resume``, those that an earlier run of the same maps and settings
-    has finished are not solved again; None where it has finished all, and after a dry run.
+    Frames are written as they are solved. With ``resume``, frames that an earlier run of the same maps and
+    settings finished are not solved again. Nothing is solved where that run finished all, and in a dry run.
+    Raises InputError for bad input, before anything is written.
     """
     seconds: dict[str, float] = {}
     with timed(seconds, "total"):
@@ -55,7 +56,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
         inputs, prepared = prepared_maps(request, reporter, seconds)
         key = checkpoint.fingerprint(prepared, settings)
         if _is_finished(request, key):
-            reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to be done")
+            reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
             return None
         settings = with_memory(settings, device)
         with jax.default_device(device):
@@ -68,22 +69,22 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
         with Checkpoint(request.output, key, template, report.frame_name, clear) as kept:
             known = kept.known() if request.resume else {}
             if known:
-                reporter.say(f"{len(known)} of {len(times)} frames were finished before")
+                reporter.say(f"{len(known)} of {len(times)} frames were finished by an earlier run")
             with (
                 jax.default_device(device),
-                reporter.solving(expected.seconds) as watch,
-                _interruptible(kept, reporter, watch) as watch_and_heed,
+                reporter.solving(expected.seconds) as report_progress,
+                _interruptible(kept, reporter, report_progress) as report_or_stop,
             ):
-                keep = _keeping(kept, request, reporter, device)
-                trajectory = morph(prepared, settings, plan=plan, report=watch_and_heed, keep=keep, known=known)
+                keep = _writer(kept, request, reporter, device)
+                trajectory = morph(prepared, settings, plan=plan, report=report_or_stop, keep=keep, known=known)
             run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
-            with timed(seconds, "write"), reporter.working("writing") as watch:
+            with timed(seconds, "write"), reporter.working("writing") as report_progress:
                 kept.begin()
                 keep_log(request, reporter, device)
                 kept.wait()
                 content = report.compose(run, trajectory, None)
                 content |= {"estimate": asdict(expected), "fingerprint": key}
-                _write_pictures(request, trajectory, prepared, content, watch)
+                _write_pictures(request, trajectory, prepared, content, report_progress)
     content["peak_memory_bytes"] = memory.peak()
     files.write_text(request.output / report.REPORT, report.to_json(content))
     kept.end()
@@ -94,40 +95,42 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
 
 
 def _check_folder(request: Request, frames: int) -> None:
-    """Raise InputError, before the solve, for a folder that the results of a morph cannot go to."""
+    """Raise InputError, before the solve, if the results cannot be written to the output folder."""
     folder = request.output
     begun = (folder / checkpoint.FOLDER).is_dir()
     if begun and not (request.resume or request.overwrite):
         raise InputError(
-            f"the output folder '{folder}' holds a run that has not finished: add --resume to go on with it, or "
-            "--overwrite, or name another"
+            f"the output folder '{folder}' holds an unfinished run: add --resume to continue it, or --overwrite "
+            "to replace it, or name another folder"
         )
-    here = begun or report.fingerprint_in(folder) is not None
-    files.check_output_folder(folder, overwrite=request.overwrite or (request.resume and here))
+    resumable = begun or report.fingerprint_in(folder) is not None
+    files.check_output_folder(folder, overwrite=request.overwrite or (request.resume and resumable))
     for index in range(frames):
         path = folder / report.frame_name(index)
         if path.is_dir():
-            raise InputError(f"'{path}' is a folder where a frame has to go: name another output folder")
+            raise InputError(f"'{path}' is a folder, and a frame needs that name: name another output folder")
     pictures = folder / FIGURES
     if pictures.exists() and not pictures.is_dir():
-        raise InputError(f"'{pictures}' is a file where a folder has to go: name another output folder")
+        raise InputError(
+            f"'{pictures}' is a file, and the figures need a folder there: name another output folder"
+        )
 
 
 def _is_finished(request: Request, key: str) -> bool:
-    """Whether there is nothing to resume; InputError where what is there is another run."""
+    """Whether the run to resume has finished; InputError where the folder holds a different run."""
     if not request.resume:
         return False
     begun, finished = checkpoint.begun_in(request.output), report.fingerprint_in(request.output)
     if not request.overwrite and (begun or finished) not in (None, key):
         raise InputError(
-            f"'{request.output}' holds frames of other maps, settings or versions: give what they were made with "
-            "to go on, or name another folder, or add --overwrite"
+            f"'{request.output}' holds frames of other maps, settings or versions: give those of the first run, "
+            "or name another folder, or add --overwrite"
         )
     return begun is None and finished == key and all(path.is_file() for path in _earlier_files(request.output))
 
 
-def _keeping(kept: Checkpoint, request: Request, reporter: Reporter, device: devices.DeviceHandle) -> Keep:
-    """What keeps each frame, and, with the first of them, begins to keep what the run says."""
+def _writer(kept: Checkpoint, request: Request, reporter: Reporter, device: devices.DeviceHandle) -> Keep:
+    """A function that writes each finished frame; the first one also begins the log."""
 
     def keep(frame: Frame, density: Float[np.ndarray, "z y x"]) -> None:
         kept.begin()
@@ -138,65 +141,67 @@ def _keeping(kept: Checkpoint, request: Request, reporter: Reporter, device: dev
 
 
 @contextmanager
-def _interruptible(kept: Checkpoint, reporter: Reporter, watch: ProgressReport) -> Iterator[ProgressReport]:
-    """Where the run is interrupted: say what it leaves, and how to go on.
+def _interruptible(
+    kept: Checkpoint, reporter: Reporter, report_progress: ProgressReport
+) -> Iterator[ProgressReport]:
+    """Let Ctrl-C stop the block; the reporter then gets what is finished and how to continue.
 
-    The block reports to what it is given, which heeds an interrupt that was lost: Python loses one that comes
-    while it frees objects.
+    The block reports its progress to the callback that it is given. That callback also stops the block after an
+    interrupt that Python lost: it loses one that comes while it frees objects.
     """
-    asked = False
+    interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if not asked:
+        nonlocal interrupted
+        if not interrupted:
             devices.leave_at_once()
-        asked = True
+        interrupted = True
         raise KeyboardInterrupt
 
-    def heeding(progress: Progress) -> None:
-        if asked:
+    def report_or_stop(progress: Progress) -> None:
+        if interrupted:
             raise KeyboardInterrupt
-        watch(progress)
+        report_progress(progress)
 
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, interrupt) if here else None
+    in_main_thread = threading.current_thread() is threading.main_thread()  # others may set no signal handler
+    before = signal.signal(signal.SIGINT, interrupt) if in_main_thread else None
     try:
-        yield heeding
+        yield report_or_stop
     except KeyboardInterrupt:
         if kept.begun:
             kept.wait()
-            reporter.say(f"{len(kept.known())} frames are finished, in {kept.output}: add --resume to go on")
+            reporter.say(f"{len(kept.known())} frames are finished, in {kept.output}: add --resume to continue")
         raise
     finally:
-        if here:
+        if in_main_thread:
             signal.signal(signal.SIGINT, before)
 
 
 def _write_pictures(
-    request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any], watch: Report
+    request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any], report_progress: Report
 ) -> None:
-    """Write what people look at: tables, pictures, the viewer. ``content``: of the report."""
+    """Write the tables, the figures and the viewer. ``content``: of report.json."""
     files.make_folder(request.output / FIGURES)
     levels = levels_along(trajectory, prepared)
     first, last = prepared.volumes[0], prepared.volumes[-1]
     work = len(levels) + PICTURES
-    rows = report.frame_rows(trajectory, first, last, levels, lambda done, total: watch(done, work))
+    rows = report.frame_rows(trajectory, first, last, levels, lambda done, total: report_progress(done, work))
     for name, text in report.tables(trajectory, rows).items():
         files.write_text(request.output / name, text)
     times = np.array([frame.time for frame in trajectory.frames])
     scene = scene_of(trajectory.densities, times, levels, first)
     for done, (name, draw) in enumerate(figures.all_figures(trajectory, scene, rows).items(), start=len(levels)):
-        watch(done, work)
+        report_progress(done, work)
         if (figure := draw()) is not None:
             for file, picture in figures.both(name, figure).items():
                 files.write_bytes(request.output / FIGURES / file, picture)
-    watch(work - 1, work)
+    report_progress(work - 1, work)
     text = viewer.page(scene, viewer.run_details(content, levels, scene))
     files.write_text(request.output / viewer.VIEWER, text)
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, its report first, so that it does not speak of other frames."""
+    """Remove the files of an earlier run; its report goes first, since it would describe other frames."""
     earlier = _earlier_files(folder)
     for path in (folder / report.REPORT, *sorted(earlier)):
         if path.is_file():
@@ -204,7 +209,7 @@ def _clear(folder: Path) -> None:
 
 
 def _earlier_files(folder: Path) -> set[Path]:
-    """What an earlier run left there, by its own report and records: the only files that a run may remove."""
+    """The files that an earlier run wrote, by its report and records. A run may remove no others."""
     names = {report.frame_name(index) for index in checkpoint.indices_in(folder)}
     names |= {name for name in report.frames_in(folder) if re.fullmatch(report.FRAME_PATTERN, name)}
     if not names:

@@ -1,4 +1,4 @@
-"""Runs beside ``morphot morph``: ``order``, ``prepare``, ``align``, ``field``; each leaves a folder of results."""
+"""Runs of ``morphot order``, ``prepare``, ``align`` and ``field``: each writes a folder of results."""
 
 import re
 from collections.abc import Sequence
@@ -38,21 +38,21 @@ from morphot_jax.system.words import Motion
 
 ALIGNED_MAP = "aligned.mrc"
 ARROWS = "field.bild"
-MOST_ARROWS, SEEN_ARROWS = 1500, 400  # in the file for ChimeraX, in the viewer
+BILD_ARROWS, VIEWER_ARROWS = 1500, 400  # the most arrows in the file for ChimeraX and in the viewer
 
 
 def run_order(request: Request, settings: Settings, reporter: Reporter) -> Ordering:
-    """Find the places of maps between two, and write them; the two ends are the first maps of the request."""
+    """Order maps between two ends, and write the order; the ends are the first two maps of the request."""
     seconds: dict[str, float] = {}
     with timed(seconds, "total"):
         if len(request.maps) < 3:
-            raise InputError("no maps to be ordered were given: name one or more beside the two ends")
+            raise InputError("no maps to order were given: name one or more beside the two ends")
         files.check_output_folder(request.output, overwrite=request.overwrite)
         device = device_of(request)
         inputs, prepared = prepared_maps(request, reporter, seconds)
         settings = with_memory(settings, device)
-        with jax.default_device(device), reporter.solving() as watch:
-            ordering = order_maps(prepared, settings=settings, report=watch)
+        with jax.default_device(device), reporter.solving() as report_progress:
+            ordering = order_maps(prepared, settings=settings, report=report_progress)
         trajectory = ordering.trajectory
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing"):
@@ -74,16 +74,16 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
 
 
 def run_prepare(request: Request, reporter: Reporter) -> Prepared:
-    """Read and prepare maps, and write them and what was done to them; nothing is solved."""
+    """Read and prepare maps, and write them with a report. Nothing is solved."""
     files.check_output_folder(request.output, overwrite=request.overwrite)
     seconds: dict[str, float] = {}
     inputs, prepared = prepared_maps(request, reporter, seconds)
     names = [f"{index:03d}_{_stem(item.name)}.mrc" for index, item in enumerate(inputs)]
     files.make_folder(request.output)
     keep_log(request, reporter)
-    with reporter.working("writing") as watch:
+    with reporter.working("writing") as report_progress:
         for done, (name, volume) in enumerate(zip(names, prepared.volumes, strict=True)):
-            watch(done, len(names))
+            report_progress(done, len(names))
             write_volume(volume, request.output / name, overwrite=request.overwrite)
     content = report.compose_prepared(request, inputs, prepared, names)
     files.write_text(request.output / report.PREPARED, report.to_json(content))
@@ -94,32 +94,32 @@ def run_prepare(request: Request, reporter: Reporter) -> Prepared:
 def run_align(
     request: Request, reporter: Reporter, *, motion: Motion = "rigid", mirror: bool = False
 ) -> Alignment:
-    """Lay the first map of a request onto the second, and write it there, and how it came there."""
+    """Align the first map of a request to the second, and write the moved map and its motion."""
     files.check_output_folder(request.output, overwrite=request.overwrite)
     device = device_of(request)
     inputs = read_maps(request, reporter, {})
     volume, fixed = (item.volume for item in inputs)
-    with jax.default_device(device), reporter.working("aligning") as watch:
-        found = align_maps(volume, fixed, motion=motion, mirror=mirror, report=watch)
+    with jax.default_device(device), reporter.working("aligning") as report_progress:
+        alignment = align_maps(volume, fixed, motion=motion, mirror=mirror, report=report_progress)
     files.make_folder(request.output)
     keep_log(request, reporter, device)
     with reporter.working("writing"):
-        moved = resample_onto(volume, fixed, found.pose)
+        moved = resample_onto(volume, fixed, alignment.pose)
         write_volume(moved, request.output / ALIGNED_MAP, overwrite=request.overwrite)
-    content = report.compose_alignment(request.command, inputs, motion, found, ALIGNED_MAP)
+    content = report.compose_alignment(request.command, inputs, motion, alignment, ALIGNED_MAP)
     files.write_text(request.output / report.ALIGNED, report.to_json(content))
     moving_file, fixed_file = map(file_of, request.maps)
-    script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, found.pose)
+    script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, alignment.pose)
     files.write_text(request.output / chimerax.ALIGNMENT, script)
-    reporter.alignment(found)
+    reporter.alignment(alignment)
     reporter.say(f"{ALIGNED_MAP}, {report.ALIGNED} and {chimerax.ALIGNMENT} are in {request.output}")
-    return found
+    return alignment
 
 
 def run_field(request: Request, settings: Settings, reporter: Reporter, masks: Sequence[str] = ()) -> Displacement:
-    """Find how far the mass of the first of two maps goes to become the second, as a whole and in each mask.
+    """Find where the mass of the first of two maps goes in the second, for the whole map and for each mask.
 
-    What lies in a mask is taken for a body that moves as a whole, as far as it does.
+    The mass in a mask is treated as a rigid body, as far as it moves like one.
     """
     if len(request.maps) != 2:
         raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
@@ -129,26 +129,26 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
     device = device_of(request)
     inputs, prepared = prepared_maps(request, reporter, {})
     parts = {name: load(name).volume for name in masks}
-    with jax.default_device(device), reporter.solving() as watch:
-        found = displacement_between(prepared, settings, domains=parts, report=watch)
-    for warning in found.warnings:
+    with jax.default_device(device), reporter.solving() as report_progress:
+        displacement = displacement_between(prepared, settings, domains=parts, report=report_progress)
+    for warning in displacement.warnings:
         reporter.warn(warning)
     files.make_folder(request.output)
     keep_log(request, reporter, device)
-    _write_field(request, inputs, prepared, found)
-    content = report.compose_field(request, inputs, prepared, settings, found)
+    _write_field(request, inputs, prepared, displacement)
+    content = report.compose_field(request, inputs, prepared, settings, displacement)
     files.write_text(request.output / report.FIELD, report.to_json(content))
-    reporter.domains(found.domains)
-    files_there = f"{ARROWS}, {report.DOMAINS}, {chimerax.FIELD} and {viewer.VIEWER}"
-    reporter.say(f"maps of the field, {files_there} are in {request.output}")
-    return found
+    reporter.domains(displacement.domains)
+    names = f"{ARROWS}, {report.DOMAINS}, {chimerax.FIELD} and {viewer.VIEWER}"
+    reporter.say(f"maps of the field, {names} are in {request.output}")
+    return displacement
 
 
 def _write_field(
-    request: Request, inputs: Sequence[report.Input], prepared: Prepared, found: Displacement
+    request: Request, inputs: Sequence[report.Input], prepared: Prepared, displacement: Displacement
 ) -> None:
-    """The field as maps and arrows, how they are looked at, and how the parts move."""
-    first, field = prepared.volumes[0], found.field
+    """Write the field as maps and arrows, the figure, the viewer, and the table of domains."""
+    first, field = prepared.volumes[0], displacement.field
     maps = field_maps(field, first)
     for name, volume in {"first": first, **maps}.items():
         write_volume(volume, request.output / f"{name}.mrc", overwrite=request.overwrite)
@@ -157,9 +157,9 @@ def _write_field(
     longest = float(np.quantile(lengths, 0.99))
     level = prepared.levels[0] if prepared.levels else level_of_mass(first.data)
     texts = {
-        ARROWS: chimerax.bild(*arrows(field, first, MOST_ARROWS), longest),
+        ARROWS: chimerax.bild(*arrows(field, first, BILD_ARROWS), longest),
         chimerax.FIELD: chimerax.field_script("first.mrc", ARROWS, "displacement.mrc", level, longest),
-        report.DOMAINS: report.domains_table(found.domains),
+        report.DOMAINS: report.domains_table(displacement.domains),
     }
     for name, text in texts.items():
         files.write_text(request.output / name, text)
@@ -168,13 +168,13 @@ def _write_field(
         files.write_bytes(request.output / name, content)
     scene = scene_of(first.data[None], np.zeros(1), np.array([level]), first)
     coloured = viewer.Coloured(lengths_on(scene, first, field, np.zeros(1)), longest)
-    starts, ends = arrows(field, first, SEEN_ARROWS)
-    details = viewer.field_details([item.name for item in inputs], found)
+    starts, ends = arrows(field, first, VIEWER_ARROWS)
+    details = viewer.field_details([item.name for item in inputs], displacement)
     page = viewer.page(scene, details, coloured, viewer.Arrows(starts, ends - starts))
     files.write_text(request.output / viewer.VIEWER, page)
 
 
 def _stem(name: str) -> str:
-    """A map's name as part of a file's."""
+    """The name of a map as a part of a file name."""
     stem = Path(name).name.split(".")[0] if not databanks.is_entry(name) else name
     return re.sub(r"[^\w-]+", "_", stem.removeprefix(SAMPLE))

@@ -1,4 +1,4 @@
-"""What runs leave beside maps: report.json, tables as CSV."""
+"""The reports and tables of runs: report.json and its kin, and CSV files."""
 
 import json
 import math
@@ -42,7 +42,7 @@ FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 
 @dataclass
 class Run:
-    """Everything that a report tells beside the trajectory."""
+    """The content of a report beside the trajectory."""
 
     command: str
     inputs: list[Input]
@@ -52,7 +52,7 @@ class Run:
 
 
 def earlier(folder: Path) -> dict[str, Any]:
-    """The report of an earlier run; empty where there is none that can be read."""
+    """The report of an earlier run in a folder; empty where none can be read."""
     try:
         content = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -61,20 +61,20 @@ def earlier(folder: Path) -> dict[str, Any]:
 
 
 def fingerprint_in(folder: Path) -> str | None:
-    """That of the run whose report a folder holds; None where it holds none."""
-    found = earlier(folder).get("fingerprint")
-    return found if isinstance(found, str) else None
+    """The fingerprint in the report in a folder; None where there is none."""
+    fingerprint = earlier(folder).get("fingerprint")
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def frames_in(folder: Path) -> list[str]:
-    """Names of frames that an earlier run left in a folder, by its report."""
+    """The file names of frames in the report in a folder."""
     frames = earlier(folder).get("frames")
     entries = frames if isinstance(frames, list) else []
     return [str(entry["file"]) for entry in entries if isinstance(entry, dict) and "file" in entry]
 
 
 def frame_name(index: int) -> str:
-    """File name of a frame."""
+    """The file name of a frame."""
     return f"vol_{index:03d}.mrc"
 
 
@@ -110,7 +110,7 @@ def compose(
 def compose_prepared(
     request: Request, inputs: Sequence[Input], prepared: Prepared, names: Sequence[str]
 ) -> dict[str, Any]:
-    """The content of prepare.json: what came in, what was asked for, what was done, and what came out."""
+    """The content of prepare.json: inputs, options, actions, warnings, and the prepared maps."""
     maps = [
         {
             "file": name,
@@ -151,19 +151,19 @@ def compose_alignment(
 
 
 def compose_field(
-    request: Request, inputs: Sequence[Input], prepared: Prepared, settings: Settings, found: Displacement
+    request: Request, inputs: Sequence[Input], prepared: Prepared, settings: Settings, displacement: Displacement
 ) -> dict[str, Any]:
-    """The content of field.json: what came in, what was asked for, and how each domain moves."""
+    """The content of field.json: inputs, settings, and how each domain moves."""
     return _heading(request.command, inputs) | {
         "settings": {**asdict(settings), "preparation": preparation_entry(request)},
         "actions": list(prepared.actions),
-        "warnings": [*prepared.warnings, *found.warnings],
-        "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(domain), strict=True)) for domain in found.domains],
+        "warnings": [*prepared.warnings, *displacement.warnings],
+        "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(one), strict=True)) for one in displacement.domains],
     }
 
 
 def domains_table(domains: Sequence[Domain]) -> str:
-    """One line for each domain: how far it goes, the rigid motion nearest to that and how it was found; Å, °."""
+    """One line for each domain: displacement, nearest rigid motion, and how it was found; in Å and degrees."""
     return to_csv(list(DOMAIN_COLUMNS), [_domain_row(domain) for domain in domains])
 
 
@@ -174,15 +174,15 @@ def _domain_row(domain: Domain) -> list[Any]:
 
 
 def preparation_entry(request: Request) -> dict[str, Any]:
-    """How the maps were asked to be prepared, by the names of the options."""
-    asked = request.preparation
-    if not isinstance(asked.mask, str | None):
-        asked = replace(asked, mask="a map without a name")
-    return {"voxel_size": request.voxel_size, **asdict(asked)}
+    """The options that say how to prepare the maps, by their names."""
+    preparation = request.preparation
+    if not isinstance(preparation.mask, str | None):
+        preparation = replace(preparation, mask="a map without a name")
+    return {"voxel_size": request.voxel_size, **asdict(preparation)}
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """As text; a value that JSON cannot hold is an error here, not in the reader."""
+    """The content as text; ValueError for a value that JSON cannot hold."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
@@ -193,10 +193,12 @@ def frame_rows(
     levels: Float[np.ndarray, " t"],
     report: Report = silent,
 ) -> list[dict[str, Any]]:
-    """What metrics.csv tells of each frame: its report, its level, what that encloses (Å^3), how far it is from
-    the ends and from the frame before; ``report``: told of the frames that are measured.
+    """The rows of metrics.csv: for each frame its solve, its level, the volume that this encloses (Å^3), and
+    measures against the first and the last map and the frame before.
+
+    ``report``: called with the number of frames measured so far and of all.
     """
-    # Outside of every frame and of both ends there is nothing to compare.
+    # All densities are zero outside this window.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
     ends = {"first": first.data[window], "last": last.data[window]}
 
@@ -227,7 +229,7 @@ def frame_rows(
 
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
-    """The maps by their places, and the distance of each, as it was given, from every frame."""
+    """File names and texts: the maps in their order; the distance of each from every frame, as they were named."""
     ranked = [
         [rank, names[i], float(ordering.places[i]), int(ordering.nearest[i]), float(ordering.distances[i].min())]
         for rank, i in enumerate(ordering.order, start=1)
@@ -240,7 +242,7 @@ def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
 
 
 def convergence_table(trajectory: Trajectory) -> str:
-    """One line for each frame and iteration: its marginal error and the changes of the barycenter."""
+    """One line for each frame and iteration: the marginal error, and the changes of the barycenter."""
     rows = []
     for frame in trajectory.frames:
         for iteration, values in enumerate(frame.history, start=1):
@@ -250,19 +252,19 @@ def convergence_table(trajectory: Trajectory) -> str:
 
 
 def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """File name and text of every table and script of a run; ``rows``: ``frame_rows``."""
+    """The file name and text of every table and script of a run; ``rows``: from ``frame_rows``."""
     names = [frame_name(frame.index) for frame in trajectory.frames]
-    found = {
+    texts = {
         METRICS: to_csv(list(rows[-1]), [[row.get(name) for name in rows[-1]] for row in rows]),
         chimerax.SERIES: chimerax.series_script(names, [row["level"] for row in rows]),
     }
     if any(len(frame.history) for frame in trajectory.frames):
-        found[CONVERGENCE] = convergence_table(trajectory)
-    return found
+        texts[CONVERGENCE] = convergence_table(trajectory)
+    return texts
 
 
 def _heading(command: str, inputs: Sequence[Input]) -> dict[str, Any]:
-    """What every report begins with."""
+    """The keys that every report begins with."""
     return {"version": __version__, "command": command, "inputs": [_input_entry(item) for item in inputs]}
 
 
@@ -294,5 +296,5 @@ def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    """A float that JSON can hold; None for what is missing or not finite."""
+    """The value as a float for JSON; None where it is missing or not finite."""
     return float(value) if value is not None and math.isfinite(value) else None

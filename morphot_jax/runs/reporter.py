@@ -1,7 +1,6 @@
-"""Who a run reports to: progress while it works, what it did to the maps, and what came out.
+"""The interface through which a run reports its progress, its messages and its results.
 
-The command line fulfils this on a terminal (``cli.terminal``). Whoever calls a run from a program of their own
-passes another reporter.
+The command line implements it for a terminal (``cli.terminal``). Other programs pass a reporter of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,52 +20,52 @@ from morphot_jax.runs.estimate import Estimate
 
 @runtime_checkable
 class Reporter(Protocol):
-    """What a run tells, and when."""
+    """The receiver of a run's reports."""
 
     def say(self, text: str) -> None:
         """Information: what the run does."""
         ...
 
     def warn(self, text: str) -> None:
-        """A warning: what the user should not miss."""
+        """A warning: what the user should look at again."""
         ...
 
     def detail(self, text: str) -> None:
-        """Information for those who asked for more."""
+        """A detail, for users who want to see more."""
         ...
 
     def keep_log(self, path: Path, heading: Sequence[str], *, append: bool) -> None:
-        """Write what is reported into a file too: what was reported before, and everything from now on."""
+        """Write all messages to a file too, earlier ones included."""
         ...
 
     def solving(self, expected: float | None = ...) -> AbstractContextManager[Callable[[Progress], None]]:
-        """A solve is at work while the block runs; the block reports its progress to what it is given."""
+        """The block solves, and reports its progress to the callback that it is given."""
         ...
 
     def working(self, what: str) -> AbstractContextManager[Callable[[float, float], None]]:
-        """Other work goes on while the block runs; the block reports the work done and the whole."""
+        """The block does other work, and reports the work done and the whole to the callback."""
         ...
 
     def downloading(self, name: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """A download goes on while the block runs; the block reports the bytes received and the whole."""
+        """The block downloads, and reports the bytes received and the whole to the callback."""
         ...
 
     def outlook(
         self, settings: Settings, plan: Plan | None, expected: Estimate, frames: int, *, in_full: bool
     ) -> None:
-        """How the solve will be made, and what it will take."""
+        """The choices of the solve, its memory and its time; ``in_full``: nothing will be solved."""
         ...
 
     def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
-        """The frames, and where the time went."""
+        """The frames, and the times of the parts."""
         ...
 
     def ordering(self, ordering: Ordering, names: Sequence[str], seconds: dict[str, float]) -> None:
-        """The maps in their order, and where the time went."""
+        """The maps in their order, and the times of the parts."""
         ...
 
     def domains(self, domains: Sequence[Domain]) -> None:
-        """How each part of a map moves."""
+        """How each domain moves."""
         ...
 
     def alignment(self, found: Alignment) -> None:

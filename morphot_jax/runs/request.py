@@ -1,4 +1,4 @@
-"""What a run is asked to do, beside the settings of the trajectory. Light to import."""
+"""What a run should do, beside the settings of the trajectory. It imports nothing heavy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,9 @@ SOLVING = ("morph", "demo", "order", "field", "align")  # commands that compute 
 @declares_options
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run is asked to do: with which maps, how they are prepared, and where the results go.
+    """The maps of a run, how to prepare them, and where to write the results.
 
-    ``command``: how the run was asked for, for the report. Raises InputError, when it is made, for options that
-    cannot be used.
+    ``command``: the command as it was typed, for the report. Construction raises InputError for invalid options.
     """
 
     maps: Sequence[str] = option(
@@ -30,13 +29,15 @@ class Request:
     )
     output: Path = option(help="Folder for the results.", flags=("--output", "-o"), commands=(*SOLVING, "prepare"))
     overwrite: bool = option(False, "Write into a folder that is not empty.", commands=(*SOLVING, "prepare"))
-    resume: bool = option(False, "Go on with a run that was interrupted.", commands=("morph",))
-    dry_run: bool = option(False, "Say how it would be solved, and what that would take.", commands=("morph",))
-    device: Device = option("auto", "Where to compute.", group=SOLVE, commands=SOLVING)
+    resume: bool = option(False, "Continue an interrupted run.", commands=("morph",))
+    dry_run: bool = option(
+        False, "Print how it would be solved, the memory and the time; do not solve.", commands=("morph",)
+    )
+    device: Device = option("auto", "Device to compute on.", group=SOLVE, commands=SOLVING)
     preparation: Preparation = Preparation()
     voxel_size: float | None = option(
         None,
-        "Voxel size of the maps in Å, in place of their headers'.",
+        "Voxel size of the maps in Å, instead of the headers' values.",
         above=0,
         flags=("--apix",),
         group=MAPS,

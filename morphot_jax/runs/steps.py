@@ -1,4 +1,4 @@
-"""What all runs begin and end with: the maps read and prepared, the device, the log, the times."""
+"""Steps that runs share: choose the device, read and prepare the maps, begin the log, measure times."""
 
 import platform
 import time
@@ -24,33 +24,33 @@ from morphot_jax.system import devices
 
 
 def device_of(request: Request) -> devices.DeviceHandle:
-    """The device that was asked for; what is compiled for it is kept."""
+    """The device that the request names; compiled code is kept for later runs."""
     device = devices.pick_device(request.device)
     devices.keep_compilations()
     return device
 
 
 def read_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -> list[Input]:
-    """The maps as they are, downloaded where they are entries of data banks."""
+    """Read the maps as they are; entries of data banks are downloaded first."""
     for name in request.maps:
         if databanks.is_entry(name):
             download(name, reporter)
-    with timed(seconds, "read"), reporter.working("reading") as watch:
+    with timed(seconds, "read"), reporter.working("reading") as report_progress:
         inputs, count = [], len(request.maps)
         for index, name in enumerate(request.maps):
-            inputs.append(load(name, request.voxel_size, part_of(watch, index, count)))
-            watch(index + 1, count)
+            inputs.append(load(name, request.voxel_size, part_of(report_progress, index, count)))
+            report_progress(index + 1, count)
     for item in inputs:
         reporter.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
     return inputs
 
 
 def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -> tuple[list[Input], Prepared]:
-    """The maps as they were read, and prepared; what was done to them goes to the reporter."""
+    """Read the maps and prepare them; the reporter gets the actions as information, then the warnings."""
     inputs = read_maps(request, reporter, seconds)
-    with timed(seconds, "prepare"), reporter.working("preparing") as watch:
+    with timed(seconds, "prepare"), reporter.working("preparing") as report_progress:
         volumes, names = [item.volume for item in inputs], [item.name for item in inputs]
-        prepared = prepare_maps(volumes, request.preparation, names=names, report=watch)
+        prepared = prepare_maps(volumes, request.preparation, names=names, report=report_progress)
     for action in prepared.actions:
         reporter.say(action)
     for warning in prepared.warnings:
@@ -67,36 +67,36 @@ def run_details(
     reporter: Reporter,
     seconds: dict[str, float],
 ) -> Run:
-    """What the report holds beside the trajectory; the reporter gets the warnings that it has not had yet."""
+    """The ``Run`` for the report. The reporter gets the warnings of the solve."""
     seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
     for warning in trajectory.warnings:
-        if warning not in prepared.warnings:  # these were reported before the solve
+        if warning not in prepared.warnings:  # reported before the solve
             reporter.warn(warning)
     preparation = report.preparation_entry(request)
     return Run(request.command, inputs, devices.describe(device), seconds, preparation)
 
 
 def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:
-    """The settings with what memory the device has to spare, where they do not say how much to use."""
+    """The settings; where they do not limit the memory, with what the device can spare."""
     return settings if settings.memory else replace(settings, memory=devices.usable_memory(device))
 
 
 def keep_log(request: Request, reporter: Reporter, device: devices.DeviceHandle | None = None) -> None:
-    """Keep a log in the folder of the run, which has to exist: command and versions, then all that is reported."""
+    """Begin the log in the folder of the run, which must exist: command, versions, then all messages."""
     versions = f"morphot_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}"
-    where = "" if device is None else f", on {devices.describe(device)}"
-    reporter.keep_log(request.output / LOG, (request.command, versions + where), append=request.resume)
+    place = "" if device is None else f", on {devices.describe(device)}"
+    reporter.keep_log(request.output / LOG, (request.command, versions + place), append=request.resume)
 
 
 def download(name: str, reporter: Reporter, *, fresh: bool = False) -> Path:
-    """The file of an entry of a data bank, with progress."""
-    with reporter.downloading(name) as watch:
-        return databanks.fetch(name, fresh=fresh, report=watch)
+    """Download an entry of a data bank, unless it is there already; the path of its file."""
+    with reporter.downloading(name) as report_progress:
+        return databanks.fetch(name, fresh=fresh, report=report_progress)
 
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Keep under a name how long the block takes."""
+    """Store the seconds that the block takes under ``name``."""
     started = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Many settings, one result each: what is done stays done, and all of it becomes one table.
+"""Sweeps: compute a result for each of many settings (points), and collect the results in one table.
 
 A sweep is a folder:
 
@@ -6,10 +6,10 @@ A sweep is a folder:
     points/KEY/        a finished point: result.json (settings, rows, seconds) and, where it has any, arrays.npz
     results.csv        a line for each row of every finished point, in the order of the manifest
 
-KEY is a hash of the settings, so that a point is found again whatever else the sweep holds. A point takes its name
-when it is complete, and is never computed again: a run that was killed goes on where it ended, and several
-processes, each with a share of the points (``Shard``), may work on one folder. The table depends on the results
-alone, not on who computed them when.
+KEY is a hash of the settings, so that a point is found again whatever else the sweep holds. The folder of a point
+gets its name when it is complete, and the point is never computed again. So a run that was killed continues where
+it stopped, and several processes may work on one folder, each with a share of the points (``Shard``). The table
+depends only on the results, not on which process computed them or when.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ MANIFEST, POINTS, RESULT, ARRAYS, TABLE = "manifest.json", "points", "result.jso
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a point came to: rows of the table, arrays to be kept beside them; ``failed``: why there are none.
+    """The result of a point: rows of the table, and arrays to save with them; ``failed``: why there is no result.
 
-    A point that failed is not kept, and tried again by the next run.
+    A point that failed is not saved; the next run tries it again.
     """
 
     rows: Sequence[Mapping[str, Any]] = ()
@@ -54,14 +54,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Shard:
-    """Share ``number`` of ``shares`` of the points: every shares-th, beginning with the number-th (from 1)."""
+    """Share ``number`` of ``shares``: every ``shares``-th point, from the ``number``-th on (counted from 1)."""
 
     number: int = 1
     shares: int = 1
 
     @classmethod
     def parse(cls, given: str) -> "Shard":
-        """From I/N; InputError for anything else."""
+        """Read a share I/N; InputError for anything else."""
         number, _, shares = given.partition("/")
         if not (number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
             raise InputError(f"shard '{given}' is not a share: give I/N with I from 1 to N, such as 2/5")
@@ -69,7 +69,7 @@ class Shard:
 
 
 class Step(NamedTuple):
-    """Progress: points finished by this run and those it set out to do, and what was computed last."""
+    """Progress of a run: points finished and to be computed in all, and the point that was computed last."""
 
     done: int
     total: int
@@ -80,12 +80,11 @@ class Step(NamedTuple):
 
 
 class Sweep:
-    """The points of a study and its folder.
+    """The points of a study and their folder.
 
-    - ``points``: the settings of each, of JSON's types; equal ones count once.
-    - ``columns``: of the table, from settings and rows.
-    - ``derive``: what is to be added to the rows when all that are there are known; it changes no file but the
-      table.
+    - ``points``: the settings of each point, in types that JSON has; equal settings count once.
+    - ``columns``: of the table; names of settings and of values in rows.
+    - ``derive``: changes or adds to all finished rows together, for the table alone.
 
     InputError where the folder cannot be made or written.
     """
@@ -106,7 +105,7 @@ class Sweep:
         files.write_text(self.folder / MANIFEST, json.dumps(listed, indent=1) + "\n")
 
     def missing(self, shard: Shard | None = None) -> list[Settings]:
-        """The points of a share that are not finished, in order."""
+        """The unfinished points of a share, in order."""
         shard = shard or Shard()
         mine = list(self.points.items())[shard.number - 1 :: shard.shares]
         return [settings for key, settings in mine if not self._place(key).is_dir()]
@@ -120,10 +119,10 @@ class Sweep:
         at_once: int = 1,
         report: Callable[[Step], None] = silent,
     ) -> None:
-        """Compute what is missing, and write the table after each group.
+        """Compute the missing points in groups, and write the table after each group.
 
-        ``compute`` gets up to ``at_once`` neighbours that are ``alike`` and yields the outcome of each, in order;
-        each is kept as soon as it is there.
+        ``compute`` gets a group of up to ``at_once`` neighbours with equal ``alike``, and yields the outcome of
+        each in order. Each outcome is saved at once.
         """
         self.write_table()
         missing = self.missing(shard)
@@ -145,14 +144,14 @@ class Sweep:
 
     def rows(self) -> list[Row]:
         """Settings and results of every finished point, in order."""
-        found = []
+        rows = []
         for key, settings in self.points.items():
             if self._place(key).is_dir():
-                found += [dict(settings) | row for row in self._result(key)["rows"]]
-        return self.derive(found)
+                rows += [dict(settings) | row for row in self._result(key)["rows"]]
+        return self.derive(rows)
 
     def arrays(self, settings: Settings) -> dict[str, np.ndarray]:
-        """What a finished point has kept beside its rows."""
+        """The arrays of a finished point."""
         path = self._place(key_of(settings)) / ARRAYS
         if not path.is_file():
             return {}
@@ -160,12 +159,12 @@ class Sweep:
             return dict(file)
 
     def seconds(self, settings: Settings) -> float:
-        """How long a finished point took."""
+        """The seconds that a finished point took."""
         return self._result(key_of(settings))["seconds"]
 
     def write_table(self) -> None:
-        """Write the table of all that is finished, by this process or others."""
-        with FileLock(self.folder / ".lock"):  # who reads last also writes last
+        """Write the table of all points that this process and others have finished."""
+        with FileLock(self.folder / ".lock"):  # the process that reads last also writes last
             files.write_text(self.folder / TABLE, columns_to_csv(self.rows(), self.columns))
 
     def _place(self, key: str) -> Path:
@@ -190,17 +189,17 @@ class Sweep:
         with suppress(OSError):
             draft.rename(self._place(key))
         if not self._place(key).is_dir():
-            raise InputError(f"cannot keep a result in '{self._place(key)}': check the rights and the disk")
-        shutil.rmtree(draft, ignore_errors=True)  # still there if another process was as fast
+            raise InputError(f"cannot save a result in '{self._place(key)}': check permissions and disk space")
+        shutil.rmtree(draft, ignore_errors=True)  # it is still there if another process was faster
 
 
 def grid(**axes: Iterable[Any]) -> list[dict[str, Any]]:
-    """Every combination of the values of each setting, the last one running fastest."""
+    """Every combination of the values of the settings; the last setting varies fastest."""
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
 
 def key_of(settings: Settings) -> str:
-    """The name of a point: a hash of its settings, whatever their order."""
+    """The name of a point: a hash of its settings, independent of their order."""
     content = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

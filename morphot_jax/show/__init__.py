@@ -1,1 +1,1 @@
-"""What people look at: surfaces, figures, the viewer, movies, scripts for ChimeraX."""
+"""Pictures of maps and trajectories: surfaces, figures, the viewer, movies, scripts for ChimeraX."""

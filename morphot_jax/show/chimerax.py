@@ -1,6 +1,6 @@
-"""Scripts for ChimeraX (.cxc): commands of its user guide, one a line.
+"""Scripts for ChimeraX (.cxc): commands from its user guide, one per line.
 
-ChimeraX runs a script in the folder that holds it, so that names of files beside it are relative.
+ChimeraX runs a script in the folder of the script, so file names are relative to that folder.
 """
 
 import re
@@ -18,18 +18,18 @@ SHORTEST_ARROW = 0.2  # Å
 
 
 def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
-    """Open the frames as a volume series, each at its own level, and play it back and forth.
+    """A script that opens the frames as a volume series, each at its own level, and plays it back and forth.
 
-    How to record a movie of it is said in a comment.
+    A comment in it tells how to record a movie.
     """
-    of_each = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
+    volumes = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
     last = len(frames) - 1
     return _script(
         "The frames of a morph",
         f"open {' '.join(map(quoted, frames))} vseries true",
         "set bgColor white",
         f"volume #1 style surface step 1 color {BLUE}",
-        *of_each,
+        *volumes,
         "surface dust #1 size 10",
         "lighting soft",
         "view",
@@ -44,14 +44,14 @@ def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
 
 
 def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: Pose) -> str:
-    """Open two maps and put the first where it fits best on the second.
+    """A script that opens two maps and moves the first onto the second.
 
-    Where the first is no file (None) or has to be mirrored, which no motion does, its ``aligned`` copy is opened.
+    Where the first is not a file (None) or is mirrored, which no motion does, it opens the ``aligned`` copy.
     """
-    free = moving is not None and not pose.mirrored
-    commands = [f"open {quoted(moving if free and moving else aligned)}"]
-    if free:
-        commands.append(placing(1, pose))
+    if moving is None or pose.mirrored:
+        commands = [f"open {quoted(aligned)}"]
+    else:
+        commands = [f"open {quoted(moving)}", placing(1, pose)]
     commands.append(f"volume #1 style surface color {BLUE}")
     if fixed is not None:
         commands += [f"open {quoted(fixed)}", f"volume #2 style mesh color {GREY}"]
@@ -59,7 +59,7 @@ def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: 
 
 
 def field_script(first: str, arrows: str, magnitude: str, level: float, longest: float) -> str:
-    """Open a map coloured by how far its mass goes, up to ``longest`` Å, and the arrows."""
+    """A script that opens the arrows and a map coloured by how far its mass goes, from 0 to ``longest`` Å."""
     return _script(
         "How far the mass of a map goes, and where",
         f"open {quoted(first)}",
@@ -75,7 +75,7 @@ def field_script(first: str, arrows: str, magnitude: str, level: float, longest:
 
 
 def bild(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"], longest: float) -> str:
-    """Arrows as a .bild file, blue to red with their length; those shorter than a fifth of an Å are left out."""
+    """The text of a .bild file of arrows, blue to red by length; those below ``SHORTEST_ARROW`` are left out."""
     lines = [".comment displacement of density, in Angstrom"]
     lengths = np.linalg.norm(ends - starts, axis=1)
     for start, end, length in zip(starts, ends, lengths, strict=True):
@@ -90,14 +90,14 @@ def bild(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"], longe
 
 
 def placing(model: int, pose: Pose) -> str:
-    """The command that moves an opened model."""
+    """The command that moves an open model by a pose."""
     return f"view matrix models #{model}," + ",".join(f"{value:.9g}" for value in pose.matrix.ravel())
 
 
 def quoted(text: str) -> str:
-    """A word of a command: in quotes where it is not plain, with all that would end the word or the line escaped.
+    """Quote a word of a command where needed, and escape the characters that would end the word or the line.
 
-    Between double quotes ChimeraX reads the escapes of Python's string literals.
+    Inside double quotes ChimeraX understands the escapes of Python's string literals.
     """
     if re.fullmatch(r"[\w./-]+", text, re.ASCII):
         return text
@@ -105,5 +105,5 @@ def quoted(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in plain) + '"'
 
 
-def _script(what: str, *commands: str) -> str:
-    return "\n".join((f"# {what}, by morphot_jax {__version__}. Open this file in ChimeraX.", *commands)) + "\n"
+def _script(title: str, *commands: str) -> str:
+    return "\n".join((f"# {title}, by morphot_jax {__version__}. Open this file in ChimeraX.", *commands)) + "\n"

@@ -1,4 +1,4 @@
-"""How far the mass at a place of a frame goes on its whole way: values that surfaces are coloured by."""
+"""Colour surfaces by displacement: how far the mass at each place of a frame goes in all."""
 
 import numpy as np
 from jaxtyping import Float
@@ -12,17 +12,16 @@ from morphot_jax.morphing.settings import Settings
 from morphot_jax.show.scene import Scene, shares_of
 from morphot_jax.system.reporting import silent
 
-BLUR = 1.5  # voxels: places between those that mass comes from take the mean of what is around them
+BLUR = 1.5  # voxels: fills the gaps between the places that mass comes to
 
 
 def lengths_along(
     scene: Scene, sigma: float = 0.0, report: ProgressReport = silent
 ) -> tuple[Float[np.ndarray, "t z y x"], float]:
-    """The mean length (Å) of the ways of the mass at each voxel of each frame, and what 99 % of surfaces keep to.
+    """How far (Å) the mass at each voxel of each frame goes in all: the mean; and the 99 % quantile on surfaces.
 
-    The way D of each bit of mass from the first frame of the scene to the last is taken at their resolution
-    (``displacement_field``, by a kernel of ``sigma`` Å, or of a voxel where that is more); at share s of the time
-    it is at x + s D(x).
+    The mass at x in the first frame of the scene goes by D(x) to the last (``displacement_field``, with a kernel
+    of ``sigma`` Å, or of one voxel of the scene where that is more). At share s of the time it is at x + s D(x).
     """
     first, last = (
         Volume(scene.densities[i] * np.float32(scene.levels[i]), scene.voxel_size, scene.origin) for i in (0, -1)
@@ -36,16 +35,16 @@ def lengths_along(
 def lengths_on(
     scene: Scene, first: Volume, field: Float[np.ndarray, "3 z y x"], shares: Float[np.ndarray, " t"]
 ) -> Float[np.ndarray, "t cz cy cx"]:
-    """The mean length (Å) of the ways of the mass around each voxel of a scene, at shares of its way.
+    """The mean length (Å) of the displacements of the mass at each voxel, at each share of the way.
 
-    ``field``: D on the grid of the first map, x, y, z in Å (``displacement_field``).
+    ``field``: D on the grid of the first map, along x, y, z in Å (``displacement_field``).
     """
     indices = np.argwhere(moving(field, first))
     starts, ways = starts_and_ways(field, first, indices)
     mass, lengths = first.data[*indices.T].astype(np.float64), np.linalg.norm(ways, axis=1)
     z, y, x = shape = scene.densities.shape[1:]
-    seen = Grid((z, y, x), scene.voxel_size, scene.origin)
-    places = (indices_of(seen, starts + share * ways) for share in shares)
+    shown = Grid((z, y, x), scene.voxel_size, scene.origin)
+    places = (indices_of(shown, starts + share * ways) for share in shares)
     return np.stack([_means(at, mass, lengths, shape) for at in places])
 
 
@@ -55,7 +54,7 @@ def _means(
     values: Float[np.ndarray, " n"],
     shape: tuple[int, ...],
 ) -> Float[np.ndarray, "z y x"]:
-    """Means, by mass, of values at places (voxels) around each voxel; zero where there are none."""
+    """The mass-weighted mean of values, at places in voxels, around each voxel; zero where no mass is."""
     edges = [np.arange(n + 1) - 0.5 for n in shape]
     total, weighted = (
         gaussian_filter(np.histogramdd(places, edges, weights=weights)[0], BLUR)

@@ -1,8 +1,8 @@
-"""The colours of everything that is looked at, whichever program shows it."""
+"""The colours of all pictures, whichever program draws them."""
 
-BLUE, GREY = "#6aa0d8", "#b0b0b0"  # of a surface, and of one that it is compared with
-INK, MARK = "#1d3b57", "#D55E00"  # of lines and words, and of what is to be seen first
-PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # of lengths, from none to the longest
+BLUE, GREY = "#6aa0d8", "#b0b0b0"  # a surface, and the surface to compare it with
+INK, MARK = "#1d3b57", "#D55E00"  # lines and text, and what should catch the eye
+PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # displacements, from zero to the longest
 
 
 def rgb(colour: str) -> tuple[float, float, float]:
@@ -12,5 +12,5 @@ def rgb(colour: str) -> tuple[float, float, float]:
 
 
 def packed(colour: str) -> int:
-    """As one number, 0xRRGGBB."""
+    """The colour as one number, 0xRRGGBB."""
     return int(colour[1:], 16)

@@ -1,4 +1,4 @@
-"""Pictures of a trajectory, for people who would rather look than read."""
+"""Figures of trajectories, orders and displacements, and how they become PNG and SVG files."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +21,7 @@ from morphot_jax.morphing.trajectory import Trajectory
 from morphot_jax.show.colours import INK, MARK
 from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.show.scene import Scene
+from morphot_jax.system.reporting import percent
 from morphot_jax.system.threads import side_by_side
 
 Density = Float[np.ndarray, "z y x"]
@@ -28,11 +29,11 @@ Plane = Float[np.ndarray, "up across"]
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT = "convergence", "order", "displacement"
-COLUMNS = 7
+COLUMNS = 7  # of frames in a figure
 PANEL = 150  # pixels of a surface in the contact sheet
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
-VISIBLE = 0.02  # of a frame's maximum
-SMALLEST_BOX = 12  # voxels: a crop never gets tighter
+VISIBLE = 0.02  # of a frame's maximum: density above it has to be in the picture
+SMALLEST_BOX = 12  # voxels along an axis of a picture, at least
 GAMMA = 0.6  # faint density stays visible beside the densest parts
 
 
@@ -42,7 +43,7 @@ def frames_figure(trajectory: Trajectory) -> Figure:
 
 
 def slices_figure(trajectory: Trajectory) -> Figure:
-    """The same of the slices through the middle of what is seen."""
+    """Slices of frames through the middle of the visible density, side by side as in ``frames_figure``."""
     return _panels(trajectory, _slice, "slice across {axis}")
 
 
@@ -90,9 +91,9 @@ def surfaces_figure(trajectory: Trajectory, scene: Scene) -> Figure:
 
 
 def along_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Along t: mass, enclosed volume, and how much each frame differs from the one before it.
+    """Mass, enclosed volume, and the change from each frame to the next, against t.
 
-    ``rows``: as of ``report.frame_rows``.
+    ``rows``: from ``report.frame_rows``.
     """
     times = np.array([float(row["time"]) for row in rows])
     figure = Figure(figsize=(6.0, 6.4), layout="constrained")
@@ -120,8 +121,8 @@ def along_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def film_frame(surface: Picture, camera: Camera, time: float) -> UInt8[np.ndarray, "up across 3"]:
-    """A surface with its t and a scale bar, in the pixels of the camera."""
+def movie_frame(surface: Picture, camera: Camera, time: float) -> UInt8[np.ndarray, "up across 3"]:
+    """A picture of a surface with t and a scale bar, in the pixels of the camera."""
     figure = Figure(figsize=(camera.pixels / 100, camera.pixels / 100), dpi=100)
     panel = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     panel.imshow(surface, extent=(0.0, camera.width, 0.0, camera.width), interpolation="none")
@@ -134,7 +135,7 @@ def film_frame(surface: Picture, camera: Camera, time: float) -> UInt8[np.ndarra
 
 
 def convergence_figure(trajectory: Trajectory) -> Figure | None:
-    """Marginal error against iteration, one line a frame, dark to light with t; None where nothing was solved."""
+    """Marginal error against iteration, a line per solve, dark to light with t; None where nothing was solved."""
     solved = [frame for frame in trajectory.frames if len(frame.history)]
     if not solved:
         return None
@@ -162,7 +163,7 @@ def convergence_figure(trajectory: Trajectory) -> Figure | None:
 
 
 def order_figure(ordering: Ordering, names: Sequence[str]) -> Figure:
-    """The distance of each map from each frame; the nearest frame of each in a box, and its time."""
+    """The distance of each map from each frame, with the nearest frame in a box and the map's place."""
     figure = Figure(figsize=(7.2, 0.34 * len(names) + 1.3), layout="constrained")
     panel = figure.subplots()
     times = ordering.times
@@ -184,7 +185,7 @@ def order_figure(ordering: Ordering, names: Sequence[str]) -> Figure:
 
 
 def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray, " n"]) -> Figure:
-    """How much of the mass goes how far, and the mean."""
+    """A histogram of displacements, weighted by mass, with their mean."""
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     panel = figure.subplots()
     panel.hist(lengths, bins=40, weights=mass / mass.sum(), color=INK, alpha=0.85)
@@ -193,24 +194,25 @@ def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray
     panel.text(mean, 0.97, f" mean {mean:.3g} Å", transform=panel.get_xaxis_transform(), va="top", color=MARK)
     panel.set_xlabel("displacement (Å)")
     panel.set_ylabel("share of the mass")
+    panel.yaxis.set_major_formatter(lambda share, _: percent(share))
     panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def escaped(name: str) -> str:
-    """A name as matplotlib shows it word for word: a pair of dollar signs would begin a formula."""
+    """A name for matplotlib, which reads text between two dollar signs as a formula."""
     return name.replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as PNG, the same bytes each time."""
+    """The figure as PNG; equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG, for print and for editing: letters stay letters; the same bytes each time."""
+    """The figure as SVG, with text as text; equal figures give equal bytes."""
     stream = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "morphot"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
@@ -218,16 +220,16 @@ def svg(figure: Figure) -> bytes:
 
 
 def both(name: str, figure: Figure) -> dict[str, bytes]:
-    """File name and content of a picture, for the screen and for print."""
+    """The file name and content of a figure as PNG and as SVG."""
     screen = png(figure)
-    figure.set_layout_engine("none")  # everything has its place now
+    figure.set_layout_engine("none")  # the PNG has fixed all places
     for image in [image for panel in figure.axes for image in panel.images]:
-        image.set_interpolation("none")  # pixels as they are
+        image.set_interpolation("none")  # SVG then holds the pixels as they are
     return {f"{name}.png": screen, f"{name}.svg": svg(figure)}
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Up to ``most`` indices out of ``count``, evenly spread, first and last among them."""
+    """Up to ``most`` indices out of ``count``, evenly spread, with the first and the last."""
     return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
 
 
@@ -240,7 +242,7 @@ def _slice(density: Density, axis: int) -> Plane:
 
 
 def _bare(panel: Axes) -> None:
-    """A picture without numbers around it."""
+    """Remove the ticks of a picture."""
     panel.set_xticks([])
     panel.set_yticks([])
     for spine in panel.spines.values():
@@ -253,18 +255,18 @@ def _entitle(row: Iterable[Axes], trajectory: Trajectory, shown: Sequence[int]) 
 
 
 def _window(densities: Float[np.ndarray, "t z y x"]) -> Window:
-    """The part of the box that holds what can be seen in any of the frames, never a sliver."""
-    seen = np.max([density / (density.max() or 1.0) for density in densities], axis=0) > VISIBLE
-    found = bounding_box(seen)
+    """The part of the box with the visible density of all frames, never narrower than ``SMALLEST_BOX``."""
+    visible = np.max([density / (density.max() or 1.0) for density in densities], axis=0) > VISIBLE
+    box = bounding_box(visible)
     slices = []
-    for part, n in zip(found, seen.shape, strict=True):
+    for part, n in zip(box, visible.shape, strict=True):
         spare = max(2, (SMALLEST_BOX - (part.stop - part.start)) // 2 + 1)
         slices.append(slice(max(0, part.start - spare), min(n, part.stop + spare)))
     return slices[0], slices[1], slices[2]
 
 
 def scale_bar(panel: Axes) -> None:
-    """A bar of a round length, about a quarter of the panel, at its lower left."""
+    """Draw a scale bar of a round length, about a quarter of the panel, at the lower left."""
     left, right = panel.get_xlim()
     bottom, top = panel.get_ylim()
     wish = (right - left) / 4
@@ -278,7 +280,7 @@ def scale_bar(panel: Axes) -> None:
 def all_figures(
     trajectory: Trajectory, scene: Scene, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Callable[[], Figure | None]]:
-    """Every picture of a run by its name, to be drawn; None where there is nothing to draw."""
+    """The figures of a run: name, and a function that draws it; None where there is nothing to draw."""
     return {
         FRAMES: lambda: frames_figure(trajectory),
         SLICES: lambda: slices_figure(trajectory),

@@ -1,4 +1,4 @@
-"""Films: surfaces as in the contact sheet, with t and a scale bar; by FFmpeg (.mp4) or Pillow (.gif)."""
+"""Movies of surfaces with t and a scale bar, written by FFmpeg (.mp4) or Pillow (.gif)."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from morphot_jax.show.figures import film_frame
+from morphot_jax.show.figures import movie_frame
 from morphot_jax.show.render import VIEWS, Camera, surface_picture
 from morphot_jax.show.scene import Scene
 from morphot_jax.system import files
@@ -21,7 +21,7 @@ SIZES = (100, 2000)  # pixels a side
 
 
 def check(size: int, rate: int) -> None:
-    """Raise InputError, quoting it, for a size or a rate that no film can have."""
+    """Raise InputError for a size or a rate outside the limits."""
     least, most = SIZES
     if not least <= size <= most:
         raise InputError(f"size is {size}: give {least} to {most} pixels")
@@ -30,12 +30,12 @@ def check(size: int, rate: int) -> None:
 
 
 def writer_for(output: Path) -> Callable[[Sequence[Still], Path, int], None]:
-    """What writes films of this name's kind; InputError where nothing does."""
+    """The function that writes movies of this suffix; InputError where there is none."""
     kind = output.suffix.lower()
     if kind == ".gif":
         return _write_gif
     if kind != ".mp4":
-        raise InputError(f"'{output}' is no film that can be written: give a name that ends in .mp4 or .gif")
+        raise InputError(f"cannot write a movie as '{output}': give a name that ends in .mp4 or .gif")
     try:
         import imageio_ffmpeg  # noqa: F401, PLC0415 - an extra
     except ImportError:
@@ -46,7 +46,7 @@ def writer_for(output: Path) -> Callable[[Sequence[Still], Path, int], None]:
 
 
 def pictures(scene: Scene, view: View, size: int, report: Report) -> list[Still]:
-    """Every frame in pixels; even numbers of them a side, as films need."""
+    """The picture of every frame; its size is even, as MP4 needs."""
     camera = Camera.on(scene, VIEWS[view], size - size % 2)
     count = len(scene.times)
     drawn: list[Still] = []
@@ -55,19 +55,19 @@ def pictures(scene: Scene, view: View, size: int, report: Report) -> list[Still]
         indices = range(start, min(start + AT_ONCE, count))
         surfaces = side_by_side(lambda index: surface_picture(scene, index, camera), indices)
         drawn += [
-            film_frame(surface, camera, float(scene.times[i]))
+            movie_frame(surface, camera, float(scene.times[i]))
             for i, surface in zip(indices, surfaces, strict=True)
         ]
     return drawn
 
 
 def forth_and_back(stills: Sequence[Still]) -> list[Still]:
-    """There and back again, so that the film can go round."""
+    """The pictures forwards, then backwards, so that the movie can loop."""
     return [*stills, *stills[-2:0:-1]]
 
 
 def _write_gif(stills: Sequence[Still], output: Path, rate: int) -> None:
-    from PIL import Image  # noqa: PLC0415 - matplotlib's
+    from PIL import Image  # noqa: PLC0415 - it comes with matplotlib
 
     images = [Image.fromarray(still).quantize(64) for still in stills]
     stream = io.BytesIO()
@@ -88,10 +88,10 @@ def _write_mp4(stills: Sequence[Still], output: Path, rate: int) -> None:
 
     across, up = stills[0].shape[1], stills[0].shape[0]
     with files.complete_path(output) as unfinished:
-        film = imageio_ffmpeg.write_frames(
+        movie = imageio_ffmpeg.write_frames(
             str(unfinished), (across, up), fps=rate, quality=8, macro_block_size=2, output_params=["-f", "mp4"]
         )
-        film.send(None)
+        movie.send(None)
         for still in stills:
-            film.send(np.ascontiguousarray(still))
-        film.close()
+            movie.send(np.ascontiguousarray(still))
+        movie.close()

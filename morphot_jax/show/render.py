@@ -1,7 +1,7 @@
-"""Pictures of surfaces in parallel projection: light on the first point of each line of sight that is dense.
+"""Pictures of surfaces in parallel projection, by ray casting: each ray stops at its first dense point.
 
-The eye looks along -z of a frame of its own (x to the right, y up, z towards it); a view is the rotation that
-takes the axes of the map into it. No triangles are made, so nothing is sorted and no graphics card is needed.
+The camera looks along -z of its own axes (x to the right, y up, z towards the viewer). A view is the rotation from
+the axes of the map to those of the camera. There are no triangles to sort, and no graphics card is needed.
 """
 
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ VIEWS = {"z": Z, "y": Y, "x": X, "tilted": TILTED}
 COLOUR = np.array(rgb(BLUE))
 LIGHT = np.array([-0.35, 0.5, 0.79])
 AMBIENT, GLOSS = 0.38, 0.18
-FOG = 0.35  # how much of the white background the farthest point takes on
-STEP = 0.5  # voxels along a line of sight, near a surface
-FINER = 2  # lines of sight across a pixel
-RIM = 4.0  # voxels in depth between neighbours that make an outline
+FOG = 0.35  # share of the white background in the colour of the farthest point
+STEP = 0.5  # voxels along a ray, near a surface
+FINER = 2  # rays across a pixel
+RIM = 4.0  # voxels of depth between neighbouring rays at an outline
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A square of ``width`` Å about ``centre`` (Å along x, y, z), seen in so many pixels a side by a view."""
+    """A view of a square of ``width`` Å about ``centre`` (Å along x, y, z), with ``pixels`` along each side."""
 
     view: Float[np.ndarray, "3 3"] = field(repr=False)
     centre: Float[np.ndarray, "3"] = field(repr=False)
@@ -40,30 +40,30 @@ class Camera:
 
     @classmethod
     def on(cls, scene: Scene, view: Float[np.ndarray, "3 3"], pixels: int) -> "Camera":
-        """All of a scene, from whichever side."""
+        """A camera that sees the whole scene, from any side."""
         return cls(view, scene.centre, 2.0 * scene.radius, pixels)
 
 
 def surface_picture(scene: Scene, index: int, camera: Camera) -> Picture:
-    """The surface of a frame, red, green, blue from 0 to 1 on white; the first row is the highest."""
+    """The surface of a frame on white, as red, green, blue from 0 to 1; the first row is the top."""
     density, voxel = scene.densities[index], np.array(scene.voxel_size)
     fine = camera.pixels * FINER
     along = (np.arange(fine) - (fine - 1) / 2) * camera.width / fine
     across, up = np.meshgrid(along, -along)
     half = camera.width / 2.0
     eyes = np.stack([across.ravel(), up.ravel(), np.full(fine**2, half)])
-    # Coordinates of the eye's frame to voxels of the map, axes z y x.
+    # From the axes of the camera to voxels of the map, z y x.
     turned = (camera.view.T / voxel[:, None])[::-1]
     middle = ((camera.centre - np.array(scene.origin)) / voxel)[::-1]
     starts = (turned @ eyes + middle[:, None]).astype(np.float32)
     forward = (-turned[:, 2]).astype(np.float32)
     depth = _first_hits(density, voxel, starts, forward)
-    seen = np.flatnonzero(np.isfinite(depth))
-    points = starts[:, seen] + depth[seen] * forward[:, None]
+    hit = np.flatnonzero(np.isfinite(depth))
+    points = starts[:, hit] + depth[hit] * forward[:, None]
     shade = _lit(_normals(density, voxel, points) @ camera.view.T)
-    fog = FOG * depth[seen, None] / camera.width
+    fog = FOG * depth[hit, None] / camera.width
     picture = np.ones((fine**2, 3))
-    picture[seen] = shade * (1.0 - fog) + fog
+    picture[hit] = shade * (1.0 - fog) + fog
     rim = _outline(depth.reshape(fine, fine), RIM * float(voxel.min()))
     picture = picture.reshape(fine, fine, 3) * np.where(rim, 0.35, 1.0)[..., None]
     return picture.reshape(camera.pixels, FINER, camera.pixels, FINER, 3).mean(axis=(1, 3))
@@ -75,9 +75,9 @@ def _first_hits(
     starts: Float[np.ndarray, "3 n"],
     forward: Float[np.ndarray, "3"],
 ) -> Float[np.ndarray, " n"]:
-    """How far (Å) from its start (a point in voxels) each line of sight first reaches a density of 1; or infinite.
+    """The distance (Å) from the start of each ray (voxels) to its first density of 1; infinite if it has none.
 
-    Where the next dense voxel is far, the line leaps as far as it surely is empty (sphere tracing, Hart 1996).
+    A ray leaps as far as the space ahead is surely empty (sphere tracing, Hart 1996).
     """
     slack, step = 1.75 * float(np.linalg.norm(voxel)), STEP * float(voxel.min())
     empty = np.asarray(distance_transform_edt(density < 1.0, sampling=voxel[::-1]))
@@ -97,11 +97,11 @@ def _first_hits(
         left = at < leave[going]
         going, at = going[left], at[left]
     hit = np.flatnonzero(np.isfinite(depth))
-    here, before = (
+    at_hit, before = (
         map_coordinates(density, starts[:, hit] + (depth[hit] - back) * forward[:, None], order=1)
         for back in (0.0, step)
     )
-    share = np.clip((1.0 - before) / np.maximum(here - before, 1e-12), 0.0, 1.0)
+    share = np.clip((1.0 - before) / np.maximum(at_hit - before, 1e-12), 0.0, 1.0)
     depth[hit] -= step * (1.0 - share)
     return depth
 
@@ -109,10 +109,10 @@ def _first_hits(
 def _within(
     starts: Float[np.ndarray, "3 n"], forward: Float[np.ndarray, "3"], shape: tuple[int, ...]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Where lines enter a box of voxels, and where they leave it; the other way round if they miss it."""
+    """Where rays enter and leave a box of voxels; a ray that misses the box leaves before it enters."""
     enter, leave = np.zeros(starts.shape[1], np.float32), np.full(starts.shape[1], np.inf, np.float32)
     for start, way, n in zip(starts, forward, shape, strict=True):
-        if abs(way) < 1e-9:  # voxels in an Å: it stays at one place of this axis
+        if abs(way) < 1e-9:  # voxels per Å: the ray does not move along this axis
             leave[(start < 0) | (start > n - 1)] = -np.inf
             continue
         first, second = -start / way, (n - 1 - start) / way
@@ -123,14 +123,14 @@ def _within(
 def _normals(
     density: Float[np.ndarray, "z y x"], voxel: Float[np.ndarray, "3"], points: Float[np.ndarray, "3 n"]
 ) -> Float[np.ndarray, "n 3"]:
-    """Unit vectors out of the density at points (voxels, z y x), along x, y, z."""
+    """Unit vectors (x, y, z) that point out of the density, at points in voxels (z y x)."""
     slopes = [map_coordinates(slope, points, order=1) for slope in np.gradient(density)]
     normals = -np.stack(slopes[::-1], axis=1) / voxel
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def _lit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Lambert's law and a highlight (Blinn), seen from +z."""
+    """The colours of points by Lambert's law and a highlight (Blinn), seen from +z."""
     light = LIGHT / np.linalg.norm(LIGHT)
     half = light + np.array([0.0, 0.0, 1.0])
     diffuse = np.maximum(normals @ light, 0.0)
@@ -139,7 +139,7 @@ def _lit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def _outline(depth: Float[np.ndarray, "up across"], least: float):
-    """Where the surface ends, or lies far in front of its neighbour."""
+    """The pixels where the surface ends, or lies far in front of a neighbour."""
     far = np.where(np.isfinite(depth), depth, 1e6)
     edge = np.zeros(depth.shape, bool)
     edge[:-1] |= far[1:] - far[:-1] > least

@@ -1,7 +1,7 @@
-"""One file that plays a trajectory in a browser, without a network: viewer.html.
+"""viewer.html: one file that plays a trajectory in a browser, without a network.
 
-The scene and the surfaces are K3D's, whose JavaScript comes inside its Python wheel and goes into the file; the
-page around it is in ``page/``. Frames are kept as densities, so that surfaces can be drawn at any level.
+K3D draws the surfaces; its JavaScript comes with its Python wheel and goes into the file. The page around the
+picture is in ``page/``. The file holds the densities of the frames, so that it can show surfaces at any level.
 """
 
 import html
@@ -22,11 +22,11 @@ from morphot_jax.show.scene import FACTORS, Scene
 
 VIEWER = "viewer.html"
 FOV = 30.0  # degrees
-HEAD, SHAFT = 8.0, 0.3  # of arrows, for a voxel of 1 Å
-SEEN_THROUGH, LAYERS = 0.6, 6  # opacity of a surface with arrows, and how many layers of it are put in order
-FINEST = 0xFFFC  # bits of a half-precision density that are kept: 0.2 % of it
-COMPRESSION = 6
-# Nothing may be loaded from anywhere, whatever a name or a library says.
+HEAD, SHAFT = 8.0, 0.3  # sizes of an arrow where voxels are of 1 Å
+SEEN_THROUGH, LAYERS = 0.6, 6  # of a surface with arrows: its opacity, and the layers that K3D sorts by depth
+FINEST = 0xFFFC  # the bits of a half-precision density that the file keeps, which is exact to 0.2 %
+COMPRESSION = 6  # of zlib, from 0 to 9
+# The page may load nothing from a network, whatever a map is called or a library tries.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src 'self' file: data:; worker-src blob:; connect-src data: blob:"
@@ -35,7 +35,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class Details:
-    """What the page tells beside the picture: a title, names and values, notes, and a row for each frame.
+    """The text of the panel: a title, facts as names and values, notes, and a row for each frame.
 
     A row holds t, level, error and status, as text.
     """
@@ -48,7 +48,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Coloured:
-    """Values on the voxels of a scene, from 0 to ``longest``, that its surfaces can be coloured by."""
+    """Values on the voxels of a scene, from 0 to ``longest``, to colour its surfaces by."""
 
     values: Float[np.ndarray, "t z y x"] = field(repr=False)
     longest: float
@@ -63,16 +63,16 @@ class Arrows:
 
 
 def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrows: Arrows | None = None) -> str:
-    """The whole file. Text in ``details`` is shown as text, whatever it holds."""
-    import k3d  # noqa: PLC0415 - half a second that other commands need not wait
+    """The text of viewer.html. The page shows text in ``details`` literally, never as HTML."""
+    import k3d  # noqa: PLC0415 - importing it takes half a second
     from k3d.factory.plot import plot as new_plot  # noqa: PLC0415
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of widgets, without a notebook
+        warnings.simplefilter("ignore")  # K3D's widgets warn outside a notebook
         plot = new_plot(
             camera_auto_fit=False, grid_visible=False, menu_visibility=False, background_color=0xFFFFFF
         )
-        plot.colorbar_object_id = 0  # none: the page has its own
+        plot.colorbar_object_id = 0  # no colour bar: the page has its own
         plot.camera_fov, plot.axes_helper, plot.time_interpolation = FOV, 1.0, False
         items: list[Any] = [
             k3d.marching_cubes(
@@ -93,16 +93,16 @@ def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrow
                 k3d.vectors(starts, ways, color=packed(INK), head_size=HEAD * edge, line_width=SHAFT * edge)
             )
         for number, item in enumerate(items, start=1):
-            item.id = number  # in place of an address in memory, so that equal pages are equal files
+            item.id = number  # K3D takes a memory address, and equal pages would be different files
             plot += item
         text = plot.get_snapshot(compression_level=COMPRESSION, additional_js_code=_part("viewer.js"))
         for widget in (*items, plot):
-            widget.close()  # else they would be kept, and their arrays, for a notebook that there is not
-    return _furnished(text, details.title)
+            widget.close()  # else ipywidgets keeps them and their arrays in memory
+    return _with_page(text, details.title)
 
 
 def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: Scene) -> Details:
-    """What there is to tell of a run: ``content`` is its report."""
+    """The details of a run; ``content``: of its report.json. Warnings come first among the notes."""
     settings = content["settings"]
     resolved = settings.get("resolved") or {}
     x, y, z = content["inputs"][0]["voxel_size"]
@@ -113,11 +113,9 @@ def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], sce
         facts += [("sigma", f"{' x '.join(widths)} voxels"), ("kernel", f"{resolved['kernel']}")]
         facts += [("precision", str(content["precision"]))]
     facts += [("device", str(content["device"])), ("morphot_jax", str(content["version"]))]
-    notes = [str(note) for note in (*content.get("actions", ()), *content["warnings"])]
+    notes = [str(note) for note in (*content["warnings"], *content.get("actions", ()))]
     if scene.coarsened > 1:
-        notes.append(
-            f"shown here coarser than the files are: each voxel is the mean of {scene.coarsened}^3 of theirs"
-        )
+        notes.append(f"shown coarser than the files: each voxel is the mean of {scene.coarsened}^3 voxels")
     rows = [
         (f"{frame['time']:.3g}", f"{level:.3g}", _short(frame["marginal_error"]), str(frame["status"]))
         for frame, level in zip(content["frames"], levels, strict=True)
@@ -126,19 +124,19 @@ def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], sce
     return Details(" → ".join(names), facts, notes, rows)
 
 
-def field_details(names: Sequence[str], found: Displacement) -> Details:
-    """What there is to tell of a displacement: how the whole map and each of its parts move."""
+def field_details(names: Sequence[str], displacement: Displacement) -> Details:
+    """The details of a displacement: how the whole map and each domain move."""
     facts = [(f"map {number}", name) for number, name in enumerate(names, start=1)]
-    for domain in found.domains:
+    for domain in displacement.domains:
         pose = domain.pose
         moved = f"{domain.length:.2f} Å on average, turns by {pose.degrees:.1f}°, slides {pose.slide:.2f} Å"
         facts.append((_last_part(domain.name), moved))
     title = "Displacement: " + " → ".join(map(_last_part, names))
-    return Details(title, facts, list(found.warnings))
+    return Details(title, facts, list(displacement.warnings))
 
 
 def _last_part(name: str) -> str:
-    """Of a path, whichever way its slashes lean."""
+    """The last part of a path with slashes or backslashes."""
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
@@ -147,10 +145,10 @@ def _short(error: float | None) -> str:
 
 
 def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[str, Any]:
-    """What ``viewer.js`` draws from; densities as the bits of half-precision numbers."""
+    """The data for ``viewer.js``; densities as the bits of half-precision numbers."""
     densities = np.where(scene.densities > 0.5 * scene.contours.min(), scene.densities, 0.0)
     halves = np.minimum(densities, np.finfo(np.float16).max).astype(np.float16).view(np.uint16)
-    found = {
+    content = {
         "title": details.title,
         "facts": [list(fact) for fact in details.facts],
         "notes": list(details.notes),
@@ -168,20 +166,20 @@ def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[
     }
     if coloured is not None:
         share = np.clip(coloured.values / (coloured.longest or 1.0), 0.0, 1.0)
-        found |= {"lengths": np.round(255.0 * share).astype(np.uint8), "longest": coloured.longest}
-    return found
+        content |= {"lengths": np.round(255.0 * share).astype(np.uint8), "longest": coloured.longest}
+    return content
 
 
 def _placing(scene: Scene) -> Float[np.ndarray, "4 4"]:
-    """K3D's cube from -1/2 to 1/2, the first and the last voxel at its sides, to where they are in Å."""
+    """The map from K3D's cube, -1/2 to 1/2 from the first voxel to the last, to positions in Å."""
     z, y, x = scene.densities.shape[1:]
     matrix = np.diag([*(np.array([x - 1, y - 1, z - 1]) * scene.voxel_size), 1.0])
     matrix[:3, 3] = scene.centre
     return matrix.astype(np.float32)
 
 
-def _furnished(text: str, title: str) -> str:
-    """K3D's page with ours around its picture."""
+def _with_page(text: str, title: str) -> str:
+    """K3D's HTML with the page of ``page/`` around its picture."""
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -125,7 +125,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(command, one, tmp_path):
 
 def test_numbers_out_of_bounds_are_one_line_that_names_the_flag(tmp_path):
     done = morphot("prepare", "a.mrc", "-o", tmp_path / "out", "--apix", "-1")
-    assert (done.code, done.err) == (2, "morphot: voxel_size (--apix) is -1: give a number above 0\n")
+    assert (done.code, done.err) == (2, "morphot: error: voxel_size (--apix) is -1: give a number above 0\n")
 
 
 # The table of the documentation

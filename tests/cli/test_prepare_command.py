@@ -37,16 +37,16 @@ def test_prepared_maps_are_written_with_what_was_done(maps, tmp_path):
     assert done.code == 0, done.err
     expected = {"000_clean.mrc", "001_noisy_map.mrc", "prepare.json", "run.log"}
     assert {path.name for path in out.iterdir()} == expected
-    told = json.loads((out / "prepare.json").read_text(encoding="utf-8"))
-    assert [entry["file"] for entry in told["maps"]] == ["000_clean.mrc", "001_noisy_map.mrc"]
-    assert any("solvent noise" in said for said in told["warnings"])
-    for entry in told["maps"]:
+    content = json.loads((out / "prepare.json").read_text(encoding="utf-8"))
+    assert [entry["file"] for entry in content["maps"]] == ["000_clean.mrc", "001_noisy_map.mrc"]
+    assert any("solvent noise" in action for action in content["actions"])
+    for entry in content["maps"]:
         volume = read_volume(out / entry["file"])
         assert volume.data.min() >= 0
         assert volume.mass == pytest.approx(entry["mass"], rel=1e-6)
         assert volume.origin == pytest.approx((1.0, 2.0, 3.0))
-    assert told["maps"][0]["mass_kept"] == pytest.approx(1.0, abs=1e-5)
-    assert done.err.count("note:") == len(told["warnings"])
+    assert content["maps"][0]["mass_kept"] == pytest.approx(1.0, abs=1e-5)
+    assert set(content["actions"]) <= set(done.err.splitlines())
 
 
 def test_prepared_maps_need_no_more_preparing(maps, tmp_path):
@@ -61,15 +61,27 @@ def test_morph_takes_the_same_options(maps, tmp_path):
     options = ("--dust", 9, "--lowpass", 8, "--mask", maps["mask"], "--method", "linear", "--frames", 2)
     done = morphot("morph", maps["dusty"], maps["clean"], "-o", tmp_path / "out", *options)
     assert done.code == 0, done.err
-    warnings = " ".join(json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["warnings"])
-    assert "low-passed to 8 Å" in warnings
-    assert "masked" in warnings
+    actions = " ".join(json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["actions"])
+    assert "low-passed to 8 Å" in actions
+    assert "masked" in actions
     frame = read_volume(tmp_path / "out" / "vol_000.mrc").data
     assert frame[:, :, 12:].max() == 0
     assert morphot("prepare", maps["dusty"], "-o", tmp_path / "p", "--dust", 2).code == 0
     assert read_volume(tmp_path / "p" / "000_dusty.mrc").data[1, 1, 2] == pytest.approx(0.5)
     assert morphot("prepare", maps["dusty"], "-o", tmp_path / "q", "--dust", 4).code == 0
     assert read_volume(tmp_path / "q" / "000_dusty.mrc").data[1, 1, 2] == 0
+
+
+def test_actions_are_plain_lines_and_warnings_begin_with_the_word(maps, tmp_path):
+    done = morphot("prepare", maps["noisy map"], "-o", tmp_path, "--level", 0.01)
+    content = json.loads((tmp_path / "prepare.json").read_text(encoding="utf-8"))
+    assert content["actions"]
+    assert any("mostly noise" in warning for warning in content["warnings"])
+    lines = done.err.splitlines()
+    assert set(lines) >= {*content["actions"], *(f"warning: {warning}" for warning in content["warnings"])}
+    log = [line.split(maxsplit=2)[1:] for line in (tmp_path / "run.log").read_text(encoding="utf-8").splitlines()]
+    assert [text for level, text in log if level == "WARNING"] == content["warnings"]
+    assert set(content["actions"]) <= {text for level, text in log if level == "INFO"}
 
 
 @pytest.mark.parametrize(

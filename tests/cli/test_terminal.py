@@ -1,4 +1,4 @@
-"""What is said where: progress and tables in a terminal, lines alone elsewhere, and everything in run.log."""
+"""Progress and tables in a terminal, plain lines elsewhere, and every message in run.log."""
 
 import fcntl
 import io
@@ -25,8 +25,9 @@ from morphot_jax.cli.terminal import Terminal
 from morphot_jax.morphing.progress import Progress
 from morphot_jax.runs import checkpoint, log
 from morphot_jax.runs.estimate import Estimate
-from morphot_jax.runs.log import LOG, Journal
+from morphot_jax.runs.log import LOG, Log
 from morphot_jax.system.errors import InputError
+from morphot_jax.transport.status import Status
 from shapes import blob, volume_of
 
 SHAPE = (14, 15, 16)
@@ -39,7 +40,7 @@ LINEAR = ("--frames", 3, "--method", "linear")  # as quick as a run can be
 
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
-    """Two maps, and one that is no map."""
+    """Two maps, and a file that is not a map."""
     folder = tmp_path_factory.mktemp("maps")
     for name, centre in (("a", (5, 6, 5)), ("b", (7, 8, 9))):
         write_volume(volume_of(blob(SHAPE, centre, 1.6, 1e-4)), folder / f"{name}.mrc")
@@ -49,12 +50,11 @@ def maps(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trajectory():
-    """20 frames, as if they had been solved."""
+    """20 frames with errors that differ, as if each had been solved."""
     maps = [volume_of(blob(SHAPE, centre, 1.6, 1e-4)) for centre in ((5, 6, 5), (7, 8, 9))]
     blended = morph(prepare_maps(maps), Settings(method="linear", frames=20))
-    return replace(
-        blended, frames=tuple(replace(frame, iterations=40, marginal_error=1e-7) for frame in blended.frames)
-    )
+    frames = (replace(frame, iterations=40, marginal_error=1e-7 / (1 + frame.index)) for frame in blended.frames)
+    return replace(blended, frames=tuple(frames))
 
 
 def lines_of(folder):
@@ -68,11 +68,11 @@ def lines_of(folder):
 
 
 def texts_of(folder, level=None):
-    return [text for told, text in lines_of(folder) if level in (None, told)]
+    return [text for found, text in lines_of(folder) if level in (None, found)]
 
 
 def environment(**changes):
-    """The variables of this process without those that change what a console makes of itself."""
+    """The variables of this process without those that change how a console behaves."""
     known = [
         "COLUMNS",
         "LINES",
@@ -119,10 +119,10 @@ def lines_on(screen):
 
 def shown(console_width, show, **options):
     """What a terminal of so many columns shows, and what its log gets."""
-    said = Terminal(**options)
-    said.console = Console(file=io.StringIO(), width=console_width, force_terminal=False, highlight=False)
-    show(said)
-    return said.console.file.getvalue(), "".join(said.journal.held)
+    terminal = Terminal(**options)
+    terminal.console = Console(file=io.StringIO(), width=console_width, force_terminal=False, highlight=False)
+    show(terminal)
+    return terminal.console.file.getvalue(), "".join(terminal.log.held)
 
 
 # run.log
@@ -141,19 +141,19 @@ def test_the_log_is_the_same_whatever_the_terminal_says(maps, tmp_path, flag):
     done = morphot("morph", maps.a, maps.b, "-o", tmp_path, "--level", "0.001", *FRAMES, flag)
     assert done.code == 0
     assert (done.err == "") == (flag == "-q")
-    told = texts_of(tmp_path)
     assert any(text.startswith(f"{maps.a}: (14, 15, 16) voxels") for text in texts_of(tmp_path, "DEBUG"))
-    assert any("below the level 0.001 set to zero" in text for text in texts_of(tmp_path, "WARNING"))
+    assert any("below the level 0.001 set to zero" in text for text in texts_of(tmp_path, "INFO"))
     assert any(re.match(r"method +displacement", text) for text in texts_of(tmp_path, "DEBUG"))
     assert {"reading", "preparing", "writing"} <= set(texts_of(tmp_path, "DEBUG"))
-    assert sum(" converged" in text for text in told) == 3
-    assert told[-1] == f"3 frames and report.json are in {tmp_path}; {tmp_path / 'viewer.html'} shows them"
+    assert sum(" converged" in text for text in texts_of(tmp_path, "INFO")) == 1  # one plan
+    *_, last = texts_of(tmp_path)
+    assert last == f"3 frames and report.json are in {tmp_path}; {tmp_path / 'viewer.html'} shows them"
 
 
-def test_the_log_has_every_frame_that_the_table_leaves_out(maps, tmp_path):
-    done = morphot("morph", maps.a, maps.b, "-o", tmp_path, "--frames", 40, "--method", "linear")
-    assert done.err.count(" converged") < 20
-    assert sum(text.endswith(" converged") for text in texts_of(tmp_path)) == 40
+def test_the_log_has_every_row_that_the_table_leaves_out(trajectory):
+    printed, logged = shown(80, lambda out: out.summary(trajectory, {"total": 1.0}))
+    assert printed.count(" converged") == 11
+    assert logged.count(" converged") == 20
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_run_that_is_killed_keeps_its_log_and_a_resumed_one_adds_to_it(maps, t
     after = lines_of(tmp_path)
     assert after[: len(before)] == before
     assert after[len(before)][1].startswith("morphot morph")
-    assert any(text.endswith("of 60 frames were finished before") for _, text in after)
+    assert any(text.endswith("of 60 frames were finished by an earlier run") for _, text in after)
 
 
 def test_a_log_that_cannot_be_written_ends_no_run(maps, tmp_path):
@@ -255,7 +255,7 @@ def test_a_log_that_cannot_be_written_ends_no_run(maps, tmp_path):
 
 
 def test_lines_are_held_until_there_is_a_file_and_written_at_once_from_then_on(tmp_path):
-    kept = Journal(pytest.fail)
+    kept = Log(pytest.fail)
     kept.add(log.INFO, "one\ntwo")
     assert list(tmp_path.iterdir()) == []
     kept.begin(tmp_path / LOG, ["heading"], append=True)
@@ -272,7 +272,7 @@ def test_lines_are_held_until_there_is_a_file_and_written_at_once_from_then_on(t
 
 def test_a_log_that_fails_complains_once(tmp_path):
     complaints = []
-    kept = Journal(complaints.append)
+    kept = Log(complaints.append)
     kept.begin(tmp_path / "gone" / LOG, [], append=False)
     kept.add(log.INFO, "one")
     kept.add(log.INFO, "two")
@@ -354,7 +354,7 @@ def test_a_narrow_terminal_is_not_overrun(maps, tmp_path):
     done = in_terminal("morph", maps.a, maps.b, "-o", tmp_path, *LINEAR, columns=40)
     assert done.code == 0
     table = [line for line in lines_on(done) if "converged" in line or "marginal" in line]
-    assert len(table) == 4
+    assert len(table) == 2
     assert max(map(len, table)) <= 40
     progress = [line for line in lines_on(done) if "compiling" in line]
     assert progress
@@ -374,6 +374,46 @@ def test_the_table_of_frames_loses_columns_before_it_breaks_values(trajectory, w
     assert "mass" in logged
 
 
+def summary_of(centres, **options):
+    """The rows of the table for a morph of blobs, on the terminal and in the log; and the trajectory."""
+    maps = [volume_of(blob(SHAPE, centre, 1.6, 1e-4)) for centre in centres]
+    solved = morph(prepare_maps(maps), Settings(sigma=1.0, **options))
+    printed, logged = shown(100, lambda out: out.summary(solved, {"total": 1.0}))
+    rows = [line.split() for line in printed.splitlines() if line.endswith("converged")]
+    assert rows == [line.split()[2:] for line in logged.splitlines() if line.endswith("converged")]
+    return rows, solved
+
+
+TWO, THREE = ((5, 6, 5), (7, 8, 9)), ((5, 6, 5), (7, 8, 9), (8, 6, 11))
+
+
+@pytest.mark.parametrize(
+    ("centres", "expected"), [(TWO, [("0-4", "0-1")]), (THREE, [("0-1", "0-0.25"), ("2-4", "0.5-1")])]
+)
+def test_the_frames_of_one_plan_are_one_row(centres, expected):
+    rows, solved = summary_of(centres, method="displacement", frames=5)
+    assert [tuple(row[:2]) for row in rows] == expected
+    for row in rows:
+        first, last = map(int, row[0].split("-"))
+        frames = solved.frames[first : last + 1]
+        masses = [f"{mass(frame.mass for frame in frames):.6g}" for mass in (min, max)]
+        assert row[2] == "-".join(dict.fromkeys(masses))
+        assert row[3:5] == [str(frames[0].iterations), f"{frames[0].marginal_error:.1e}"]
+
+
+def test_barycenters_have_a_row_each():
+    rows, solved = summary_of(TWO, method="barycenter", frames=4)
+    assert [row[0] for row in rows] == ["0", "1", "2", "3"]
+    assert [row[4] for row in rows] == [f"{frame.marginal_error:.1e}" for frame in solved.frames]
+
+
+def test_frames_that_ended_differently_do_not_share_a_row(trajectory):
+    alike = [replace(frame, marginal_error=float("nan")) for frame in trajectory.frames]
+    alike[5] = replace(alike[5], status=Status.NONFINITE)
+    printed, _ = shown(100, lambda out: out.summary(replace(trajectory, frames=tuple(alike)), {"total": 1.0}))
+    assert [line.split()[0] for line in printed.splitlines()[1:-1]] == ["0-4", "5", "6-19"]
+
+
 def test_details_are_in_the_log_and_in_a_terminal_that_wants_them():
     estimate = Estimate(memory=2**30, seconds=75.0)
     settings = Settings(method="linear", frames=7)
@@ -389,14 +429,14 @@ def test_details_are_in_the_log_and_in_a_terminal_that_wants_them():
 def test_names_are_shown_as_they_are_and_never_taken_for_markup():
     said, logged = shown(80, lambda out: (out.say("[red]a.mrc[/red]"), out.warn("[b]"), out.detail("[/i]")))
     assert "[red]a.mrc[/red]" in said
-    assert "note: [b]" in said
+    assert "warning: [b]" in said
     assert "[/i]" in logged
 
 
 def test_quiet_and_verbose_contradict_each_other(maps, tmp_path):
     done = morphot("morph", maps.a, maps.b, "-o", tmp_path / "out", "-q", "-v")
     assert done.code == 2
-    assert done.err.startswith("morphot: --quiet and --verbose")
+    assert done.err.startswith("morphot: error: --quiet and --verbose")
     assert done.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

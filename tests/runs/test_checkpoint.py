@@ -70,8 +70,8 @@ def test_frames_that_are_known_change_nothing_about_the_others(prepared, method,
     whole = morph(prepared, settings, keep=lambda frame, density: kept.update({frame.index: (frame, density)}))
     assert sorted(kept) == list(range(7))
     again = {}
-    told = {index: checkpoint.Kept(*kept[index]) for index in known}
-    part = morph(prepared, settings, known=told, keep=lambda frame, density: again.update({frame.index: frame}))
+    made = {index: checkpoint.Kept(*kept[index]) for index in known}
+    part = morph(prepared, settings, known=made, keep=lambda frame, density: again.update({frame.index: frame}))
     assert set(again) == set(range(7)) - known
     np.testing.assert_array_equal(part.densities, whole.densities)
     for one, other in zip(part.frames, whole.frames, strict=True):
@@ -169,7 +169,7 @@ def test_a_finished_run_is_left_as_it_is(maps, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     done = morphot(*arguments)
     assert done.code == 0
-    assert "nothing is left to be done" in done.err
+    assert "nothing is left to do" in done.err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -287,13 +287,13 @@ def test_interrupted_by_hand_leaves_what_is_finished(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "add --resume to go on" in said
-    assert "interrupted" in said
-    assert "Traceback" not in said
+    assert "add --resume to continue" in printed
+    assert "interrupted" in printed
+    assert "Traceback" not in printed
     logged = (output / "run.log").read_text(encoding="utf-8")
-    assert "add --resume to go on" in logged
+    assert "add --resume to continue" in logged
     assert re.search(r"ERROR +interrupted$", logged)
     assert_nothing_half(output)
     assert frames_of(output)

@@ -1,4 +1,4 @@
-"""What is made of a finished run later: its viewer anew, and films that real readers can read."""
+"""A finished run: its viewer written again, and movies that other programs can read."""
 
 import json
 import shutil
@@ -93,9 +93,9 @@ def test_film_of_ffmpeg_can_be_read_again(out, tmp_path):
     path = tmp_path / "films" / "morph.mp4"
     assert morphot("movie", out, "-o", path, "--size", 120, "--view", "z", "-q").code == 0
     reader = ffmpeg.read_frames(str(path))
-    told = next(reader)
-    assert told["size"] == (120, 120)
-    assert told["fps"] == 12.0
+    movie_info = next(reader)
+    assert movie_info["size"] == (120, 120)
+    assert movie_info["fps"] == 12.0
     stills = [np.frombuffer(data, np.uint8).reshape(120, 120, 3) for data in reader]
     assert len(stills) == 8
     corner = stills[0][-20:, :60]
@@ -135,7 +135,7 @@ def test_film_that_cannot_be_written_leaves_nothing(out, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     done = morphot("movie", out, "-o", tmp_path / "file" / "film.gif", "--size", 100)
     assert done.code == 2
-    assert done.err.strip().splitlines()[-1].startswith("morphot: cannot make the folder")
+    assert done.err.strip().splitlines()[-1].startswith("morphot: error: cannot make the folder")
 
 
 def broken(out, what):
@@ -161,7 +161,7 @@ def test_folders_without_a_whole_run_are_refused_in_one_line(out, what, command,
     done = morphot(command, out, *options)
     assert done.code == 2
     assert done.err.count("\n") == 1
-    assert done.err.startswith("morphot: ")
+    assert done.err.startswith("morphot: error: ")
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
 
 
@@ -171,7 +171,7 @@ def test_sequences_of_maps_are_not_coloured(tmp_path):
     assert morphot("morph", first, second, first, "-o", out, "--method", "linear", "--frames", 3).code == 0
     done = morphot("view", out, "--colour", "displacement")
     assert done.code == 2
-    assert "between two maps" in done.err
+    assert "a morph of 3 maps" in done.err
 
 
 def test_stills_are_the_same_forth_and_back():

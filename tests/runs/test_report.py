@@ -10,6 +10,7 @@ import pytest
 
 import morphot_jax
 from helpers import REPORT_KEYS
+from morphot_jax import morph, prepare_maps
 from morphot_jax.maps.metrics import compare_maps
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.plan import Plan
@@ -21,6 +22,7 @@ from morphot_jax.runs import report
 from morphot_jax.runs.report import Input, Run
 from morphot_jax.transport.barycenter import Relaxation
 from morphot_jax.transport.status import Status
+from shapes import blob, volume_of
 
 PLAN = Plan(
     sigma=(1.0, 1.0, 1.0),
@@ -51,7 +53,14 @@ def made(frames, *, settings=None, plan=PLAN, voxel_size=(2.0, 2.0, 2.0), action
 
 def solved(index, time, status=Status.CONVERGED, error=1e-7, **values):
     history = np.array([[0.5, 1.0, 0.25], [error, 1e-3, 1e-4]])
-    known = {"iterations": 2, "marginal_error": error, "change_l1": 1e-3, "change_l2": 1e-4, "history": history}
+    known = {
+        "kernel": PLAN.kernel,
+        "iterations": 2,
+        "marginal_error": error,
+        "change_l1": 1e-3,
+        "change_l2": 1e-4,
+        "history": history,
+    }
     return Frame(index, time, 1.0 + index, status, **(known | values))
 
 
@@ -153,7 +162,7 @@ def warnings_of(trajectory):
     return list(warnings_about(trajectory.frames, trajectory.plan, trajectory.settings, trajectory.template))
 
 
-def test_nothing_is_said_of_frames_that_ended_well():
+def test_frames_that_ended_well_give_no_warning():
     trajectory = made([solved(0, 0.0), solved(1, 1.0, Status.FIXED_ITERATIONS)])
     assert warnings_of(trajectory) == []
     assert trajectory.complete
@@ -174,7 +183,7 @@ def test_what_was_done_is_information_and_what_to_look_at_again_a_warning():
         ),
         (
             Status.INFEASIBLE,
-            ["2 of 3 frames", "infeasible", "up to 12.5% of the mass", "41.5 sigma", "larger sigma"],
+            ["2 of 3 frames", "infeasible", "up to 12.50% of the mass", "41.5 sigma", "larger sigma"],
         ),
         (Status.NONFINITE, ["2 of 3 frames", "nonfinite", "relax less"]),
     ],
@@ -195,12 +204,12 @@ def test_frames_that_ended_badly_are_counted_with_the_worst_of_them(status, word
 
 def test_each_bad_ending_has_its_own_line():
     statuses = Status.NONFINITE, Status.MAX_ITERATIONS, Status.INFEASIBLE
-    said = warnings_of(made([solved(i, i / 2, status) for i, status in enumerate(statuses)]))
-    assert len(said) == 3
-    assert all("1 of 3 frames" in line for line in said)
+    warnings = warnings_of(made([solved(i, i / 2, status) for i, status in enumerate(statuses)]))
+    assert len(warnings) == 3
+    assert all("1 of 3 frames" in line for line in warnings)
 
 
-def test_kernel_that_is_not_round_in_space_is_said():
+def test_kernel_that_is_not_round_in_space_gives_a_warning():
     long_voxels = {"voxel_size": (2.0, 2.0, 3.0)}
     (line,) = warnings_of(made([solved(0, 0.5)], **long_voxels))
     assert "2 x 2 x 3 Å" in line
@@ -270,6 +279,17 @@ def test_convergence_table_has_a_line_for_every_iteration():
     columns = "marginal_error", "change_l1", "change_l2"
     np.testing.assert_allclose([float(table[3][name]) for name in columns], [2e-5, 1e-3, 1e-4])
     np.testing.assert_allclose([float(table[2][name]) for name in columns], [0.5, 1.0, 0.25])
+
+
+@pytest.mark.parametrize("method", ["displacement", "barycenter"])
+def test_convergence_and_metrics_agree_on_the_error_of_each_solve(method):
+    maps = [volume_of(blob((14, 15, 16), centre, 1.6, 1e-4)) for centre in ((5, 6, 5), (7, 8, 9), (8, 6, 11))]
+    trajectory = morph(prepare_maps(maps), Settings(method=method, sigma=1.0, frames=5))
+    table = rows(metrics_table(trajectory, *maps[::2], np.ones(5)))
+    last = {row["frame"]: row["marginal_error"] for row in rows(report.convergence_table(trajectory))}
+    assert list(last) == (["0", "2"] if method == "displacement" else ["0", "1", "2", "3", "4"])
+    for index, error in last.items():
+        assert error == f"{float(table[int(index)]['marginal_error']):.6e}"
 
 
 def test_tables_hold_convergence_only_where_something_was_solved():

@@ -259,3 +259,9 @@ def test_errors_that_are_not_finite_do_not_break_the_picture():
     figure = figures.convergence_figure(moving(2, histories=[[0.5, np.inf], [0.5, np.nan]]))
     assert isinstance(figure, Figure)
     assert figures.png(figure).startswith(PNG_START)
+
+
+def test_shares_of_the_mass_are_percent():
+    figure = figures.displacement_figure(np.array([1.0, 2.0, 2.0]), np.array([1.0, 1.0, 2.0]))
+    labels = [figure.axes[0].yaxis.get_major_formatter()(share) for share in (0.0, 0.025, 0.1)]
+    assert labels == ["0.00%", "2.50%", "10.00%"]

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from matplotlib.image import imread
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.show.scene import scene_of
-from morphot_jax.show.viewer import FOV, POLICY, Arrows, Coloured, Details, page
+from morphot_jax.show.viewer import FOV, POLICY, Arrows, Coloured, Details, page, run_details
 from shapes import ARMS, AXES, tripod
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,7 +48,7 @@ def frames_scene(count=4, n=20):
     return scene_of(np.stack(frames), np.linspace(0.0, 1.0, count), levels, Volume(frames[0], (2.0, 2.0, 2.0)))
 
 
-def told(count=4, title="a.mrc → b.mrc", **texts):
+def details(count=4, title="a.mrc → b.mrc", **texts):
     rows = [(f"{t:.3g}", "0.1", "1e-07", "converged") for t in np.linspace(0, 1, count)]
     rows[-1] = (*rows[-1][:3], "max_iterations")
     return Details(title, [("method", "bridge"), ("sigma", "1 voxels")], ["resampled"], rows, **texts)
@@ -59,7 +60,7 @@ class Opened:
     def __init__(self, browser, path, width=900, height=640):
         self.page = browser.new_page(viewport={"width": width, "height": height})
         self.errors, self.requests, self.dialogs = [], [], []
-        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
@@ -114,7 +115,7 @@ def differs(first, second):
 
 
 def test_slider_and_keys_show_other_frames(opened):
-    viewer = opened(page(frames_scene(), told()))
+    viewer = opened(page(frames_scene(), details()))
     first = viewer.picture()
     viewer.set("#time", 3)
     viewer.wait("data-frame", 3)
@@ -131,7 +132,7 @@ def test_slider_and_keys_show_other_frames(opened):
 
 def test_surface_goes_where_the_mass_goes(opened):
     """The ball moves by 16 Å along x: by as much on the screen, measured with the scale bar."""
-    viewer = opened(page(frames_scene(), told()))
+    viewer = opened(page(frames_scene(), details()))
     centres = []
     for frame in (0, 3):
         viewer.set("#time", frame)
@@ -143,7 +144,7 @@ def test_surface_goes_where_the_mass_goes(opened):
 
 
 def test_play_goes_there_and_back_and_stops(opened):
-    viewer = opened(page(frames_scene(3), told(3)))
+    viewer = opened(page(frames_scene(3), details(3)))
     viewer.page.select_option("#speed", "16")
     viewer.page.click("#play")
     seen = [0]
@@ -165,7 +166,7 @@ def test_play_goes_there_and_back_and_stops(opened):
 
 
 def test_higher_levels_have_smaller_surfaces(opened):
-    viewer = opened(page(frames_scene(), told()))
+    viewer = opened(page(frames_scene(), details()))
     areas = []
     for position in (-0.6, 0.0, 0.4):
         viewer.set("#level", position)
@@ -183,7 +184,7 @@ def test_object_without_symmetry_has_the_right_hand_and_size(opened, view):
     """Three bars of 26, 18 and 10 Å along x, y and z, seen along each axis."""
     density = tripod()
     scene = scene_of(density[None], np.array([0.0]), np.array([0.5]), Volume(density, (2.0, 2.0, 2.0)))
-    viewer = opened(page(scene, told(1)))
+    viewer = opened(page(scene, details(1)))
     viewer.page.click(f"[data-view={view}]")
     body = body_of(viewer.picture())
     rows, columns = np.nonzero(body)
@@ -197,7 +198,7 @@ def test_object_without_symmetry_has_the_right_hand_and_size(opened, view):
 
 
 def test_camera_starts_upright_and_returns(opened):
-    viewer = opened(page(frames_scene(), told()))
+    viewer = opened(page(frames_scene(), details()))
     first = viewer.picture()
     box = viewer.page.locator("#canvasTarget").bounding_box()
     viewer.page.mouse.move(box["x"] + 200, box["y"] + 200)
@@ -213,7 +214,7 @@ def test_camera_starts_upright_and_returns(opened):
 
 
 def test_panel_tells_of_the_run(opened):
-    viewer = opened(page(frames_scene(), told()))
+    viewer = opened(page(frames_scene(), details()))
     text = viewer.page.locator("#panel").inner_text()
     for word in ("a.mrc → b.mrc", "method", "bridge", "resampled"):
         assert word in text
@@ -235,7 +236,7 @@ def test_hostile_names_are_shown_as_text(opened):
 
 
 def test_page_fits_a_telephone(opened):
-    viewer = opened(page(frames_scene(), told()), width=390, height=700)
+    viewer = opened(page(frames_scene(), details()), width=390, height=700)
     assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not viewer.page.locator("#panel").is_visible()
     for selector in ("#play", "#time", "#unfold", "#scale"):
@@ -244,6 +245,7 @@ def test_page_fits_a_telephone(opened):
     assert body.any()
     viewer.page.click("#unfold")
     assert viewer.page.locator("#level").is_visible()
+    viewer.page.click("[data-view=y]", timeout=5_000)  # the picture does not cover the panel
 
 
 def test_single_maps_have_no_time(opened):
@@ -256,7 +258,7 @@ def test_single_maps_have_no_time(opened):
 def test_surface_is_coloured_by_what_is_given(opened):
     scene = frames_scene()
     values = np.broadcast_to(np.linspace(0.0, 10.0, scene.densities.shape[3]), scene.densities.shape)
-    viewer = opened(page(scene, told(), Coloured(values.astype(np.float32), 10.0)))
+    viewer = opened(page(scene, details(), Coloured(values.astype(np.float32), 10.0)))
     assert viewer.page.locator("#legend").is_visible()
     assert "10.0" in viewer.page.locator("#legend").inner_text()
     coloured = colours_of(viewer)
@@ -283,7 +285,7 @@ def test_arrows_are_shown_and_hidden(opened):
 
 def test_browser_without_webgl_is_told_so(driver, tmp_path):
     path = tmp_path / "viewer.html"
-    path.write_text(page(frames_scene(), told()), encoding="utf-8")
+    path.write_text(page(frames_scene(), details()), encoding="utf-8")
     opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-3d-apis"])
     shown = opened.new_page()
     shown.goto(path.as_uri())
@@ -294,11 +296,27 @@ def test_browser_without_webgl_is_told_so(driver, tmp_path):
 
 
 def test_page_is_one_file_that_may_load_nothing():
-    text = page(frames_scene(), told())
+    text = page(frames_scene(), details())
     assert "default-src 'none'" in POLICY
     assert text.index(POLICY) < text.index("<script")
-    assert text == page(frames_scene(), told())  # the same file each time
+    assert text == page(frames_scene(), details())  # the same file each time
     assert len(text) < 2_500_000
+
+
+def test_notes_of_a_run_list_warnings_before_actions():
+    content = {
+        "settings": {"method": "linear"},
+        "inputs": [{"path": "a.mrc", "voxel_size": (2.0, 2.0, 2.0)}, {"path": "b.mrc"}],
+        "device": "cpu",
+        "version": "1",
+        "actions": ["resampled", "cut"],
+        "warnings": ["overlaps little"],
+        "frames": [{"time": t, "marginal_error": None, "status": "converged"} for t in (0.0, 1.0)],
+    }
+    scene = replace(frames_scene(2), coarsened=3)
+    notes = run_details(content, scene.levels, scene).notes
+    assert notes[:3] == ["overlaps little", "resampled", "cut"]
+    assert "3^3" in notes[3]
 
 
 # Helpers
@@ -329,7 +347,7 @@ def pixels_per_angstrom(viewer):
 
 
 def test_scale_bar_agrees_with_the_camera(opened):
-    viewer = opened(page(frames_scene(), told()))
+    viewer = opened(page(frames_scene(), details()))
     world = "morphot.scene.getWorld()"
     camera, target = (
         viewer.page.evaluate(f"{world}.{place}.toArray()") for place in ("camera.position", "controls.target")

@@ -35,7 +35,7 @@ def run(*arguments, **options):
 
 def assert_one_line(done, *words):
     assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("morphot: ")]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("morphot: error: ")]
     assert len(lines) == 1
     assert "Traceback" not in done.stderr
     assert not [word for word in words if word not in lines[0]], lines[0]

@@ -1,4 +1,4 @@
-"""Commands that show what a run has left: ``view``, ``movie``. Heavy imports wait inside the command."""
+"""Commands that show a finished run: ``view``, ``movie``. Each imports the heavy modules when it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,17 +8,17 @@ import typer
 from morphot_jax.cli.options import Quiet
 from morphot_jax.system.words import Colour, View
 
-Folder = Annotated[Path, typer.Argument(metavar="OUT", help="The folder that morphot morph has written.")]
+Folder = Annotated[Path, typer.Argument(metavar="OUT", help="The folder that morphot morph wrote.")]
 
 
 def view(
     folder: Folder,
     colour: Annotated[
-        Colour, typer.Option(help="displacement: by how far the mass there goes, from the first map to the last.")
+        Colour, typer.Option(help="Colour of the surfaces; displacement: how far the mass there goes in all.")
     ] = "plain",
     quiet: Quiet = False,
 ) -> None:
-    """Write the viewer of a run anew: viewer.html, which plays its surfaces in any browser, offline."""
+    """Write the viewer of a run again: viewer.html, which plays the surfaces in any browser, offline."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.finished_run import run_view
 
@@ -27,16 +27,16 @@ def view(
 
 def movie(
     folder: Folder,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The film: a name that ends in .mp4 or .gif.")],
-    along: Annotated[
-        View, typer.Option("--view", help="From where: along an axis, or from above one.")
-    ] = "tilted",
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 600,
-    rate: Annotated[int, typer.Option(help="Frames a second.")] = 12,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the film if it exists.")] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The movie: .gif, or .mp4, which needs the extra movie.")
+    ],
+    along: Annotated[View, typer.Option("--view", help="Direction of view: along an axis, or tilted.")] = "tilted",
+    size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 600,
+    rate: Annotated[int, typer.Option(help="Frames per second.")] = 12,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the movie if it exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Film a run's surfaces, forth and back, with t and a scale bar; .mp4 needs the extra movie."""
+    """Make a movie of a run's surfaces, forwards and backwards, with t and a scale bar."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.finished_run import run_movie
 

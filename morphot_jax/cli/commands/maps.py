@@ -22,7 +22,7 @@ Maps = Annotated[
 
 @with_options
 def prepare(*, request: Request, quiet: Quiet = False) -> None:
-    """Bring maps onto one grid and clean them, as morph does before it solves; write them and what was done."""
+    """Put maps onto one grid and clean them, as morph does before it solves; write them and a report."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.other_runs import run_prepare
 
@@ -34,15 +34,15 @@ def prepare(*, request: Request, quiet: Quiet = False) -> None:
 def align(
     *,
     moving: Annotated[str, typer.Argument(metavar="MAP", help="The map to move.", autocompletion=complete_map)],
-    fixed: Annotated[
-        str, typer.Argument(metavar="ONTO", help="The map that it is laid onto.", autocompletion=complete_map)
-    ],
-    motion: Annotated[Motion, typer.Option(help="A rotation and a shift, or a shift alone.")] = "rigid",
-    mirror: Annotated[bool, typer.Option("--mirror", help="Try the other hand too, and use the better.")] = False,
+    fixed: Annotated[str, typer.Argument(metavar="ONTO", help="The map that stays.", autocompletion=complete_map)],
+    motion: Annotated[Motion, typer.Option(help="A rotation and a shift, or only a shift.")] = "rigid",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Try the other hand too, and use the better one.")
+    ] = False,
     request: Request,
     quiet: Quiet = False,
 ) -> None:
-    """Lay one map onto another where they fit best: the moved map, the motion, and a script that shows them."""
+    """Move one map onto another where they fit best: the moved map, the motion, and a script for ChimeraX."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.other_runs import run_align
 
@@ -52,12 +52,12 @@ def align(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="The map in question.", autocompletion=complete_map)],
-    second: Annotated[str, typer.Argument(help="The map that it is compared with.", autocompletion=complete_map)],
-    threshold: Annotated[float, typer.Option(help="Contour, as a fraction of each map's own maximum.")] = 0.01,
+    first: Annotated[str, typer.Argument(help="The map to compare.", autocompletion=complete_map)],
+    second: Annotated[str, typer.Argument(help="The reference.", autocompletion=complete_map)],
+    threshold: Annotated[float, typer.Option(help="Contour level, as a fraction of each maximum.")] = 0.01,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Print how different two maps are: RMSD, volume and voxel difference (the paper, Eq 3.1-3.3), correlation."""
+    """Print how much two maps differ: RMSD, volume and voxel difference (the paper, Eq 3.1-3.3), correlation."""
     import json
     import math
 
@@ -66,12 +66,14 @@ def compare(
     from morphot_jax.maps.metrics import compare_maps
     from morphot_jax.system.reporting import part_of
 
-    with Terminal().working("reading") as watch:
-        a, b = (load(name, report=part_of(watch, index, 2)).volume for index, name in enumerate((first, second)))
+    with Terminal().working("reading") as progress:
+        a, b = (
+            load(name, report=part_of(progress, index, 2)).volume for index, name in enumerate((first, second))
+        )
     if not a.same_grid(b):
         raise InputError(
             f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
-            "compare maps on one grid"
+            "put them onto one grid first (morphot prepare)"
         )
     measures = compare_maps(a.data, b.data, threshold)
     if as_json:
@@ -85,7 +87,7 @@ def simulate(
     model: Annotated[str, typer.Argument(help="Atomic model: PDB or mmCIF, also .gz, or sample:NAME.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Map to write, .mrc or .mrc.gz.")],
     resolution: Annotated[
-        float, typer.Option(help="Å; Gaussians have a standard deviation of 0.225 times this.")
+        float, typer.Option(help="Resolution in Å: each Gaussian has a standard deviation of 0.225 times this.")
     ] = 8.0,
     grid: Annotated[int | None, typer.Option(help="Voxels along each axis. [as many as the model needs]")] = None,
     apix: Annotated[float | None, typer.Option(help="Voxel size in Å. [resolution / 3]")] = None,
@@ -95,7 +97,7 @@ def simulate(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the map if it exists.")] = False,
 ) -> None:
-    """Make a density map from an atomic model, a Gaussian for each atom."""
+    """Make a density map from an atomic model: a Gaussian for each atom."""
     from morphot_jax.maps.atoms import Box, choose_box, read_atoms, simulate_density
     from morphot_jax.maps.load import SAMPLE, load
     from morphot_jax.maps.mrc import write_volume
@@ -117,10 +119,10 @@ def simulate(
 
 def fetch(
     entries: Annotated[list[str], typer.Argument(help="EMD-5138 or emdb:5138; 3IYF or pdb:3iyf.")],
-    fresh: Annotated[bool, typer.Option("--fresh", help="Download again, and trust what comes.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Download again; accept changed files.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download entries of the EMDB and the PDB, once, and print where their files are."""
+    """Download entries of the EMDB and the PDB, each once, and print the paths of their files."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.steps import download
 
@@ -132,15 +134,15 @@ def info(
     maps: Maps,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Print what map files say about themselves, and what their voxels hold."""
+    """Print the headers of map files, and statistics of their voxels."""
     import json
 
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.maps.load import describe_map
     from morphot_jax.system.reporting import part_of
 
-    with Terminal().working("reading") as watch:
-        parts = (part_of(watch, index, len(maps)) for index in range(len(maps)))
+    with Terminal().working("reading") as progress:
+        parts = (part_of(progress, index, len(maps)) for index in range(len(maps)))
         described = [describe_map(name, part) for name, part in zip(maps, parts, strict=True)]
     for entry in described:
         if not as_json:

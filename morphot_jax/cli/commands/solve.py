@@ -1,4 +1,4 @@
-"""Commands that solve: ``morph``, ``demo``, ``order``, ``field``. Heavy imports wait inside the command."""
+"""Commands that solve: ``morph``, ``demo``, ``order``, ``field``. Each imports the heavy modules when it runs."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -16,13 +16,13 @@ ONE_PLAN = Settings(method="displacement")
 
 @with_options
 def morph(*, settings: Settings, request: Request, quiet: Quiet = False, verbose: Verbose = False) -> int:
-    """Morph two or more maps, in order, into one another: OUT gets a map for each frame, a report and pictures."""
+    """Morph two or more maps into one another, in the order given: a map for each frame, a report and pictures."""
     return _run(request, settings, quiet, verbose)
 
 
 @with_options
 def demo(*, settings: Settings, request: Request, quiet: Quiet = False, verbose: Verbose = False) -> int:
-    """Morph the chaperonin Mm-cpn from open to closed (the paper's Figure 1), from maps that come along."""
+    """Morph the built-in maps of the chaperonin Mm-cpn from open to closed (the paper's Figure 1)."""
     return _run(replace(request, maps=DEMO), settings, quiet, verbose)
 
 
@@ -38,7 +38,7 @@ def order(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """Order maps by where they lie on the way between two: a table, a heat map, and each one's time."""
+    """Order maps by where they lie on the way between two: the time of each, a table and a heat map."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.other_runs import run_order
 
@@ -55,20 +55,20 @@ def field(
         str, typer.Argument(metavar="MAP", help="The map whose mass moves.", autocompletion=complete_map)
     ],
     last: Annotated[
-        str, typer.Argument(metavar="TO", help="The map that it becomes.", autocompletion=complete_map)
+        str, typer.Argument(metavar="TO", help="The map that its mass goes to.", autocompletion=complete_map)
     ],
     settings: Settings = ONE_PLAN,
     domain: Annotated[
         list[str] | None,
         typer.Option(
-            help="Mask of a part of the first map that moves as a body; one for each.",
+            help="Mask of a part of the first map that moves as a rigid body; repeat for each part.",
             autocompletion=complete_map,
         ),
     ] = None,
     request: Request,
     quiet: Quiet = False,
 ) -> None:
-    """Find where the mass of one map goes in another: maps of the displacement, arrows, how each part moves."""
+    """Find where the mass of one map goes in another: maps of the displacement, arrows, motion of parts."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.other_runs import run_field
 

@@ -1,15 +1,15 @@
-// The page around the K3D scene: what is shown, what the controls do. Runs once K3D has loaded the first frame.
+// The page around the K3D scene: its text and its controls. It runs once K3D has loaded the first frame.
 const byId = (id) => document.getElementById(id);
 const world = K3DInstance.getWorld();
 const surface = Object.values(world.ObjectsListJson).find((item) => item.type === "MarchingCubes");
 const arrows = Object.values(world.ObjectsListJson).find((item) => item.type === "Vectors");
-const told = surface.custom_data;
+const content = surface.custom_data;
 const shape = surface.scalar_field.shape;
 const voxels = shape[0] * shape[1] * shape[2];
-const count = told.times.length;
+const count = content.times.length;
 const ROUND = [1, 2, 5];
 
-// Half-precision numbers, by their bits.
+// The value of each half-precision number, by its bits.
 const halves = new Float32Array(65536);
 for (let bits = 0; bits < 65536; bits += 1) {
   const exponent = (bits >> 10) & 31;
@@ -17,11 +17,11 @@ for (let bits = 0; bits < 65536; bits += 1) {
   const value = exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024);
   halves[bits] = bits & 0x8000 ? -value : value;
 }
-const densities = told.densities.data;
-const lengths = told.lengths ? told.lengths.data : null;
+const densities = content.densities.data;
+const lengths = content.lengths ? content.lengths.data : null;
 const fields = new Map();
 
-// Negative, so that the surfaces face outwards.
+// K3D's surfaces face high values, so the field is negated to make them face outwards.
 function fieldOf(index) {
   if (!fields.has(index)) {
     const bits = densities.subarray(index * voxels, (index + 1) * voxels);
@@ -30,13 +30,13 @@ function fieldOf(index) {
   return fields.get(index);
 }
 
-// The density, in units of the frame's level, at which the surface at so many times the level lies.
+// The density of the surface at `factor` times the level, in units of the level.
 function contour(index, factor) {
-  const place = told.factors.findIndex((value) => value >= factor);
-  if (place <= 0) return told.contours[index][place < 0 ? told.factors.length - 1 : 0];
-  const [below, above] = [told.factors[place - 1], told.factors[place]];
+  const place = content.factors.findIndex((value) => value >= factor);
+  if (place <= 0) return content.contours[index][place < 0 ? content.factors.length - 1 : 0];
+  const [below, above] = [content.factors[place - 1], content.factors[place]];
   const share = Math.log(factor / below) / Math.log(above / below);
-  const [low, high] = [told.contours[index][place - 1], told.contours[index][place]];
+  const [low, high] = [content.contours[index][place - 1], content.contours[index][place]];
   return low + share * (high - low);
 }
 
@@ -60,7 +60,7 @@ async function draw() {
       surface.color_range = coloured ? [0, 255] : [];
       await K3DInstance.reload(surface, null, true);
       await K3DInstance.refreshAfterObjectsChange(true);
-      tell(index);
+      describe(index);
     } while (state.again);
   })();
   await state.drawing;
@@ -68,10 +68,10 @@ async function draw() {
   return undefined;
 }
 
-function tell(index) {
+function describe(index) {
   byId("time").value = index;
-  byId("now").textContent = `t = ${told.times[index].toFixed(3)} (${index + 1}/${count})`;
-  const level = told.levels[index] * contour(index, state.factor);
+  byId("now").textContent = `t = ${content.times[index].toFixed(3)} (${index + 1}/${count})`;
+  const level = content.levels[index] * contour(index, state.factor);
   byId("level-now").textContent = `${level.toPrecision(3)} (${state.factor.toFixed(2)} ×)`;
   document.querySelectorAll("#frames tr").forEach((row, place) => row.classList.toggle("now", place === index));
   byId("legend").hidden = lengths === null || state.colour !== "displacement";
@@ -88,83 +88,82 @@ async function play(on) {
   state.playing = on;
   byId("play").textContent = on ? "❚❚" : "▶";
   while (state.playing) {
-    const begun = performance.now();
+    const started = performance.now();
     if (state.frame === count - 1) state.forward = false;
     if (state.frame === 0) state.forward = true;
     await go(state.frame + (state.forward ? 1 : -1));
-    const left = 1000 / Number(byId("speed").value) - (performance.now() - begun);
+    const left = 1000 / Number(byId("speed").value) - (performance.now() - started);
     await new Promise((resolve) => { setTimeout(resolve, Math.max(0, left)); });
   }
 }
 
-function relevel(position) {
+function setLevel(position) {
   const slider = byId("level");
   slider.value = position;
   state.factor = 4 ** Number(slider.value);
   return draw();
 }
 
-// Where the camera is, where it looks, and what is up for it, for a look along an axis.
+// For each view along an axis: the direction from the middle to the camera, and the one that is up.
 const VIEWS = { z: [[0, 0, 1], [0, 1, 0]], y: [[0, -1, 0], [0, 0, 1]], x: [[1, 0, 0], [0, 0, 1]] };
 
-function look(along) {
-  const [side, up] = VIEWS[along];
+function look(axis) {
+  const [side, up] = VIEWS[axis];
   const target = byId("canvasTarget");
   const narrow = Math.min(1, target.clientWidth / target.clientHeight);
   const half = (K3DInstance.parameters.cameraFov * Math.PI) / 360;
-  const distance = told.radius / Math.sin(half) / narrow;
-  K3DInstance.setCamera([...told.centre.map((c, axis) => c + distance * side[axis]), ...told.centre, ...up]);
+  const distance = content.radius / Math.sin(half) / narrow;
+  K3DInstance.setCamera([...content.centre.map((c, index) => c + distance * side[index]), ...content.centre, ...up]);
   K3DInstance.render();
   measure();
 }
 
-// A bar of a round length about a sixth of the picture wide, right at the depth of the middle.
+// Draw a scale bar of a round length, about a sixth of the picture; it is exact at the depth of the middle.
 function measure() {
   const target = byId("canvasTarget");
   const distance = world.camera.position.distanceTo(world.controls.target);
   const high = 2 * distance * Math.tan((K3DInstance.parameters.cameraFov * Math.PI) / 360);
   const perAngstrom = target.clientHeight / high;
-  const wish = target.clientWidth / 6 / perAngstrom;
-  const power = 10 ** Math.floor(Math.log10(wish));
-  const length = power * ROUND.filter((step) => step * power <= wish).pop();
+  const wanted = target.clientWidth / 6 / perAngstrom;
+  const power = 10 ** Math.floor(Math.log10(wanted));
+  const length = power * ROUND.filter((step) => step * power <= wanted).pop();
   const bar = byId("scale");
   bar.hidden = !(length > 0);
   bar.style.width = `${length * perAngstrom}px`;
   bar.textContent = `${Number(length.toPrecision(3))} Å`;
 }
 
-function cell(row, text, kind) {
-  const found = document.createElement(kind);
-  found.textContent = text;
-  row.append(found);
-  return found;
+function append(parent, text, kind) {
+  const element = document.createElement(kind);
+  element.textContent = text;
+  parent.append(element);
 }
 
-function furnish() {
-  document.title = told.title;
-  byId("title").textContent = told.title;
-  for (const [name, value] of told.facts) {
-    cell(byId("facts"), name, "dt");
-    cell(byId("facts"), value, "dd");
+function fillPanel() {
+  document.title = content.title;
+  byId("title").textContent = content.title;
+  for (const [name, value] of content.facts) {
+    append(byId("facts"), name, "dt");
+    append(byId("facts"), value, "dd");
   }
-  told.notes.forEach((note) => cell(byId("notes"), note, "li"));
-  told.rows.forEach((values, index) => {
+  content.notes.forEach((note) => append(byId("notes"), note, "li"));
+  content.rows.forEach((values, index) => {
     const row = byId("frames").insertRow();
-    [index, ...values].forEach((value) => cell(row, value, "td"));
-    if (!told.good.includes(values[values.length - 1])) row.lastChild.className = "bad";
+    [index, ...values].forEach((value) => append(row, value, "td"));
+    if (!content.good.includes(values[values.length - 1])) row.lastChild.className = "bad";
     row.addEventListener("click", () => { play(false); go(index); });
   });
   byId("time").max = count - 1;
   byId("colours").hidden = lengths === null;
   byId("arrows").hidden = arrows === undefined;
-  byId("table").hidden = told.rows.length === 0;
+  byId("table").hidden = content.rows.length === 0;
   byId("speeds").hidden = count < 2;
   document.body.classList.toggle("still", count < 2);
   if (lengths !== null) {
-    byId("legend").querySelector("div").style.background = `linear-gradient(90deg, ${told.palette.join(", ")})`;
+    byId("legend").querySelector("div").style.background = `linear-gradient(90deg, ${content.palette.join(", ")})`;
     const [least, most] = byId("legend").querySelectorAll("span");
     least.textContent = "0";
-    most.textContent = told.longest.toPrecision(3);
+    most.textContent = content.longest.toPrecision(3);
     state.colour = "displacement";
     byId("colour").value = "displacement";
   }
@@ -173,7 +172,7 @@ function furnish() {
 function listen() {
   byId("play").addEventListener("click", () => play(!state.playing));
   byId("time").addEventListener("input", (event) => { play(false); go(Number(event.target.value)); });
-  byId("level").addEventListener("input", (event) => relevel(event.target.value));
+  byId("level").addEventListener("input", (event) => setLevel(event.target.value));
   byId("colour").addEventListener("change", (event) => { state.colour = event.target.value; draw(); });
   byId("arrow").addEventListener("change", (event) => {
     arrows.visible = event.target.checked;
@@ -197,23 +196,23 @@ function listen() {
 
 function reset() {
   look("z");
-  return relevel(0);
+  return setLevel(0);
 }
 
 const KEYS = {
   " ": () => play(!state.playing),
   ArrowLeft: () => { play(false); go(state.frame - 1); },
   ArrowRight: () => { play(false); go(state.frame + 1); },
-  ArrowUp: () => relevel(Number(byId("level").value) + 0.1),
-  ArrowDown: () => relevel(Number(byId("level").value) - 0.1),
+  ArrowUp: () => setLevel(Number(byId("level").value) + 0.1),
+  ArrowDown: () => setLevel(Number(byId("level").value) - 0.1),
   1: () => look("z"),
   2: () => look("y"),
   3: () => look("x"),
   r: reset,
 };
 
-window.morphot = { scene: K3DInstance, state }; // for a console
-furnish();
+window.morphot = { scene: K3DInstance, state }; // for the browser's console
+fillPanel();
 listen();
 K3DInstance.resizeHelper();
 look("z");
