@@ -37,7 +37,7 @@ def test_counts_beyond_any_machine_are_refused_in_words(name):
         ({"sigma": 1.5, "sigma_angstrom": 4.0}, ["1.5 voxels", "4 Å", "give one"]),
         ({"debias": True, "method": "bridge"}, ["method 'bridge' has nothing to debias", "barycenter or mixed"]),
         ({"debias": True, "kernel": "truncated"}, ["'truncated'", "does not debias"]),
-        ({"debias": True, "relaxation": 1.5}, ["relaxation is 1.5", "not relaxed but mixed"]),
+        ({"debias": True, "relaxation": 1.5}, ["relaxation is 1.5", "debiased barycenters do not use"]),
         ({"method": "bridge", "kernel": "dense"}, ["kernel 'dense'", "method 'bridge'", "auto or heat"]),
         ({"relaxation": 2.0}, ["relaxation is 2", "below 2"]),
         ({"relaxation": 2.5}, ["relaxation is 2.5", "below 2"]),
