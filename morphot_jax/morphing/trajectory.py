@@ -364,7 +364,9 @@ def _departures(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
     warnings = []
     for kernel in dict.fromkeys(frame.kernel for frame in frames if frame.kernel != plan.kernel):
         indices = ", ".join(str(frame.index) for frame in frames if frame.kernel == kernel)
-        warnings.append(f"{plan.kernel} did not reach across in frames {indices}: these were solved with {kernel}")
+        warnings.append(
+            f"the kernel {plan.kernel} did not reach in frames {indices}: these were solved with {kernel}"
+        )
     strayed = max(frame.strayed for frame in frames)
     if strayed > NOTICEABLE:
         warnings.append(

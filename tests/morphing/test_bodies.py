@@ -120,9 +120,9 @@ def test_what_leaves_the_box_is_lost(volume, left):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pose_is_six_lengths_and_back(left, seed):
     pose = motion(seed)
-    numbers = bodies._numbers(left[0], pose)
+    numbers = bodies._lengths(left[0], pose)
     np.testing.assert_allclose(bodies._pose(left[0], numbers).matrix, pose.matrix, atol=1e-9)
-    np.testing.assert_allclose(bodies._numbers(left[0], IDENTITY), 0.0, atol=1e-12)
+    np.testing.assert_allclose(bodies._lengths(left[0], IDENTITY), 0.0, atol=1e-12)
 
 
 def centre_of(volume, density):

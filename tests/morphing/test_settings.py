@@ -57,7 +57,7 @@ def test_counts_beyond_any_machine_are_refused_in_words(name):
         ({"times": ("half",)}, ["'half'"]),
         ({"times": 0.5}, ["times is 0.5", "numbers from 0 to 1"]),
         ({"times": np.zeros((2, 2))}, ["times holds array([0., 0.])"]),
-        ({"times": (0.5,), "rate": "ramp-up"}, ["rate 'ramp-up'", "times", "exclude"]),
+        ({"times": (0.5,), "rate": "ramp-up"}, ["rate is 'ramp-up'", "times", "give one of the two"]),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_quoted(values, words):

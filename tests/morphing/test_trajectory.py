@@ -223,7 +223,7 @@ def test_a_kernel_that_does_not_reach_is_replaced_with_a_warning(monkeypatch):
     found = morph(maps, replace(QUICK, times=(0.25, 0.5)))
     assert (found.plan.kernel, found.plan.fallback) == ("dense", "log")
     assert [frame.status for frame in found.frames] == [Status.CONVERGED] * 2
-    assert [warning for warning in found.warnings if "dense did not reach across in frames 0, 1: " in warning]
+    assert [warning for warning in found.warnings if "dense did not reach in frames 0, 1: " in warning]
     np.testing.assert_allclose(moments(found.densities[1])[0][2], 45.0, atol=1e-3)
     asked = morph(maps, replace(QUICK, times=(0.5,), kernel="dense"))
     assert asked.frames[0].status is Status.INFEASIBLE  # an explicit kernel is not replaced

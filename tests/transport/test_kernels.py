@@ -56,7 +56,7 @@ def test_kernel_equals_the_dense_matrix(double, kind, shape, sigma):
 def test_truncated_is_the_filter_of_the_original(double, shape, sigma):
     field = scatter(shape, 3)
     if sigma > max(shape):
-        with pytest.raises(InputError, match="truncated kernel needs it smaller"):
+        with pytest.raises(InputError, match="give the truncated kernel a smaller one"):
             kernels.truncated(shape, sigma)
         return
     expected = gaussian_filter(field, sigma)
