@@ -1,6 +1,6 @@
 """morphot_jax: morph cryo-EM density maps into one another by entropic optimal transport, compiled with JAX.
 
-Names are imported when they are first used, so that ``import morphot_jax`` alone does not load JAX.
+Each name is imported when it is first used, so ``import morphot_jax`` does not load JAX.
 """
 
 from importlib import import_module

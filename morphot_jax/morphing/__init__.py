@@ -1,1 +1,1 @@
-"""Maps and settings in, a trajectory out; and what else is found between maps: fields, bodies, an order."""
+"""From maps and settings to a trajectory, and to displacement fields, rigid-body motions and an order of maps."""

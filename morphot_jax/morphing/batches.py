@@ -1,4 +1,4 @@
-"""Many barycenters of one set of maps, a batch at a time."""
+"""Many barycenters of the same maps, solved in batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,18 +20,18 @@ from morphot_jax.transport.sinkhorn import Sinkhorn
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import Side, side_of
 
-START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iteration
-START_ITERATIONS = 200  # the most that is spent on it
+START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iterations
+START_ITERATIONS = 200  # at most, for that plan
 MEASURES = ("marginal_error", "change_l1", "change_l2")
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One solved barycenter, on the host.
+    """One solved barycenter, in NumPy arrays and Python numbers.
 
-    - ``value``: as solved, of unit mass up to the error.
+    - ``value``: the barycenter, of unit mass up to the error.
     - ``history``: columns marginal_error, change_l1, change_l2, one row for each iteration.
-    - ``kernel``: that it was solved with.
+    - ``kernel``: the kernel of the solve.
     """
 
     value: Float[np.ndarray, "z y x"] = field(repr=False)
@@ -56,30 +56,31 @@ def solve_lanes(
     clock: Clock,
     report: ProgressReport,
 ) -> Iterator[tuple[int, Lane]]:
-    """Solve a barycenter for each wanted row of ``weights``; hand it out with its place once its batch is done.
+    """Solve the barycenters of the rows of ``weights`` that are marked in ``wanted``, batch by batch.
 
-    In order; which of them are wanted changes nothing about them, since batches are filled alike.
-    A batch that the plan's kernel turns out not to reach is solved again with the plan's fallback.
+    Yields each with the index of its row, in order. A barycenter does not depend on which others are wanted, since
+    batches are cut from all rows. A batch in which the plan's kernel does not reach across the maps is solved
+    again with the plan's fallback, which then solves the later batches too.
     """
     with plan.scope():
         inner = bounding_box(maps.sum(axis=0) > 0)
         sides = side_of(maps.astype(plan.dtype), part_of(inner))
     host = Host.of(plan, settings, clock, report, lanes=len(weights), batch=plan.batch)
     solver = _Batches(sides, maps.shape[1:], host)
-    for done in range(0, len(weights), plan.batch):
-        rows = weights[done : done + plan.batch]
-        places = done + np.flatnonzero(wanted[done : done + plan.batch])
-        if not len(places):
+    for first in range(0, len(weights), plan.batch):
+        rows = weights[first : first + plan.batch]
+        indices = first + np.flatnonzero(wanted[first : first + plan.batch])
+        if not len(indices):
             continue
-        # A short last batch is filled up: another shape would compile anew.
-        filled = np.concatenate([rows, np.repeat(rows[-1:], plan.batch - len(rows), axis=0)])
-        host.watch.begin(done)
-        solved = solver.solve(filled, len(rows))
+        # The last batch is padded to full size: another shape would need another compilation.
+        padded = np.concatenate([rows, np.repeat(rows[-1:], plan.batch - len(rows), axis=0)])
+        host.tracker.begin(first)
+        solved = solver.solve(padded, len(rows))
         if host.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
             host = replace(host, plan=host.plan.fallen_back())
             solver = _Batches(sides, maps.shape[1:], host)
-            solved = solver.solve(filled, len(rows))
-        yield from ((int(place), solved[place - done]) for place in places)
+            solved = solver.solve(padded, len(rows))
+        yield from ((int(index), solved[index - first]) for index in indices)
 
 
 class _Batches:
@@ -90,10 +91,10 @@ class _Batches:
         self.solver = solver_for(debias=host.settings.debias, guard=host.plan.guard)
         with host.plan.scope():
             self.kernel = host.kernel(box)
-            self.coupling = self._couple() if self._can_start_warm() else None
+            self.rough_plan = self._solve_rough_plan() if self._can_start_warm() else None
 
     def solve(self, weights: Float[np.ndarray, "t k"], count: int) -> list[Lane]:
-        """The first ``count`` lanes of a batch, on the host."""
+        """Solve a batch; its first ``count`` lanes."""
         host, plan = self.host, self.host.plan
         with plan.scope():
             problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
@@ -101,28 +102,31 @@ class _Batches:
             return _lanes(solution, count, plan.kernel)
 
     def _can_start_warm(self) -> bool:
-        """Two maps, a Gaussian kernel, and no exact number of iterations, which are counted from a cold start."""
+        """Whether a start from a plan is possible: two maps, a Gaussian kernel and no exact number of iterations.
+
+        An exact number counts from a cold start.
+        """
         settings, plan = self.host.settings, self.host.plan
         return len(self.sides.log_mass) == 2 and plan.kernel != "truncated" and settings.iterations is None
 
-    def _couple(self) -> tuple[Float[Array, "z y x"], Float[Array, "z y x"]]:
-        """Log potentials of the plan between the two maps, good enough for a start; the same in either order."""
+    def _solve_rough_plan(self) -> tuple[Float[Array, "z y x"], Float[Array, "z y x"]]:
+        """Log potentials of a rough plan between the two maps; the same plan in either order."""
         mass = jnp.exp(self.sides.log_mass)
         denser = 0 if float(jnp.sum(mass[0] ** 2)) >= float(jnp.sum(mass[1] ** 2)) else 1
         problem = sinkhorn.Problem(self.sides[denser], self.sides[1 - denser], self.kernel)
-        options = self.host.rough(START_ERROR, START_ITERATIONS)
-        first, second = self.host.solve(Sinkhorn(with_cost=False), problem, options).potentials
-        return (first, second) if denser == 0 else (second, first)
+        options = self.host.start_options(START_ERROR, START_ITERATIONS)
+        source, target = self.host.solve(Sinkhorn(with_cost=False), problem, options).potentials
+        return (source, target) if denser == 0 else (target, source)
 
     def _start(self, weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"] | None:
-        if self.coupling is None:
+        if self.rough_plan is None:
             return None
         plan = self.host.plan
-        return barycenter.start_between(*self.coupling, weights, jnp.asarray(plan.sigma, plan.dtype))
+        return barycenter.start_between(*self.rough_plan, weights, jnp.asarray(plan.sigma, plan.dtype))
 
 
 def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:
-    """The first ``count`` lanes, on the host; the potentials stay where they are."""
+    """The first ``count`` lanes of a solution; the potentials are not copied from the device."""
     names = ("status", "iterations", "unreached", "bias", *MEASURES)
     numbers = {name: np.asarray(getattr(solution, name)) for name in names}
     history = np.stack([np.asarray(getattr(solution.history, name)) for name in MEASURES], axis=-1)

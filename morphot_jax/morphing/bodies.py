@@ -1,24 +1,27 @@
-r"""Parts of a map that move as rigid bodies: the motion of each at which transport has nothing left to turn.
+r"""Rigid motions of parts of a map, found by alternating transport and rigid fits.
 
-Transport takes short cuts: where a body turns, the plan joins what lies near rather than what belongs together,
-and its ways tell of a smaller turn. So bodies are moved, and what is left to do is transported anew. With shares
-w_i of the density, sum_i w_i <= 1, and poses P_i, the first map with its bodies moved is
+Transport takes short cuts: where a body rotates, the plan pairs what lies near rather than what belongs together,
+and its displacement shows too small a rotation. So the bodies are moved by what was found, transport is solved
+again from there, and so on. With shares w_i of the density, sum_i w_i <= 1, and poses P_i, the first map with its
+bodies moved is
 
     a_P = (1 - sum_i w_i) a + sum_i P_i # (w_i a) .
 
-Let D(a, b) be the averaged ways from a to b (``displacement``). Those from a map to itself are not zero, for plans
-are blurred. So what is left to do is
+Let D(a, b) be the averaged displacement from a to b (``displacement``). From a map to itself it is not zero, since
+plans are blurred. So the remaining displacement is
 
     d = D(a_P, b) - D(a_P, a_P) ,
 
-which is zero where a_P is the second map b. The rigid motion nearest to x -> P_i x + d(P_i x), by the mass of the
-body (Kabsch 1976), is its next pose. But for the averaging, d is the gradient, downhill, of the debiased distance
-S(a_P, b) (``sinkhorn.sinkhorn_divergence``): the rounds end where no motion of a body makes that smaller.
+which is zero where a_P is the second map b. The next pose of a body is the rigid motion nearest to
+x -> P_i x + d(P_i x), weighted by its mass (Kabsch 1976). But for the averaging, d is the negative gradient of the
+debiased distance S(a_P, b) (``divergence.sinkhorn_divergence``): the rounds end where no motion of a body makes
+that smaller.
 
-One round finds the less of a turn the rounder and smoother a body is. So poses are mixed (``anderson``), each as a
-rotation vector times the lever of its body, and the shift of its centre: six lengths. Bodies that turned far may
-come to rest in a wrong place. Where much is left to do, a body is laid onto what the others do not explain of the
-second map (``align``), and the rounds go on from there if that leaves less.
+The rounder and smoother a body is, the less of its rotation one round finds. So poses are accelerated by Anderson
+mixing (``anderson``), each as six lengths: the rotation vector times the lever of the body, and the shift of its
+centre. Bodies that rotate far may settle in a wrong place. Where much displacement remains, a body is aligned with
+the part of the second map that the other bodies do not explain (``align``); the rounds continue from there if that
+leaves less.
 """
 
 import dataclasses
@@ -43,31 +46,33 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import percent
 from morphot_jax.transport import anderson
 
-INSIDE = 0.5  # of a mask: voxels above it belong to its domain
-FEWEST = 4  # voxels that a rigid motion can be fitted to
-SHARED = 0.5  # of a domain's mass: more of it in another domain is a mistake, less are soft edges that meet
+INSIDE = 0.5  # value of a mask above which a voxel belongs to its domain
+FEWEST = 4  # voxels, the least that a rigid motion can be fitted to
+SHARED = 0.5  # of a domain's mass: a larger overlap is a mistake, a smaller one is soft edges that meet
 NOTHING = 1e-6  # share of a voxel's density that counts as none
-PADDING = 4  # voxels of nothing about the coefficients of a spline
-FOOTPRINT = 0.1  # trilinear weight; of a voxel that is moved, at least 1/8 falls to the voxel nearest to it
+PADDING = 4  # empty voxels around the coefficients of a spline
+FOOTPRINT = 0.1  # trilinear weight: a moved voxel gives at least 1/8 to the voxel nearest to it
 
 ROUNDS = 20  # at most, from one start
-STILL = 0.0005  # voxels, root mean square over a body: one round may find a fiftieth of what is left of a turn
-SETTLED = 0.01  # voxels: a body that a round would move by more has not come to rest
+STILL = 0.0005  # voxels, root mean square over a body; small, since a round may find 1/50 of a remaining rotation
+SETTLED = 0.01  # voxels: a body that one more round would move by more has not settled
 DEPTH = 5  # rounds whose poses are mixed
-WORSE = 1.05  # times the least cost of any round: more than that is not where to end
-ASTRAY = 0.15  # voxels, root mean square over a body: where more is left to do, it is looked for elsewhere
-BETTER = 0.9  # times the cost so far: what less than that is worth going there
+WORSE = 1.05  # times the least cost: above it the last round is not the best
+ASTRAY = 0.15  # voxels, root mean square over a body: where more displacement remains, the body is aligned anew
+BETTER = 0.9  # times the least cost so far: rounds start again from an alignment whose cost is below that
 
-Ways = Callable[[Float[np.ndarray, "z y x"]], Float[np.ndarray, "3 z y x"]]
+Remaining = Callable[[Float[np.ndarray, "z y x"]], Float[np.ndarray, "3 z y x"]]  # d from a map, in Å
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A part of a map: the ``share`` of each voxel's density that belongs to it, 0 to 1.
+    """A part of a map.
 
-    - ``indices``: its voxels, along z, y, x; ``points``: where they are, Å along x, y, z; ``mass``: its own there.
+    - ``share``: of each voxel's density, 0 to 1.
+    - ``indices``: its voxels, along z, y, x; ``points``: their positions, Å along x, y, z; ``mass``: its mass in
+      each.
     - ``coefficients``: of the cubic spline through its density, on a box that begins at voxel ``corner``;
-      ``support``: 1 where it has density there, else 0.
+      ``support``: 1 where the body has density in that box, else 0.
     """
 
     name: str
@@ -81,26 +86,27 @@ class Body:
 
     @property
     def centre(self) -> Float[np.ndarray, " 3"]:
-        """Of its mass, Å along x, y, z."""
+        """Centre of mass, Å along x, y, z."""
         return np.average(self.points, axis=0, weights=self.mass)
 
     @property
     def lever(self) -> float:
-        """Root mean square distance of its mass from its centre, Å."""
+        """Radius of gyration, Å: root mean square distance of the mass from the centre."""
         return float(np.sqrt(np.average(((self.points - self.centre) ** 2).sum(axis=1), weights=self.mass)))
 
-    def length(self, ways: Float[np.ndarray, "n 3"]) -> float:
-        """Root mean square of ways of its mass."""
-        return float(np.sqrt(np.average((ways**2).sum(axis=1), weights=self.mass)))
+    def length(self, displacements: Float[np.ndarray, "n 3"]) -> float:
+        """Root mean square of displacements of its voxels, weighted by mass."""
+        return float(np.sqrt(np.average((displacements**2).sum(axis=1), weights=self.mass)))
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """Poses of the bodies, and what is left between the map with its bodies there and the second map.
+    """Poses of the bodies, and the displacement d that remains from the map so moved to the second map.
 
     - ``number``: of the round, from 1. ``field``: d, x, y, z in Å on the grid of the map.
-    - ``ends``: where the mass of each body goes, P x + d(P x). ``images``: the rigid motions nearest to that.
-    - ``changes``: how far these are from the poses, and ``left``: d(P x), each root mean square over a body in Å.
+    - ``ends``: P x + d(P x) for each body, Å. ``images``: the rigid motions nearest to these, the next poses.
+    - ``changes``: distance between a pose and its image; ``left``: length of d(P x); each the root mean square
+      over a body, in Å.
     - ``cost``: mean of |d|^2 over the map's mass, Å^2.
     """
 
@@ -117,8 +123,8 @@ class Round:
 def bodies_of(volume: Volume, masks: Mapping[str, Volume]) -> tuple[Body, ...]:
     """The parts of a map inside masks of 0 to 1, by name.
 
-    Where masks sum to more than one, they share the density. Raises InputError for a mask that is no map or holds
-    no mass, and where more than half of the mass in one is in another as well.
+    Where masks sum to more than one, they share the density. Raises InputError for a mask that is not a map or
+    holds too few voxels with mass, and where more than half of the mass in one is also in another.
     """
     given = {name: one_map(mask, f"domain '{name}' needs a mask") for name, mask in masks.items()}
     weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in given.items()}
@@ -130,66 +136,68 @@ def bodies_of(volume: Volume, masks: Mapping[str, Volume]) -> tuple[Body, ...]:
 
 
 def check_holds(name: str, voxels: int) -> None:
-    """Raise InputError for a domain of so few voxels with mass that it has no motion."""
+    """Raise InputError for a domain with too few voxels to fit a motion to."""
     if voxels < FEWEST:
         raise InputError(f"domain '{name}' holds {voxels} voxels with mass: check where its mask lies")
 
 
-def settled(first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways) -> tuple[Round, Round]:
-    """Alternate transport and rigid fits until no body moves: the round that is best, and the last.
+def settled(first: Volume, second: Volume, bodies: Sequence[Body], remaining: Remaining) -> tuple[Round, Round]:
+    """Alternate transport and rigid fits until no body moves; the best round and the last.
 
-    ``ways``: d, what is left to do from a map on the grid of both to the second map, x, y, z in Å; NaN without
-    mass. Rounds from one start end where every body would move by less than ``STILL`` voxels, or after ``ROUNDS``.
-    The last is the best unless an earlier one has a clearly smaller cost.
+    ``remaining``: gives d, the displacement from a map on the grid of both to the second map, x, y, z in Å; NaN
+    without mass. Rounds end where every body would move by less than ``STILL`` voxels, or after ``ROUNDS``. The
+    last counts as the best unless an earlier one has a clearly smaller cost.
     """
-    start = _round(1, first, bodies, (IDENTITY,) * len(bodies), ways)
-    best, last = _rounds(first, bodies, ways, start)
-    found = _searched(first, second, bodies, ways, best, last.number)
-    if found.cost < BETTER * best.cost:
-        best, last = _rounds(first, bodies, ways, found)
+    start = _round(1, first, bodies, (IDENTITY,) * len(bodies), remaining)
+    best, last = _rounds(first, bodies, remaining, start)
+    aligned = _realigned(first, second, bodies, remaining, best, last.number)
+    if aligned.cost < BETTER * best.cost:
+        best, last = _rounds(first, bodies, remaining, aligned)
     return best, last
 
 
-def combined(volume: Volume, bodies: Sequence[Body], found: Round) -> Float[np.ndarray, "3 z y x"]:
-    """How far the mass of a map goes: its bodies by their poses and d where they end, the rest by d alone.
+def combined(volume: Volume, bodies: Sequence[Body], best: Round) -> Float[np.ndarray, "3 z y x"]:
+    """The displacement D of a map's mass: P x + d(P x) - x in a body of pose P, d(x) in the rest.
 
-    x, y, z in Å; NaN without mass; by their shares where parts meet.
+    x, y, z in Å; NaN without mass. Where parts meet, D is the average by their shares.
     """
     rest = _rest(volume, bodies)
-    field = np.where(rest > 0, rest * found.field, 0.0)
-    for body, ends in zip(bodies, found.ends, strict=True):
+    field = np.where(rest > 0, rest * best.field, 0.0)
+    for body, ends in zip(bodies, best.ends, strict=True):
         voxels = tuple(body.indices.T)
         field[:, *voxels] += body.share[voxels] * (ends - body.points).T
     return np.where(volume.data > 0, field, np.nan)
 
 
 def moved(volume: Volume, bodies: Sequence[Body], poses: Sequence[Pose]) -> Float[np.ndarray, "z y x"]:
-    """The map with its bodies moved, a_P: what belongs to none stays; what leaves the box is lost."""
+    """The map with its bodies moved, a_P. Density of no body stays; what leaves the box is lost."""
     density = _rest(volume, bodies) * volume.data
     for body, pose in zip(bodies, poses, strict=True):
         _put(density, volume, body, pose)
     return density
 
 
-def _rounds(volume: Volume, bodies: Sequence[Body], ways: Ways, start: Round) -> tuple[Round, Round]:
-    """The best and the last of the rounds that begin with one."""
+def _rounds(volume: Volume, bodies: Sequence[Body], remaining: Remaining, start: Round) -> tuple[Round, Round]:
+    """Make rounds from a first one; the best and the last."""
     best = last = start
     memory = None
     for step in range(ROUNDS - 1):
         if max(last.changes) < STILL * min(volume.voxel_size):
             break
         poses, memory = _mixed(memory, bodies, last, step)
-        last = _round(last.number + 1, volume, bodies, poses, ways)
+        last = _round(last.number + 1, volume, bodies, poses, remaining)
         best = min(best, last, key=lambda one: one.cost)
     return (last if last.cost <= WORSE * best.cost else best), last
 
 
-def _searched(
-    first: Volume, second: Volume, bodies: Sequence[Body], ways: Ways, best: Round, before: int
+def _realigned(
+    first: Volume, second: Volume, bodies: Sequence[Body], remaining: Remaining, best: Round, number: int
 ) -> Round:
-    """A round with bodies where they fit best on what the others leave of the second map, where that is better."""
+    """The best round after aligning each stray body with what the other bodies leave of the second map.
+
+    ``best``: the best round so far, returned where no alignment has a smaller cost. ``number``: of the last round.
+    """
     whole = second.data * (first.mass / second.mass)
-    number = before
     for k, body in enumerate(bodies):
         if best.left[k] < ASTRAY * min(first.voxel_size):
             continue
@@ -204,8 +212,8 @@ def _searched(
         pose = align_maps(first.with_data(own), second.with_data(free)).pose
         poses = (*best.poses[:k], pose, *best.poses[k + 1 :])
         number += 1
-        tried = _round(number, first, bodies, poses, ways)
-        best = min(best, tried, key=lambda one: one.cost)
+        aligned = _round(number, first, bodies, poses, remaining)
+        best = min(best, aligned, key=lambda one: one.cost)
     return best
 
 
@@ -217,8 +225,8 @@ def _check_apart(data: Float[np.ndarray, "z y x"], weights: Mapping[str, Float[n
             shared = float((np.minimum(weight, weights[other]) * data).sum()) / mass
             if other != name and shared > SHARED:
                 raise InputError(
-                    f"domains '{name}' and '{other}' overlap, {percent(shared)} of the mass of '{name}' is in "
-                    "both: give masks of parts that lie side by side"
+                    f"domains '{name}' and '{other}' overlap in {percent(shared)} of the mass of '{name}': "
+                    "give masks of parts that lie side by side"
                 )
 
 
@@ -247,7 +255,10 @@ def _rest(volume: Volume, bodies: Sequence[Body]) -> Float[np.ndarray, "z y x"]:
 
 
 def _put(density: Float[np.ndarray, "z y x"], volume: Volume, body: Body, pose: Pose) -> None:
-    """Add a moved body: cubic splines of it, without what rings below zero or about it; its mass is kept."""
+    """Add a moved body to a density, by cubic splines, and scale it to its mass inside the box.
+
+    Values below zero and outside the body, where splines ring, are set to zero.
+    """
     ends = indices_of(volume, pose.carried(body.points))
     shape = np.array(volume.shape)
     low = np.clip(np.floor(ends.min(axis=0)).astype(int) - 1, 0, shape)
@@ -257,23 +268,25 @@ def _put(density: Float[np.ndarray, "z y x"], volume: Volume, body: Body, pose: 
     values = ndimage.map_coordinates(body.coefficients, where, order=3, mode="constant", prefilter=False)
     inside = ndimage.map_coordinates(body.support, where, order=1, mode="constant") > FOOTPRINT
     values = np.where(inside, np.maximum(values, 0.0), 0.0)
-    kept = body.mass[((ends > -0.5) & (ends < shape - 0.5)).all(axis=1)].sum()
-    if kept > 0:
-        density[tuple(near.T)] += values * (kept / values.sum())
+    mass = body.mass[((ends > -0.5) & (ends < shape - 0.5)).all(axis=1)].sum()
+    if mass > 0:
+        density[tuple(near.T)] += values * (mass / values.sum())
 
 
-def _round(number: int, volume: Volume, bodies: Sequence[Body], poses: tuple[Pose, ...], ways: Ways) -> Round:
-    """Transport what is left at these poses, and fit."""
-    field = ways(moved(volume, bodies, poses))
+def _round(
+    number: int, volume: Volume, bodies: Sequence[Body], poses: tuple[Pose, ...], remaining: Remaining
+) -> Round:
+    """Solve for the remaining displacement at these poses, and fit the next ones."""
+    field = remaining(moved(volume, bodies, poses))
     rest = _rest(volume, bodies) * volume.data
     cost = float((rest * np.nan_to_num((field**2).sum(axis=0))).sum())
     ends, images, changes, lefts = [], [], [], []
     for body, pose in zip(bodies, poses, strict=True):
-        here = pose.carried(body.points)
-        left = _sampled(field, volume, here)
-        ends.append(here + left)
+        points = pose.carried(body.points)
+        left = _sampled(field, volume, points)
+        ends.append(points + left)
         images.append(Pose.fitted(body.points, ends[-1], body.mass))
-        changes.append(body.length(images[-1].carried(body.points) - here))
+        changes.append(body.length(images[-1].carried(body.points) - points))
         lefts.append(body.length(left))
         cost += lefts[-1] ** 2 * float(body.mass.sum())
     cost /= volume.mass
@@ -283,10 +296,10 @@ def _round(number: int, volume: Volume, bodies: Sequence[Body], poses: tuple[Pos
 def _mixed(
     memory: anderson.Memory | None, bodies: Sequence[Body], last: Round, step: int
 ) -> tuple[tuple[Pose, ...], anderson.Memory]:
-    """The poses of the next round; bodies count by their mass."""
+    """The poses of the next round, by Anderson mixing in which bodies count by their mass."""
     with jax.enable_x64(True):
         x, image = (
-            jnp.asarray(np.stack([_numbers(body, pose) for body, pose in zip(bodies, poses, strict=True)]))
+            jnp.asarray(np.stack([_lengths(body, pose) for body, pose in zip(bodies, poses, strict=True)]))
             for poses in (last.poses, last.images)
         )
         mass = jnp.asarray([[body.mass.sum()] for body in bodies]) * jnp.ones_like(x)
@@ -300,7 +313,7 @@ def _mixed(
 def _sampled(
     field: Float[np.ndarray, "3 z y x"], volume: Volume, places: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n 3"]:
-    """A field at places, by trilinear weights of the voxels where it is known; zero far from all of them."""
+    """A field at positions, by trilinear weights of the voxels where it is known; zero away from them."""
     where = indices_of(volume, places).T
     known = np.isfinite(field[0])
     parts = [known.astype(np.float64), *(np.where(known, part, 0.0) for part in field)]
@@ -308,13 +321,13 @@ def _sampled(
     return np.stack([np.divide(part, weight, out=np.zeros_like(part), where=weight > 0) for part in sums], 1)
 
 
-def _pose(body: Body, numbers: Float[np.ndarray, " 6"]) -> Pose:
-    """The pose of six lengths: the rotation vector times the lever, and the shift of the centre."""
-    turn = Rotation.from_rotvec(numbers[:3] / body.lever).as_matrix()
-    return Pose(turn, body.centre + numbers[3:] - turn @ body.centre)
+def _pose(body: Body, lengths: Float[np.ndarray, " 6"]) -> Pose:
+    """The pose from six lengths: the rotation vector times the lever, and the shift of the centre."""
+    rotation = Rotation.from_rotvec(lengths[:3] / body.lever).as_matrix()
+    return Pose(rotation, body.centre + lengths[3:] - rotation @ body.centre)
 
 
-def _numbers(body: Body, pose: Pose) -> Float[np.ndarray, " 6"]:
-    """The inverse."""
-    turn = Rotation.from_matrix(pose.rotation).as_rotvec()
-    return np.concatenate([turn * body.lever, pose.carried(body.centre) - body.centre])
+def _lengths(body: Body, pose: Pose) -> Float[np.ndarray, " 6"]:
+    """The six lengths of a pose, the inverse of ``_pose``."""
+    rotation = Rotation.from_matrix(pose.rotation).as_rotvec()
+    return np.concatenate([rotation * body.lever, pose.carried(body.centre) - body.centre])

@@ -1,7 +1,7 @@
-"""Where the mass of a map goes to become another, and what that says of its parts.
+"""The displacement field from one map to another, and the motion of a map's parts.
 
-A field holds, at the voxels of the first map that have mass, how far that mass goes: ``field[:, k, j, i]`` are the
-x, y and z of a vector in Å; NaN elsewhere. The axes of the grid are ``z y x`` as those of every map.
+A field gives, at each voxel of the first map that has mass, how far that mass moves: ``field[:, k, j, i]`` are the
+x, y and z of a vector in Å; NaN elsewhere. The axes of the grid are ``z y x``, like those of every map.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from morphot_jax.morphing.bodies import (
     combined,
     settled,
 )
-from morphot_jax.morphing.pair import solve_pair, ways_between
+from morphot_jax.morphing.pair import averaged_displacement, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.settings import Settings
@@ -37,24 +37,23 @@ from morphot_jax.system.reporting import silent
 from morphot_jax.transport.status import Status
 
 NO_DOMAINS: Mapping[str, Volume] = MappingProxyType({})
-ERROR = 1e-3  # of the plans of the rounds: angles come out as with 1e-6 to some hundredths of a degree
-ROUGH = (
-    1e-2  # of those that took too many iterations, and will do: mass that has to cross a gap is slow to balance
-)
-SPARE_SIGMAS = 2.0  # about the maps, in the box of all solves: bodies may go too far on their way
-MUCH = 1.0  # voxels, root mean square: more than that, left of the way of a body, is said
-SPARE_ROOM = 1.1  # times the voxels that have mass: some more have when bodies lie apart
+ERROR = 1e-3  # of the plans in rounds: angles agree with those at 1e-6 to some hundredths of a degree
+ROUGH = 1e-2  # error accepted in rounds after the most iterations: mass that crosses a gap is slow to balance
+SPARE_SIGMAS = 2.0  # margin around the maps in the box of all solves, for bodies that overshoot
+MUCH = 1.0  # voxels, root mean square: a body with more displacement left gets a warning
+SPARE_ROOM = 1.1  # times the voxels with mass: their number grows when bodies move apart
 
 
 @dataclass(frozen=True)
 class Domain:
-    """How a part of a map moves.
+    """The motion of a part of a map.
 
-    - ``share``: of the map's mass. ``mean``: of the displacement over that mass, Å along x, y, z; ``length``: mean
-      of its length.
-    - ``pose``: the rigid motion nearest to the field, by mass; ``rest``: what it leaves, root mean square in Å.
-    - ``rounds``: of transport and fit that were made; ``change``: how far one more would move it from where it is,
-      root mean square in Å (``bodies``). None for what is not moved as a body.
+    - ``share``: of the map's mass. ``mean``: mean displacement of that mass, Å along x, y, z; ``length``: mean
+      length of the displacement, Å.
+    - ``pose``: the rigid motion nearest to the field, weighted by mass; ``rest``: its residual, root mean square
+      in Å.
+    - ``rounds``: how many rounds of transport and fit were made; ``change``: how far one more round would move the
+      part, root mean square in Å (``bodies``). Both are None for a part that is not moved as a body.
     """
 
     name: str
@@ -69,9 +68,9 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Displacement:
-    """The field between two maps, x, y, z in Å, NaN without mass; and how its parts move.
+    """The field between two maps (x, y, z in Å; NaN without mass), and the motion of its parts.
 
-    ``domains``: the whole map, named 'all', then each part. ``warnings``: what is to be known of them.
+    ``domains``: the whole map, named 'all', then each part. ``warnings``: parts whose motion is doubtful.
     """
 
     field: Float[np.ndarray, "3 z y x"] = dataclasses.field(repr=False)
@@ -86,15 +85,15 @@ def displacement_field(
     domains: Mapping[str, Volume] = NO_DOMAINS,
     report: ProgressReport = silent,
 ) -> Float[np.ndarray, "3 z y x"]:
-    """How far the mass of the first of two maps goes on its way to the second: x, y, z in Å; NaN without mass.
+    """How far the mass of the first of two maps moves to become the second: x, y, z in Å; NaN without mass.
 
-    ``field[:, k, j, i]`` is the vector at voxel (k, j, i): first axis x, y, z, then the grid's own z, y, x.
-    The averaged ways D of ``displacement``, by the plan that the method 'displacement' would use.
+    ``field[:, k, j, i]`` is the vector at voxel (k, j, i): first axis x, y, z, then the grid's z, y, x. It is the
+    averaged displacement D of the module ``displacement``, by the plan that the method 'displacement' would use.
 
-    ``domains``: masks, 0 to 1, of parts of the first map that move as bodies, by name. Without them a body that
-    turns seems to turn by less, for transport takes short cuts. With them bodies are moved until transport has
-    nothing left to turn (``bodies``): D(x) = P x + d(P x) - x in a body of pose P and d(x) in the rest, where d is
-    what is left to do; by their shares where parts meet.
+    ``domains``: masks, 0 to 1, by name, of parts of the first map that move as rigid bodies. Without them a
+    rotation comes out too small, since transport takes short cuts. With them the bodies are moved until the
+    remaining displacement d moves none of them any more (``bodies``): D(x) = P x + d(P x) - x in a body of pose P,
+    D(x) = d(x) in the rest, and the average by their shares where parts meet.
 
     Raises InputError for anything but two maps, for maps, settings and masks that cannot be used, and where a
     solve does not converge.
@@ -109,25 +108,27 @@ def displacement_between(
     domains: Mapping[str, Volume] = NO_DOMAINS,
     report: ProgressReport = silent,
 ) -> Displacement:
-    """``displacement_field``, and how the domains move, with the same arguments and errors."""
+    """The field and the motion of the domains; arguments and errors are those of ``displacement_field``."""
     settings = replace(settings or Settings(), method="displacement")
     if not isinstance(maps, Prepared):
         maps = prepare_maps(several_maps(maps, "displacement_field needs two maps"))
     prepared = maps
     if len(prepared.volumes) != 2:
-        raise InputError(f"{len(prepared.volumes)} maps were given: a displacement goes from one to another")
+        raise InputError(
+            f"{len(prepared.volumes)} maps were given: give two, a displacement goes from one to the other"
+        )
     first, last = prepared.volumes
     bodies = bodies_of(first, domains)
     plan = plan_for(prepared.volumes, settings)
-    assert plan is not None  # displacement is solved
+    assert plan is not None  # the method displacement always has one
     if not bodies:
-        course = _Course(last, plan, settings, report)
-        found = course.ways(first.data, last.data)
-        return Displacement(found, (domain_of(found, first, "all"),))
-    loose = replace(settings, tolerance=max(settings.tolerance, ERROR))
-    course = _Course(last, plan, loose, report, most=ROUNDS)
-    best, final = settled(first, last, bodies, course.left_from)
-    found = combined(first, bodies, best)
+        displacements = _Displacements(last, plan, settings, report)
+        field = displacements.between(first.data, last.data)
+        return Displacement(field, (domain_of(field, first, "all"),))
+    in_rounds = replace(settings, tolerance=max(settings.tolerance, ERROR))
+    displacements = _Displacements(last, plan, in_rounds, report, most=ROUNDS)
+    best, final = settled(first, last, bodies, displacements.remaining)
+    field = combined(first, bodies, best)
     parts = [
         replace(
             _domain(body.name, body.points, ends - body.points, body.mass, first.mass),
@@ -136,11 +137,11 @@ def displacement_between(
         )
         for body, ends, change in zip(bodies, best.ends, best.changes, strict=True)
     ]
-    return Displacement(found, (domain_of(found, first, "all"), *parts), _warnings(first, bodies, best, final))
+    return Displacement(field, (domain_of(field, first, "all"), *parts), _warnings(first, bodies, best, final))
 
 
-class _Course:
-    """Ways from one map after another to the same map, in one compilation as far as that goes."""
+class _Displacements:
+    """Solves displacements from one map after another to the same last map, in as few compilations as possible."""
 
     def __init__(self, last: Volume, plan: Plan, settings: Settings, report: ProgressReport, most: int = 1):
         self.last, self.plan, self.settings, self.report = last, plan, settings, report
@@ -148,31 +149,31 @@ class _Course:
         self.window: Window | None = None
         self.room = 0
 
-    def left_from(self, density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "3 z y x"]:
-        """What is left to do from a map: its ways without those of a plan to itself, which are the plan's blur."""
+    def remaining(self, density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "3 z y x"]:
+        """The remaining displacement d from a map: that to the last map less that to itself, a plan's blur."""
         self._make_room(np.stack([density, self.last.data]))
-        left = self.ways(density, self.last.data) - self.ways(density, density)
+        remaining = self.between(density, self.last.data) - self.between(density, density)
         self.rounds += 1
-        return left
+        return remaining
 
-    def ways(
+    def between(
         self, source: Float[np.ndarray, "z y x"], target: Float[np.ndarray, "z y x"]
     ) -> Float[np.ndarray, "3 z y x"]:
-        """The averaged ways, x, y, z in Å; NaN without mass. InputError where the solve does not converge."""
+        """The averaged displacement, x, y, z in Å; NaN without mass. InputError where it does not converge."""
         common = {"within": self.window, "room": self.room}
         pair = np.stack([source, target])
-        transport = solve_pair(pair, self.plan, self.settings, clock=Clock(), report=self._watch, **common)
+        transport = solve_pair(pair, self.plan, self.settings, clock=Clock(), report=self._report_round, **common)
         status = Status(int(transport.solution.status))
         rough = status is Status.MAX_ITERATIONS and float(transport.solution.marginal_error) <= ROUGH
         if status is not Status.CONVERGED and not (self.most > 1 and rough):
             raise InputError(f"the plan between the maps ended as {status}: {status.advice}")
-        found = np.full((3, *source.shape), np.nan)
-        voxels = ways_between(transport, self.plan)[::-1]
-        found[(slice(None), *transport.window)] = voxels * np.array(self.last.voxel_size)[:, None, None, None]
-        return found
+        field = np.full((3, *source.shape), np.nan)
+        voxels = averaged_displacement(transport, self.plan)[::-1]
+        field[(slice(None), *transport.window)] = voxels * np.array(self.last.voxel_size)[:, None, None, None]
+        return field
 
     def _make_room(self, pair: Float[np.ndarray, "2 z y x"]) -> None:
-        """Widen the box and lengthen the supports where these maps need more, and by some more than that."""
+        """Enlarge box and supports where these maps need it, with a margin for the next ones."""
         mass = pair.sum(axis=0) > 0
         if self.window is not None:
             mass[self.window] = True
@@ -183,31 +184,31 @@ class _Course:
         if voxels > self.room:
             self.room = int(SPARE_ROOM * voxels)
 
-    def _watch(self, progress: Progress) -> None:
-        """Progress of a solve as progress over the rounds; when several will be over nobody knows."""
+    def _report_round(self, progress: Progress) -> None:
+        """Report a solve as progress over the rounds; with several rounds the time left is not known."""
         left = progress.seconds_left if self.most == 1 else None
         self.report(replace(progress, done=min(self.rounds, self.most), lanes=self.most, seconds_left=left))
 
 
-def _warnings(first: Volume, bodies: Sequence[Body], found: Round, final: Round) -> tuple[str, ...]:
-    """Where the rounds did not end as they should."""
+def _warnings(first: Volume, bodies: Sequence[Body], best: Round, final: Round) -> tuple[str, ...]:
+    """A warning for rounds that did not converge, and for each body whose motion is doubtful."""
     bound = SETTLED * min(first.voxel_size)
     notes = []
-    if found is not final:
+    if best is not final:
         notes.append(
-            f"domains fit best in round {found.number} of {final.number} ({found.cost**0.5:.2f} Å left, root mean "
-            f"square; {final.cost**0.5:.2f} Å in the last): their motions are those of that round"
+            f"domains fit best in round {best.number} of {final.number} ({best.cost**0.5:.2f} Å left, root mean "
+            f"square; {final.cost**0.5:.2f} Å in the last): the motions are those of round {best.number}"
         )
-    for body, change, left in zip(bodies, found.changes, found.left, strict=True):
+    for body, change, left in zip(bodies, best.changes, best.left, strict=True):
         if change >= bound:
             notes.append(
                 f"domain '{body.name}' did not settle: after {final.number} rounds one more would move it by "
-                f"{change:.2g} Å (root mean square; {bound:.2g} Å or less was asked for)"
+                f"{change:.2g} Å (root mean square), more than {bound:.2g} Å: check its mask"
             )
         if left > MUCH * min(first.voxel_size):
             notes.append(
-                f"domain '{body.name}' does not move as one body, or not as was found: its mass ends {left:.2f} Å "
-                "(root mean square) from where the motion takes it"
+                f"domain '{body.name}' does not move as one rigid body, or its motion is wrong: its mass ends "
+                f"{left:.2f} Å (root mean square) from where the motion takes it"
             )
     return tuple(notes)
 
@@ -219,42 +220,42 @@ def magnitude(field: Float[np.ndarray, "3 z y x"]) -> Float[np.ndarray, "z y x"]
 
 
 def moving(field: Float[np.ndarray, "3 z y x"], volume: Volume) -> Bool[np.ndarray, "z y x"]:
-    """Where the map has mass whose way is known."""
+    """The voxels with mass whose displacement is known."""
     return np.isfinite(field[0]) & (volume.data > 0)
 
 
-def starts_and_ways(
+def starts_and_displacements(
     field: Float[np.ndarray, "3 z y x"], volume: Volume, indices: Int[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Where voxels lie and how far their mass goes, Å along x, y, z; ``indices`` are along z, y, x."""
+    """Positions and displacements of voxels, Å along x, y, z; ``indices`` are along z, y, x."""
     return places_of(volume, indices), field[:, *indices.T].T
 
 
 def domain_of(field: Float[np.ndarray, "3 z y x"], volume: Volume, name: str) -> Domain:
-    """How the mass of ``volume`` moves. InputError where there is none."""
+    """The motion of all mass of ``volume``; InputError where no displacement is known."""
     indices = np.argwhere(moving(field, volume))
     check_holds(name, len(indices))
-    points, ways = starts_and_ways(field, volume, indices)
+    points, displacements = starts_and_displacements(field, volume, indices)
     mass = volume.data[tuple(indices.T)].astype(np.float64)
-    return _domain(name, points, ways, mass, volume.mass)
+    return _domain(name, points, displacements, mass, volume.mass)
 
 
 def _domain(
     name: str,
     points: Float[np.ndarray, "n 3"],
-    ways: Float[np.ndarray, "n 3"],
+    displacements: Float[np.ndarray, "n 3"],
     mass: Float[np.ndarray, " n"],
     whole: float,
 ) -> Domain:
-    """How so much mass at points moves, of ``whole`` mass in all; Å along x, y, z."""
-    pose = Pose.fitted(points, points + ways, mass)
-    rest = ((pose.carried(points) - points - ways) ** 2).sum(axis=1)
-    x, y, z = np.average(ways, axis=0, weights=mass)
+    """The motion of masses at points by displacements, Å along x, y, z; ``whole`` is the mass of the map."""
+    pose = Pose.fitted(points, points + displacements, mass)
+    rest = ((pose.carried(points) - points - displacements) ** 2).sum(axis=1)
+    x, y, z = np.average(displacements, axis=0, weights=mass)
     return Domain(
         name=name,
         share=float(mass.sum() / whole),
         mean=(float(x), float(y), float(z)),
-        length=float(np.average(np.linalg.norm(ways, axis=1), weights=mass)),
+        length=float(np.average(np.linalg.norm(displacements, axis=1), weights=mass)),
         pose=pose,
         rest=float(np.sqrt(np.average(rest, weights=mass))),
     )
@@ -263,21 +264,21 @@ def _domain(
 def arrows(
     field: Float[np.ndarray, "3 z y x"], volume: Volume, most: int
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Where some of the mass starts and where it goes, Å along x, y, z: up to ``most`` voxels on an even lattice.
+    """Start and end of the displacement of up to ``most`` voxels on an even lattice, Å along x, y, z.
 
-    Only voxels above a tenth of the map's maximum: what is seen of it.
+    Only voxels above a tenth of the map's maximum, about what a surface shows.
     """
     seen = moving(field, volume) & (volume.data > 0.1 * volume.data.max())
     step = 1
     while seen[::step, ::step, ::step].sum() > most:
         step += 1
     indices = np.argwhere(seen[::step, ::step, ::step]) * step
-    starts, ways = starts_and_ways(field, volume, indices)
-    return starts, starts + ways
+    starts, displacements = starts_and_displacements(field, volume, indices)
+    return starts, starts + displacements
 
 
 def field_maps(field: Float[np.ndarray, "3 z y x"], volume: Volume) -> dict[str, Volume]:
-    """The field as maps on the grid of ``volume``: its length and its parts along x, y, z, in Å."""
+    """The field as maps on the grid of ``volume``: its length and its components along x, y, z, in Å."""
     x, y, z = np.nan_to_num(field)
-    named = {"displacement": magnitude(field), "displacement_x": x, "displacement_y": y, "displacement_z": z}
-    return {name: volume.with_data(data.astype(np.float32)) for name, data in named.items()}
+    fields = {"displacement": magnitude(field), "displacement_x": x, "displacement_y": y, "displacement_z": z}
+    return {name: volume.with_data(data.astype(np.float32)) for name, data in fields.items()}

@@ -1,11 +1,12 @@
-"""Where on the way between two maps do others lie? ``order_maps``: the paper's ordering of a series of maps.
+"""The order of maps along a trajectory between two of them (``order_maps``), as in the paper.
 
-A trajectory is made between two maps, and every other map is compared with each of its frames,
+``order_maps`` morphs between two maps and compares every other map with each frame,
 
     D_it = min_c || m_i - c f_t ||_2 / || m_i ||_2 = sqrt(1 - correlation(m_i, f_t)^2) ,
 
-the relative L2 distance after the best scale, since the scale of a density is no property of the structure. The
-map's place is the time of the least distance, refined by the parabola through its square and those beside it.
+the relative L2 distance at the best scale c, since the scale of a density is not a property of the structure. The
+map's place is the time of the least distance, refined by a parabola through the least squared distance and its two
+neighbours.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,7 @@ class Ordering:
 
     - ``distances``: D_it. ``times``: t of each frame.
     - ``places``: the time at which each map lies. ``nearest``: the index of its nearest frame.
-    - ``order``: the maps by their places; those of one place keep the order in which they were given.
+    - ``order``: indices of the maps, sorted by place; maps of equal place keep their given order.
     """
 
     distances: Float[np.ndarray, "maps t"]
@@ -56,24 +57,24 @@ def order_maps(
     *,
     report: ProgressReport = silent,
 ) -> Ordering:
-    """Find the place of each map on the trajectory between two.
+    """Find the place of each map on the trajectory between two others.
 
-    - ``maps``: one or more. ``between``: the ends of the trajectory, whose first gives the grid.
-    - ``maps`` may be prepared already, the two ends first; then ``between`` is left out.
-    - ``settings``: of the trajectory; without explicit frames or times, 101 frames.
+    - ``maps``: one or more. ``between``: the two ends of the trajectory; the first gives the grid.
+    - ``maps`` may be the result of ``prepare_maps``, the two ends first; then leave out ``between``.
+    - ``settings``: of the trajectory; 101 frames where none are given.
 
-    Raises InputError for what is no map, for maps that cannot be used, and for too few.
+    Raises InputError for anything but maps, for maps that cannot be used, and for too few.
     """
     settings = settings or ORDERING
     if not isinstance(maps, Prepared):
         if between is None:
-            raise InputError("no ends were given: name the two maps that the others lie between")
+            raise InputError("between is None: give the two maps that the others lie between")
         ends = several_maps(between, "order_maps needs two maps to order the others between")
         if len(ends) != 2:
             raise InputError(f"{len(ends)} maps were given to order the others between: give two")
         maps = prepare_maps([*ends, *several_maps(maps, "order_maps needs one or more maps")])
     if len(maps.volumes) < 3:
-        raise InputError(f"{max(0, len(maps.volumes) - 2)} maps to be ordered were given: give one or more")
+        raise InputError(f"{max(0, len(maps.volumes) - 2)} maps to order were given: give one or more")
     levels = None if maps.levels is None else maps.levels[:2]
     two = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2], levels=levels)
     trajectory = morph(two, settings, report=report)
@@ -88,13 +89,13 @@ def order_maps(
 def distances_between(
     maps: Float[np.ndarray, "maps z y x"], frames: Float[np.ndarray, "t z y x"]
 ) -> Float[np.ndarray, "maps t"]:
-    """sqrt(1 - c^2), c the correlation of each map with each frame (about zero); 1 where one of them is empty."""
+    """sqrt(1 - c^2), c being the correlation (about zero) of each map with each frame; 1 where either is empty."""
     cosine = np.array([[metrics.correlation(one, frame) for frame in frames] for one in maps])
     return np.sqrt(np.maximum(0.0, 1.0 - cosine**2))
 
 
 def refined(distances: Float[np.ndarray, "maps t"], times: Float[np.ndarray, " t"]) -> Float[np.ndarray, " maps"]:
-    """The time of the least of the parabola through the least squared distance and its two neighbours."""
+    """The time at the minimum of the parabola through the least squared distance and its two neighbours."""
     places = []
     for row in distances**2:
         k = int(row.argmin())

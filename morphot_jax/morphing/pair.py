@@ -1,4 +1,4 @@
-"""One pair of maps, solved once: the methods that need a single plan for all their frames."""
+"""One transport plan between two maps, and the frames of the methods 'bridge' and 'displacement' from it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.transport import kernels, multilevel
 from morphot_jax.transport.bridge import bridge_frames
-from morphot_jax.transport.displacement import Ways, displacement_frames, ways_of
+from morphot_jax.transport.displacement import Paths, displacement_frames, paths_of
 from morphot_jax.transport.kernels import Halving, Kernel
 from morphot_jax.transport.loop import Solution
 from morphot_jax.transport.sinkhorn import Problem, Sinkhorn
 from morphot_jax.transport.support import Side, side_of
 
-BRIDGE_SIGMAS = 3.0  # bridges do not stray farther from the maps: at their middle they are sigma / 2 wide
-FRAMES_AT_ONCE = 5  # frames computed between two reports; they fit in memory beside the solve
+BRIDGE_SIGMAS = 3.0  # margin: bridges stay within it, since at their middle they are sigma / 2 wide
+FRAMES_AT_ONCE = 5  # frames computed between two reports; few enough to fit in memory beside the solve
 
 
 Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``multilevel``)
@@ -31,9 +31,10 @@ Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K
 
 @dataclass(frozen=True)
 class Transport:
-    """A solved pair on the part of the box where its frames can have mass.
+    """A plan between two maps, on the part of the box where frames can have mass.
 
-    ``window``: that part. ``solution``: the plan, its potentials on the window. ``sides``: the maps on it.
+    - ``window``: that part. ``solution``: the plan, with its potentials on the window.
+    - ``sides``: source and target on their supports in the window.
     """
 
     window: Window
@@ -62,11 +63,13 @@ def solve_pair(
     within: Window | None = None,
     room: int = 0,
 ) -> Transport:
-    """Solve between two maps.
+    """Solve for the plan between two maps.
 
-    The solve sees the smallest box around both maps, which changes nothing: kernels are evaluated where there is
-    mass. Its potentials come back on that box and a margin that bridges may stray into. ``within``: a box around
-    both maps to solve on instead, with ``room`` for so many voxels of a map: several pairs share one compilation.
+    The solve uses the smallest box around both maps; a larger one would give the same plan, since kernels are
+    evaluated only where there is mass. The potentials are returned on that box and a margin for the bridges.
+
+    ``within``: another box around both maps to solve on. ``room``: the least number of voxels to make room for in
+    each map. Pairs with the same two share one compilation.
     """
     inner = within or bounding_box(pair.sum(axis=0) > 0)
     outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])
@@ -77,7 +80,7 @@ def solve_pair(
         guess = _coarse_start(maps, host, room)
         solution = host.solve(Sinkhorn(with_cost=False), problem, host.options(), lambda: guess)
         sides = tuple(side_of(data[outer].astype(plan.dtype), room=room) for data in pair)
-        return Transport(outer, _moved(solution, inner, outer), (sides[0], sides[1]))
+        return Transport(outer, _on_outer(solution, inner, outer), (sides[0], sides[1]))
 
 
 def frames_between(
@@ -88,30 +91,31 @@ def frames_between(
     clock: Clock,
     wanted: Bool[np.ndarray, " t"],
 ) -> Iterator[tuple[int, Float[np.ndarray, "z y x"]]]:
-    """The wanted frames, of unit mass, on the transport's window, by the method of the settings, in order.
+    """The frames marked in ``wanted``, each with its index among ``times``, by the method of the settings.
 
-    Each with its place among ``times``. Which are wanted changes nothing about them.
+    They have unit mass, lie on the transport's window and come in order. A frame does not depend on which others
+    are wanted.
     """
     with plan.scope(), clock.solving():
         frames_at = _bridge(transport, plan) if settings.method == "bridge" else _displacement(transport, plan)
     for first in range(0, len(times), FRAMES_AT_ONCE):
-        some = times[first : first + FRAMES_AT_ONCE]
-        places = first + np.flatnonzero(wanted[first : first + FRAMES_AT_ONCE])
-        if not len(places):
+        chunk = times[first : first + FRAMES_AT_ONCE]
+        indices = first + np.flatnonzero(wanted[first : first + FRAMES_AT_ONCE])
+        if not len(indices):
             continue
-        filled = np.concatenate([some, np.repeat(some[-1:], FRAMES_AT_ONCE - len(some))])
+        filled = np.concatenate([chunk, np.repeat(chunk[-1:], FRAMES_AT_ONCE - len(chunk))])
         with plan.scope(), clock.solving():
             frames = np.asarray(frames_at(jnp.asarray(filled, plan.dtype)))
-        yield from ((int(place), frames[place - first]) for place in places)
+        yield from ((int(index), frames[index - first]) for index in indices)
 
 
-def ways_between(transport: Transport, plan: Plan) -> Float[np.ndarray, "3 z y x"]:
-    """How far the mass of the source goes: voxels along z, y, x, on the transport's window; NaN without mass."""
+def averaged_displacement(transport: Transport, plan: Plan) -> Float[np.ndarray, "3 z y x"]:
+    """D, how far the source's mass moves: voxels along z, y, x, on the transport's window; NaN without mass."""
     source, _ = transport.sides
     with plan.scope():
-        ways, _ = _ways(transport, plan)
+        paths, _ = _paths(transport, plan)
         z, y, x = transport.shape
-        return np.asarray(source.places.spread_in((z, y, x), ways.source_end - ways.source_start, np.nan))
+        return np.asarray(source.places.spread_in((z, y, x), paths.source_end - paths.source_start, np.nan))
 
 
 FramesAt = Callable[[Float[Array, " t"]], Float[Array, "t z y x"]]
@@ -123,25 +127,28 @@ def _bridge(transport: Transport, plan: Plan) -> FramesAt:
 
 
 def _displacement(transport: Transport, plan: Plan) -> FramesAt:
-    ways, sigma = _ways(transport, plan)
-    return lambda times: displacement_frames(ways, times, sigma, transport.shape)
+    paths, sigma = _paths(transport, plan)
+    return lambda times: displacement_frames(paths, times, sigma, transport.shape)
 
 
-def _ways(transport: Transport, plan: Plan) -> tuple[Ways, Float[Array, "3"]]:
+def _paths(transport: Transport, plan: Plan) -> tuple[Paths, Float[Array, "3"]]:
     sigma = jnp.asarray(plan.sigma, plan.dtype)
     kernel = kernels.make(plan.kernel, transport.shape, np.array(plan.sigma), plan.dtype)
-    return ways_of(*transport.sides, *transport.solution.potentials, kernel, sigma), sigma
+    return paths_of(*transport.sides, *transport.solution.potentials, kernel, sigma), sigma
 
 
 def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> Start | None:
-    """Where to start on a large box, from half the grid; None where iterations are counted from nothing."""
+    """The start on a large box, from a solve on half the grid.
+
+    None on a small box, and where an exact number of iterations is set, which counts from a cold start.
+    """
     coarse = multilevel.halved(maps)
     kernel = host.kernel(tuple(2 * n for n in coarse.shape[1:]))
     if maps[0].size < multilevel.FROM or host.settings.iterations is not None or not isinstance(kernel, Halving):
         return None
     half = kernel.halved()
-    problem = _problem(coarse, half, room // 4)  # an eighth, and what is cut by the surface
-    solution = host.solve(Sinkhorn(with_cost=False), problem, host.rough(multilevel.ERROR))
+    problem = _problem(coarse, half, room // 4)  # an eighth of the voxels, and more for those at the surface
+    solution = host.solve(Sinkhorn(with_cost=False), problem, host.start_options(multilevel.ERROR))
     _, z, y, x = maps.shape
     return multilevel.start_on((z, y, x), solution, half)
 
@@ -150,8 +157,8 @@ def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel, room: int) -> P
     return Problem(side_of(maps[0], room=room), side_of(maps[1], room=room), kernel)
 
 
-def _moved(solution: Solution, inner: Window, outer: Window) -> Solution:
-    """The same plan, its potentials on the outer window."""
+def _on_outer(solution: Solution, inner: Window, outer: Window) -> Solution:
+    """The same plan with its potentials on the outer window."""
     pads = tuple((i.start - o.start, o.stop - i.stop) for i, o in zip(inner, outer, strict=True))
     log_u, log_v = (_padded(potential, pads) for potential in solution.potentials)
     return replace(solution, potentials=(log_u, log_v))

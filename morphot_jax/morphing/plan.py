@@ -1,4 +1,4 @@
-"""How a set of maps will be solved: every automatic choice, made in one place and with its reason."""
+"""The plan of a morph: every automatic choice for a set of maps, made in one place, with its reason."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -27,26 +27,27 @@ from morphot_jax.transport import kernels
 from morphot_jax.transport.barycenter import DEPTH
 from morphot_jax.transport.relaxation import PLAIN, Relaxation, automatic
 
-DEFAULT_MEMORY = 4 * 2**30  # bytes, for callers that do not say what the machine has
-FIELDS_PER_MAP = 4  # measured: a lane of two maps takes 11 fields, for potentials, convolutions and the barycenter
+DEFAULT_MEMORY = 4 * 2**30  # bytes, where the settings give none
+FIELDS_PER_MAP = 4  # measured: a lane of two maps needs 11 fields, for potentials, convolutions and the barycenter
 FIELDS_PER_LANE = 4
 ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides by max(K f, 1e-30)
-SMALLEST_SIGMA = 0.05  # voxels; at this width the next voxel counts exp(-200)
-BARYCENTER_SIGMAS = 2.5  # farther from the maps a barycenter has 1e-12 of its norm
-DETAIL = 1.7  # sigma: what is finer is lost in a barycenter (FSC 0.5; experiments.studies.gamma_and_grid)
-CPU_BYTES = 32 * 2**20  # what frames solved together on a CPU may need: more push one another out of its caches
+SMALLEST_SIGMA = 0.05  # voxels; at this width the weight of the next voxel is exp(-200)
+BARYCENTER_SIGMAS = 2.5  # margin around the maps; farther out a barycenter has 1e-12 of its norm
+DETAIL = 1.7  # sigma: finer detail is lost in a barycenter (FSC 0.5; experiments.studies.gamma_and_grid)
+CPU_BYTES = 32 * 2**20  # of memory for frames solved together on a CPU: more do not fit in its caches
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the settings became for one set of maps.
+    """The settings as resolved for one set of maps.
 
-    - ``sigma``: voxels along z, y, x. ``distance``: the farthest that mass of one map lies from the next map,
-      in sigma. ``spread``: standard deviation of a map's mass along its longest direction, in sigma, on average.
-    - ``extent``: voxels of the largest box that is solved, along z, y, x. ``iterations``: the most a solve may
-      make. ``guard``: smallest divisor (``solve_barycenter``).
-    - ``fallback``: the kernel that takes over where the chosen one turns out not to reach.
-    - ``reasons``: why, for each automatic choice. ``warnings``: what to know about what was asked for.
+    - ``sigma``: voxels along z, y, x. ``distance``: the largest distance of one map's mass from the next map, in
+      sigma. ``spread``: standard deviation of a map's mass along its longest direction, in sigma, averaged over
+      the maps.
+    - ``extent``: voxels along z, y, x of the largest box of a solve. ``iterations``: the most a solve may make.
+      ``guard``: smallest divisor (``solve_barycenter``).
+    - ``fallback``: the kernel to use instead where the chosen one does not reach across the maps.
+    - ``reasons``: for each automatic choice. ``warnings``: settings that may not suit the maps.
     """
 
     sigma: tuple[float, float, float]
@@ -65,7 +66,7 @@ class Plan:
 
     @property
     def dtype(self) -> np.dtype:
-        """The array type of the solve."""
+        """The data type of the solve."""
         return dtype_of(self.precision)
 
     def scope(self) -> AbstractContextManager:
@@ -73,14 +74,14 @@ class Plan:
         return jax.enable_x64(self.precision == "double")
 
     def fallen_back(self) -> "Plan":
-        """The same with the fallback for a kernel, and nothing to fall back on."""
+        """The plan with the fallback as its kernel, and no further fallback."""
         reason = f"{self.kernel} was chosen first ({self.reasons['kernel']}) and did not reach"
         assert self.fallback is not None
         return replace(self, kernel=self.fallback, fallback=None, reasons=self.reasons | {"kernel": reason})
 
 
 def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
-    """How these maps will be morphed; None where nothing is solved."""
+    """The plan to morph these maps by; None for the linear method, which solves nothing."""
     settings, why = with_method(settings)
     if settings.method == "linear":
         return None
@@ -90,11 +91,12 @@ def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
 
 
 def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
-    """Resolve the settings for maps on one grid, ``lanes`` barycenters of two neighbouring maps each."""
+    """Resolve the settings for maps on one grid and ``lanes`` solves between neighbouring maps."""
     sigma, sigma_reason = _sigma(settings, volumes[0])
     if min(sigma) < SMALLEST_SIGMA:
         raise InputError(
-            f"sigma is {min(sigma):g} voxels: the kernel joins no voxels; give {SMALLEST_SIGMA:g} or more"
+            f"sigma is {min(sigma):g} voxels, too narrow to move mass to the next voxel: "
+            f"give {SMALLEST_SIGMA:g} or more"
         )
     precision, precision_reason = _precision(settings)
     dtype = dtype_of(precision)
@@ -129,7 +131,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
 
 
 def dtype_of(precision: str) -> np.dtype:
-    """The array type of a precision."""
+    """The data type of a precision."""
     return np.dtype(np.float64 if precision == "double" else np.float32)
 
 
@@ -155,17 +157,17 @@ def spread(density: Float[np.ndarray, "z y x"], sigma: tuple[float, float, float
 
 
 def lane_bytes(shape: tuple[int, ...], maps: int, dtype: np.dtype, *, debias: bool = False) -> int:
-    """Bytes that one barycenter of ``maps`` maps needs while it is solved."""
+    """Bytes that the solve of one barycenter of ``maps`` maps needs."""
     fields = FIELDS_PER_MAP * maps + FIELDS_PER_LANE
     if debias:
-        fields += 2 * DEPTH * maps  # what is mixed: images and residuals
+        fields += 2 * DEPTH * maps  # images and residuals for Anderson mixing
     return int(np.prod(shape)) * dtype.itemsize * fields
 
 
 def solve_window(
     pair: Float[np.ndarray, "2 z y x"], sigma: tuple[float, float, float], kernel: KernelKind
 ) -> Window:
-    """Where barycenters can have mass; the whole box for the original's kernel, which reflects at its faces."""
+    """The part of the box where barycenters can have mass; all of it for the original's kernel, which reflects."""
     shape = pair.shape[1:]
     if kernel == "truncated":
         return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
@@ -186,13 +188,13 @@ def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, floa
     sigma = max(volume.shape) / 60.0
     reason = "the longest axis / 60"
     if settings.method in DEBIASED and not settings.debias:
-        kept = DETAIL * sigma * max(volume.voxel_size)
-        reason += f"; barycenters keep detail to about {kept:.3g} Å"
+        finest = DETAIL * sigma * max(volume.voxel_size)
+        reason += f"; barycenters keep detail to about {finest:.3g} Å"
     return (sigma, sigma, sigma), reason
 
 
 def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, KernelKind | None, str]:
-    """The kernel, the one to fall back on, and why."""
+    """The kernel, its fallback, and the reason."""
     if settings.kernel != "auto":
         return settings.kernel, None, "asked for"
     if settings.method in SINGLE_PLAN:
@@ -202,43 +204,43 @@ def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[Kerne
 
 
 def _warnings(kernel: KernelKind, distance: float, dtype: np.dtype) -> tuple[str, ...]:
-    """Whether a kernel of limited range was asked for between maps that lie farther apart."""
+    """A warning where the maps lie farther apart than the kernel safely reaches."""
     limit = kernels.safe_range(kernel, dtype)
     if distance <= limit:
         return ()
-    return (f"the maps lie up to {distance:.1f} sigma apart, and the kernel {kernel} is safe to {limit:.1f} only",)
+    return (f"the maps lie up to {distance:.1f} sigma apart, and the kernel {kernel} is safe only to {limit:.1f}",)
 
 
 def _precision(settings: Settings) -> tuple[str, str]:
     if settings.precision == "auto":
         return (
             "double",
-            "the potentials of real maps leave the range of single precision, and on a CPU it is no faster",
+            "the potentials of real maps leave the range of single precision, which is no faster on a CPU",
         )
     return settings.precision, "asked for"
 
 
 def _relaxation(settings: Settings, width: float) -> tuple[Relaxation, str]:
     if settings.debias:
-        return PLAIN, "debiased barycenters are mixed, not relaxed"
+        return PLAIN, "debiased barycenters use Anderson mixing, not relaxation"
     if settings.relaxation is not None:
         return Relaxation(settings.relaxation), "asked for"
-    reason = f"the maps spread over {width:.1f} sigma (sd); plain at first, then by how little each voxel changes"
+    reason = f"the maps spread over {width:.1f} sigma (sd); plain at first, then stronger where voxels change less"
     return automatic(width), reason
 
 
 def _platform() -> str:
-    """Of the device that JAX computes on here, a caller's ``jax.default_device`` included."""
+    """The platform of the device that JAX computes on, which a caller's ``jax.default_device`` may set."""
     (device,) = jnp.zeros(()).devices()
     return device.platform
 
 
 def _batch(settings: Settings, lanes: int, lane: int) -> tuple[int, str]:
-    """How many frames of ``lane`` bytes to solve at once."""
+    """How many frames of ``lane`` bytes each to solve at once, and the reason."""
     if settings.batch is not None:
         return min(settings.batch, lanes), "asked for"
     memory = settings.memory or DEFAULT_MEMORY
-    fitting, friendly = (max(1, room // lane) for room in (memory, CPU_BYTES))
-    if _platform() == "cpu" and fitting >= friendly:
-        return min(lanes, friendly), "a CPU is fastest with as few frames at once as fit in its caches"
+    fitting, cached = (max(1, room // lane) for room in (memory, CPU_BYTES))
+    if _platform() == "cpu" and fitting >= cached:
+        return min(lanes, cached), "a CPU is fastest with only as many frames at once as fit in its caches"
     return min(lanes, fitting), f"{fitting} frames fit in {memory / 2**30:.1f} GiB"

@@ -1,4 +1,4 @@
-"""How far a solve has come, how long it will take, and where the time went."""
+"""Progress of a solve: iterations, error, the time that is left, and the time that was spent."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +12,11 @@ from morphot_jax.morphing.settings import Settings
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a solve has come.
+    """Progress of a solve.
 
-    ``done`` of ``lanes`` barycenters are finished; those at work are at ``iteration``, the worst of them at
-    ``marginal_error``. ``seconds_left`` extrapolates the decay of the error, None before there is any.
+    - ``done``: how many of all ``lanes`` are finished.
+    - ``iteration``: of the current batch; ``marginal_error``: the largest in it.
+    - ``seconds_left``: extrapolated from the decay of the error; None while it has not decayed yet.
     """
 
     done: int
@@ -30,44 +31,44 @@ ProgressReport = Callable[[Progress], None]
 
 @dataclass
 class Clock:
-    """Seconds spent so far to compile and to solve."""
+    """Seconds spent so far on compiling and on solving."""
 
     compile: float = 0.0
     solve: float = 0.0
 
     @contextmanager
     def solving(self) -> Iterator[None]:
-        """Count what the block takes as solving."""
+        """Count the time of the block as solving."""
         started = time.perf_counter()
         yield
         self.solve += time.perf_counter() - started
 
 
-class Watch:
-    """Turns what is seen of the batches, one after the other, into ``Progress``."""
+class Tracker:
+    """Turns iterations and errors of batches, solved one after another, into ``Progress``."""
 
     def __init__(self, lanes: int, batch: int, limit: int, settings: Settings, report: ProgressReport):
         self.lanes, self.batch, self.limit, self.report = lanes, batch, limit, report
         by_error = settings.iterations is None and settings.criterion == "marginal_error"
         self.tolerance = settings.tolerance if by_error else None
-        self.longest = 0.0  # seconds that a finished batch took
+        self.longest = 0.0  # seconds of the slowest batch so far
         self.begin(0)
         self.restart()
 
     def begin(self, done: int) -> None:
-        """A batch starts, ``done`` lanes are finished."""
+        """Start a batch after ``done`` finished lanes."""
         self.done = done
 
     def restart(self) -> None:
-        """Another loop starts for the batch at work: nothing is known of its error yet."""
+        """Forget the errors: another loop starts for the current batch."""
         self.first = None
 
     def end(self, seconds: float) -> None:
-        """The batch at work is finished."""
+        """Finish the current batch, which took ``seconds``."""
         self.longest = max(self.longest, seconds)
 
-    def tell(self, iteration: int, error: float, elapsed: float) -> None:
-        """The batch at work has made ``iteration`` iterations in ``elapsed`` seconds."""
+    def update(self, iteration: int, error: float, elapsed: float) -> None:
+        """Report that the current batch has made ``iteration`` iterations in ``elapsed`` seconds."""
         self.first = self.first or (iteration, error)
         total = self._expected_iterations(iteration, error)
         expected = max(self.longest, 0.0 if total is None else total * elapsed / iteration)
@@ -76,7 +77,7 @@ class Watch:
         self.report(Progress(self.done, self.lanes, iteration, error, left if expected else None))
 
     def _expected_iterations(self, iteration: int, error: float) -> float | None:
-        """Iterations that the batch will make if its error goes on to decay as it did since first seen."""
+        """Iterations that the batch will make if its error continues to decay as it has since the first update."""
         if self.tolerance is None:
             return float(self.limit)
         first, first_error = self.first or (iteration, error)

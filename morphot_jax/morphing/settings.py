@@ -1,4 +1,4 @@
-"""What a user can choose about a trajectory: options, and which of them go together. Light to import."""
+"""The options of a trajectory, and which of them go together. Imports neither JAX nor NumPy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,22 +14,22 @@ KernelChoice = Literal["auto"] | KernelKind
 Mass = Literal["interpolated", "original"]
 Precision = Literal["auto", "single", "double"]
 
-SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels that it may have
+SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels they allow
     "bridge": ("auto", "heat"),
     "displacement": ("auto", "heat", "dense"),
 }
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
-MOST_ITERATIONS = 1_000_000  # the history keeps three numbers for each
+MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
 @declares_options
 @dataclass(frozen=True)
 class Settings:
-    """What can be chosen about a trajectory; None and 'auto' are resolved from the maps.
+    """The options of a trajectory; None and 'auto' are resolved from the maps.
 
-    Raises InputError, when it is made, for options that cannot be used or do not go together. 'auto' for the
-    method is resolved by ``with_method``, frames and rate by ``frame_times``.
+    The constructor raises InputError for values that cannot be used and for options that do not go together.
+    ``with_method`` resolves 'auto' for the method, ``frame_times`` frames and rate, ``plan_for`` the rest.
     """
 
     method: MethodChoice = option(
@@ -93,7 +93,7 @@ class Settings:
     )
     iterations: int | None = option(
         None,
-        "Make exactly so many iterations.",
+        "Make exactly this many iterations.",
         least=1,
         most=MOST_ITERATIONS,
         group=SOLVE,
@@ -140,18 +140,23 @@ class Settings:
 
 
 def with_method(settings: Settings) -> tuple[Settings, str]:
-    """The settings with one method, and why: displacement, unless something that only barycenters have is set."""
+    """The settings with 'auto' resolved to a method, and the reason.
+
+    The method is displacement, unless an option is set that only barycenters have.
+    """
     if settings.method != "auto":
         return settings, "asked for"
     for name, allowed in _single_plan_rules("displacement"):
         value = getattr(settings, name)
         if value not in allowed:
-            return replace(settings, method="barycenter"), f"{name} is {value!r}, which belongs to barycenters"
-    return replace(settings, method="displacement"), "the nearest to morphs of atoms on every pair that was tried"
+            return replace(settings, method="barycenter"), f"{name} is {value!r}, which only barycenters have"
+    return replace(
+        settings, method="displacement"
+    ), "it is the nearest to morphs of atoms on every pair that was tried"
 
 
 def keyframes_between(maps: int, settings: Settings) -> int:
-    """Barycenters that the mixed method solves for a sequence of so many maps."""
+    """How many barycenters the mixed method solves for a sequence of ``maps`` maps."""
     return (maps - 1) * (settings.keyframes - 1) + 1
 
 
@@ -162,7 +167,7 @@ def _check_together(settings: Settings) -> None:
             f"sigma is given as {settings.sigma:g} voxels and as {settings.sigma_angstrom:g} Å: give one"
         )
     if settings.times is not None and settings.rate != "linear":
-        raise InputError(f"rate '{settings.rate}' and explicit times exclude each other: give one of the two")
+        raise InputError(f"rate is '{settings.rate}' and times are given too: give one of the two")
     settings, _ = with_method(settings)
     if settings.debias:
         _check_debias(settings)
@@ -171,7 +176,7 @@ def _check_together(settings: Settings) -> None:
 
 
 def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
-    """What settings may be where all frames come from one plan."""
+    """The values that options may have where all frames come from one plan."""
     return (
         ("kernel", SINGLE_PLAN[method]),
         ("criterion", ("marginal_error",)),
@@ -196,11 +201,11 @@ def _check_debias(settings: Settings) -> None:
             f"method '{settings.method}' has nothing to debias: give {' or '.join(DEBIASED)}, or leave out debias"
         )
     if settings.kernel == "truncated":
-        raise InputError("kernel 'truncated' is the original's, which does not debias: give another or auto")
+        raise InputError("kernel 'truncated' is the original's and does not debias: give another kernel, or auto")
     if settings.relaxation is not None:
         raise InputError(
-            f"relaxation is {settings.relaxation:g}: debiased barycenters are not relaxed but mixed; leave it out"
+            f"relaxation is {settings.relaxation:g}, which debiased barycenters do not use: leave out one"
         )
 
 
-ORDERING = Settings(frames=101)  # for maps that are compared with every frame
+ORDERING = Settings(frames=101)  # the default of ``order_maps``, which compares maps with every frame

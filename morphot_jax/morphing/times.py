@@ -1,4 +1,4 @@
-"""When the frames of a trajectory are."""
+"""The times of the frames of a trajectory."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,9 +7,9 @@ from morphot_jax.morphing.settings import Settings
 
 
 def frame_times(settings: Settings) -> Float[np.ndarray, " t"]:
-    """The t of every frame: explicit times as they are, else evenly spaced steps s at the chosen rate.
+    """The time t of every frame: the explicit times, or evenly spaced steps s at the chosen rate.
 
-    linear s; sinusoidal (1 - cos pi s) / 2; ramp-up 1 - cos(pi s / 2); ramp-down sin(pi s / 2).
+    t is, by rate: linear s; sinusoidal (1 - cos pi s) / 2; ramp-up 1 - cos(pi s / 2); ramp-down sin(pi s / 2).
     """
     if settings.times is not None:
         return np.array(settings.times, np.float64)

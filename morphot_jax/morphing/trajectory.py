@@ -1,16 +1,16 @@
-"""Two or more maps in, a trajectory of maps out: ``morph``.
+"""From two or more maps to a trajectory of maps: ``morph``.
 
-Frame t of a pair (a, b), t = 0 being the first map named:
+Frame t between two maps a and b, where a is given first and lies at t = 0:
 
-| method       | frame                                                                  | source         |
-|--------------|------------------------------------------------------------------------|----------------|
-| `linear`     | (1 - t) a + t b                                                        | the paper, 2.1 |
-| `barycenter` | the entropic Wasserstein barycenter of a, b with weights (1 - t, t)    | the paper, 2.4 |
-| `bridge` | the most likely random walks from a to b, from one plan (``bridge``)      | Leonard 2014   |
-| `displacement` | mass pushed along straight lines, from one plan (``displacement``) | McCann 1997 |
-| `mixed`      | barycenters at a few keyframes, linear between them                    | the paper      |
+| method         | frame                                                                | source         |
+|----------------|----------------------------------------------------------------------|----------------|
+| `linear`       | (1 - t) a + t b                                                      | the paper, 2.1 |
+| `barycenter`   | the entropic Wasserstein barycenter of a, b with weights (1 - t, t)  | the paper, 2.4 |
+| `bridge`       | the most likely random walks from a to b, from one plan (``bridge``) | Leonard 2014   |
+| `displacement` | mass moved along straight lines, from one plan (``displacement``)    | McCann 1997    |
+| `mixed`        | barycenters at a few keyframes, linear between them                  | the paper      |
 
-Solves are on unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
+Solves use unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
 meaning along the trajectory.
 """
 
@@ -45,18 +45,20 @@ from morphot_jax.transport.status import Status
 
 WHOLE: Window = (slice(None), slice(None), slice(None))
 ENDED_WELL = (Status.CONVERGED, Status.FIXED_ITERATIONS)
-NOTICEABLE = 1e-6  # share of a frame's mass whose loss is worth a sentence
+NOTICEABLE = 1e-6  # share of a frame's mass: a larger loss gets a warning
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What is known of one frame beside its densities.
+    """Time, mass and solve of one frame, without its densities.
 
-    Errors are None where nothing was solved; ``bias`` (``barycenter.Solution``) where it was not debiased. A frame
-    between two keyframes shows the worse of theirs. ``kernel``: that it was solved with. ``strayed``: share of its
-    mass that left the box and was made up for.
-    ``history``: one row for each iteration, columns marginal_error and, where known, change_l1, change_l2; that
-    of a plan which many frames share is with the first of them.
+    - ``marginal_error``, ``change_l1``, ``change_l2``: None where nothing was solved or measured. A frame between
+      two keyframes has the errors of the worse one.
+    - ``bias``: see ``loop.Solution``; None where the frame was not debiased.
+    - ``kernel``: the kernel of the solve. ``strayed``: share of the mass that left the box and was put back by
+      scaling.
+    - ``history``: one row for each iteration, columns marginal_error and, where measured, change_l1, change_l2.
+      Where frames share one plan, only the first has its history.
     """
 
     index: int
@@ -77,7 +79,7 @@ class Frame:
 
 
 class Kept(NamedTuple):
-    """A frame that is known from an earlier run, and its densities in single precision."""
+    """A frame that an earlier run has finished, and its densities in single precision."""
 
     frame: Frame
     density: Float[np.ndarray, "z y x"]
@@ -97,8 +99,8 @@ class Trajectory:
     - ``densities``: axes ``t z y x``, single precision.
     - ``frames``: time, mass, status and errors of each.
     - ``plan``: what the automatic settings became and why; None where nothing was solved.
-    - ``actions``: what was done to the maps, a sentence each. ``warnings``: what the user should look at again.
-    - ``clock``: seconds spent to compile and to solve.
+    - ``actions``: one sentence for each change to the maps. ``warnings``: one for each thing to look at again.
+    - ``clock``: seconds spent on compiling and on solving.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -120,7 +122,7 @@ class Trajectory:
     def __getitem__(self, index: slice) -> tuple[Volume, ...]: ...
 
     def __getitem__(self, index: int | slice) -> Volume | tuple[Volume, ...]:
-        """Frame ``index`` as a map, or the frames of a slice; IndexError for a frame that is not there."""
+        """Frame ``index`` as a map, or the frames of a slice; IndexError for a frame that does not exist."""
         if isinstance(index, slice):
             return tuple(self.volume(i) for i in range(*index.indices(len(self))))
         return self.volume(index)
@@ -136,14 +138,14 @@ class Trajectory:
         )
 
     def volume(self, index: int) -> Volume:
-        """Frame ``index`` as a map; negative ones count from the end. IndexError for a frame that is not there."""
+        """Frame ``index`` as a map, negative ones from the end; IndexError for a frame that does not exist."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no frame {index}: the trajectory has {len(self)}, numbered from 0")
         return self.template.with_data(self.densities[index])
 
     @property
     def complete(self) -> bool:
-        """Whether every frame ended as it was asked to."""
+        """Whether every frame converged, or made its exact number of iterations."""
         return all(frame.status in ENDED_WELL for frame in self.frames)
 
 
@@ -156,18 +158,19 @@ def morph(
     keep: Keep = silent,
     known: Mapping[int, Kept] = NONE_KNOWN,
 ) -> Trajectory:
-    """Interpolate between maps: the frame of ``settings.method`` at every time.
+    """Interpolate between maps: one frame by ``settings.method`` at every time.
 
-    - ``maps``: two or more, in order: a list, or a ``Trajectory``. ``prepare_maps`` brings them to one grid unless
-      it already has. More than two are a sequence: map i of n lies at t = i / (n - 1).
-    - ``plan``: ``plan_for`` these maps and settings, where that was made already.
+    - ``maps``: two or more, in order: a list, a ``Trajectory``, or the result of ``prepare_maps``, which is called
+      for all others. More than two are a sequence: map i of n lies at t = i / (n - 1).
+    - ``plan``: the result of ``plan_for`` with these maps and settings, if you have it.
     - ``report``: called with a ``Progress`` about twice a second.
-    - ``keep``: called with every frame as soon as it is finished, and with its densities. ``known``: frames by
-      their index that ``keep`` was given by another run of the same maps and settings; they are not solved again,
-      and the others come out bit for bit as if they were (but the methods 'linear' and 'mixed' know nothing).
+    - ``keep``: called with every frame and its densities as soon as it is finished.
+    - ``known``: frames, by index, that an earlier run with the same maps and settings passed to ``keep``. They are
+      not solved again; the other frames are bit for bit the same as without them. The methods 'linear' and 'mixed'
+      ignore it.
 
-    Raises InputError for what is no map, and for maps or settings that cannot be used. A frame that does not
-    converge is returned all the same, and its ``status`` says so.
+    Raises InputError for anything but maps, and for maps or settings that cannot be used. A frame that does not
+    converge is returned nevertheless; check its ``status``.
     """
     settings = settings or Settings()
     if not isinstance(maps, Prepared):
@@ -178,17 +181,17 @@ def morph(
     plan = plan or plan_for(prepared.volumes, settings)
     settings, _ = with_method(settings)
     times = frame_times(settings)
-    work = _Work(prepared, settings, Clock(), report, keep, known)
+    run = _Run(prepared, settings, Clock(), report, keep, known)
     if plan is None:
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
     elif settings.method in SINGLE_PLAN:
-        densities, frames = work.frames(times, partial(_transported, work, plan))
+        densities, frames = run.frames(times, partial(_transported, run, plan))
     elif settings.method == "barycenter":
-        densities, frames = work.frames(times, partial(_barycenters, work, plan))
+        densities, frames = run.frames(times, partial(_barycenters, run, plan))
     else:
         keys = keyframes_between(len(prepared.volumes), settings)
-        keyed = replace(work, keep=silent, known=NONE_KNOWN)
+        keyed = replace(run, keep=silent, known=NONE_KNOWN)
         anchors, solved = keyed.frames(np.linspace(0.0, 1.0, keys), partial(_barycenters, keyed, plan))
         densities = blend(anchors, times)
         frames = [_between(solved, i, float(t), densities[i]) for i, t in enumerate(times)]
@@ -197,13 +200,13 @@ def morph(
             keep(frame, densities[frame.index])
     template = prepared.volumes[0]
     warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
-    return Trajectory(densities, tuple(frames), template, settings, plan, prepared.actions, warnings, work.clock)
+    return Trajectory(densities, tuple(frames), template, settings, plan, prepared.actions, warnings, run.clock)
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
-    """Between which of evenly spaced anchors a time lies: index of the one before, share s of the way to the next.
+    """Between which evenly spaced anchors a time lies: index of the one before, fraction s to the next.
 
-    Time t = 1 is the end of the last stretch, s = 1; time 0 the start of the first.
+    Time 0 is the start of the first interval; time 1 is the end of the last, s = 1.
     """
     position = time * (anchors - 1)
     before = min(int(position), anchors - 2)
@@ -213,7 +216,7 @@ def locate(time: float, anchors: int) -> tuple[int, float]:
 def blend(
     anchors: Sequence[Float[np.ndarray, "z y x"]] | Float[np.ndarray, "k z y x"], times: Float[np.ndarray, " t"]
 ) -> Float[np.ndarray, "t z y x"]:
-    """(1 - s) a + s b between evenly spaced anchors (the paper, Eq 2.1); bit for bit at the anchors."""
+    """(1 - s) a + s b between evenly spaced anchors (the paper, Eq 2.1), which it reproduces bit for bit."""
     frames = np.empty((len(times), *anchors[0].shape), np.float32)
     for index, time in enumerate(times):
         before, share = locate(float(time), len(anchors))
@@ -227,10 +230,12 @@ def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
     return float(density.sum(dtype=np.float64))
 
 
-class _Stretch(NamedTuple):
-    """Frames between two neighbouring maps: the two, the frames' indices, and where they lie between them.
+class _Segment(NamedTuple):
+    """The frames between two neighbouring maps.
 
-    ``wanted``: which of them are still to be made. ``watch``: told of progress here as progress of the whole.
+    - ``pair``: the two maps. ``masses``: their masses.
+    - ``indices``: of the frames in the trajectory. ``shares``: fraction s of each between the two maps.
+    - ``wanted``: which frames have yet to be made. ``report``: takes progress within the segment.
     """
 
     pair: Float[np.ndarray, "2 z y x"]
@@ -238,24 +243,24 @@ class _Stretch(NamedTuple):
     indices: list[int]
     shares: Float[np.ndarray, " n"]
     wanted: Bool[np.ndarray, " n"]
-    watch: ProgressReport
+    report: ProgressReport
 
 
-class _Made(NamedTuple):
-    """A frame of a stretch: its place there, its densities on a part of the box, and what is known of it.
+class _SegmentFrame(NamedTuple):
+    """A finished frame of a segment, with densities on a part of the box.
 
-    Index, time and mass of the frame are still to come.
+    ``position``: its index within the segment. ``frame`` does not yet have its index, time and mass.
     """
 
-    place: int
+    position: int
     window: Window
     density: Float[np.ndarray, "z y x"]
     frame: Frame
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What frames are made of, and who is told of them (``morph``)."""
+class _Run:
+    """The maps, settings and callbacks of one call of ``morph``."""
 
     prepared: Prepared
     settings: Settings
@@ -265,24 +270,24 @@ class _Work:
     known: Mapping[int, Kept]
 
     def frames(
-        self, times: Float[np.ndarray, " t"], make: Callable[[_Stretch], Iterator[_Made]]
+        self, times: Float[np.ndarray, " t"], make: Callable[[_Segment], Iterator[_SegmentFrame]]
     ) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
-        """All frames, stretch by stretch: those that are known as they are, the others by ``make``."""
+        """All frames: the known ones as they are, the others made segment by segment by ``make``."""
         densities = np.zeros((len(times), *self.prepared.volumes[0].shape), np.float32)
         frames: dict[int, Frame] = {}
         for index, kept in self.known.items():
             densities[index], frames[index] = kept.density, kept.frame
-        for stretch in self.stretches(times):
-            for made in make(stretch):
-                index = stretch.indices[made.place]
+        for segment in self.segments(times):
+            for made in make(segment):
+                index = segment.indices[made.position]
                 density = densities[index]
                 density[made.window] = made.density
                 frames[index] = replace(made.frame, index=index, time=float(times[index]), mass=mass_of(density))
                 self.keep(frames[index], density)
         return densities, [frames[index] for index in range(len(times))]
 
-    def stretches(self, times: Float[np.ndarray, " t"]) -> Iterator[_Stretch]:
-        """For each pair of neighbouring maps the frames that lie between them, where some are still to be made."""
+    def segments(self, times: Float[np.ndarray, " t"]) -> Iterator[_Segment]:
+        """The segments, one for each pair of neighbouring maps with frames yet to be made between them."""
         maps = self.prepared
         places = [locate(float(time), len(maps.volumes)) for time in times]
         passed = 0
@@ -292,44 +297,44 @@ class _Work:
             if wanted.any():
                 pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
                 shares = np.array([places[index][1] for index in indices])
-                watch = _shifted(self.report, passed, len(times))
-                yield _Stretch(pair, maps.masses[before : before + 2], indices, shares, wanted, watch)
+                report = _shifted(self.report, passed, len(times))
+                yield _Segment(pair, maps.masses[before : before + 2], indices, shares, wanted, report)
             passed += len(indices)
 
 
-def _barycenters(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
-    """Eq 2.4 at each time, between the two maps that it lies between."""
-    window = solve_window(stretch.pair, plan.sigma, plan.kernel)
-    weights = np.stack([1.0 - stretch.shares, stretch.shares], axis=1)
-    known = [work.known[index].frame for index in stretch.indices if index in work.known]
+def _barycenters(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
+    """Barycenters (Eq 2.4) between the two maps of a segment."""
+    window = solve_window(segment.pair, plan.sigma, plan.kernel)
+    weights = np.stack([1.0 - segment.shares, segment.shares], axis=1)
+    known = [run.known[index].frame for index in segment.indices if index in run.known]
     used = plan.fallen_back() if any(frame.kernel != plan.kernel for frame in known) else plan
-    maps, watched = stretch.pair[(slice(None), *window)], {"clock": work.clock, "report": stretch.watch}
-    for place, lane in solve_lanes(maps, weights, used, work.settings, stretch.wanted, **watched):
-        share = float(stretch.shares[place])
-        density = _scaled(lane, stretch.masses, share, work.settings)
-        yield _Made(place, window, density, _frame_of_lane(lane, work.settings))
+    maps, callbacks = segment.pair[(slice(None), *window)], {"clock": run.clock, "report": segment.report}
+    for position, lane in solve_lanes(maps, weights, used, run.settings, segment.wanted, **callbacks):
+        share = float(segment.shares[position])
+        density = _scaled(lane, segment.masses, share, run.settings)
+        yield _SegmentFrame(position, window, density, _frame_of_lane(lane, run.settings))
 
 
-def _transported(work: _Work, plan: Plan, stretch: _Stretch) -> Iterator[_Made]:
-    """Frames of the single plan between the two maps that each time lies between; the maps' own at their times."""
-    transport = solve_pair(stretch.pair, plan, work.settings, clock=work.clock, report=stretch.watch)
+def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
+    """Frames from one plan between the two maps of a segment; at s = 0 and 1 the maps themselves."""
+    transport = solve_pair(segment.pair, plan, run.settings, clock=run.clock, report=segment.report)
     shared = _frame_of_plan(transport, plan)
-    for place, density in frames_between(
-        transport, stretch.shares, plan, work.settings, work.clock, stretch.wanted
+    for position, density in frames_between(
+        transport, segment.shares, plan, run.settings, run.clock, segment.wanted
     ):
-        share = float(stretch.shares[place])
-        own = shared if place == 0 else replace(shared, history=shared.history[:0])  # with the first frame alone
+        share = float(segment.shares[position])
+        own = shared if position == 0 else replace(shared, history=shared.history[:0])  # only the first has it
         if share in (0.0, 1.0):
-            yield _Made(place, WHOLE, stretch.pair[int(share)], own)
+            yield _SegmentFrame(position, WHOLE, segment.pair[int(share)], own)
         else:
             strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
-            scaled = _to_mass(density, stretch.masses, share)
-            yield _Made(place, transport.window, scaled, replace(own, strayed=strayed))
-        stretch.watch(Progress(place + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
+            scaled = _to_mass(density, segment.masses, share)
+            yield _SegmentFrame(position, transport.window, scaled, replace(own, strayed=strayed))
+        segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
 def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
-    """What all frames of one plan have in common; index, time and mass are still to come."""
+    """What all frames of one plan have in common; without index, time and mass."""
     solution = transport.solution
     return Frame(
         index=0,
@@ -347,41 +352,43 @@ def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
 def warnings_about(
     frames: Sequence[Frame], plan: Plan | None, settings: Settings, template: Volume
 ) -> tuple[str, ...]:
-    """What the user should know of frames: how they were solved, and how they ended."""
+    """Warnings about the plan, about frames that departed from it, and about frames that ended badly."""
     if plan is None:
         return ()
     planned = plan.warnings + _shape_of_kernel(template, settings)
-    return planned + _surprises(frames, plan) + _complaints(frames, plan)
+    return planned + _departures(frames, plan) + _bad_endings(frames, plan)
 
 
-def _surprises(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
-    """Where frames were made otherwise than planned."""
-    found = []
+def _departures(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """A warning for each way in which frames departed from the plan."""
+    warnings = []
     for kernel in dict.fromkeys(frame.kernel for frame in frames if frame.kernel != plan.kernel):
         indices = ", ".join(str(frame.index) for frame in frames if frame.kernel == kernel)
-        found.append(f"{plan.kernel} did not reach across frames {indices}: these were solved with {kernel}")
+        warnings.append(
+            f"the kernel {plan.kernel} did not reach in frames {indices}: these were solved with {kernel}"
+        )
     strayed = max(frame.strayed for frame in frames)
     if strayed > NOTICEABLE:
-        found.append(
+        warnings.append(
             f"up to {percent(strayed)} of a frame's mass left the box and was put back by scaling: pad the maps"
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _shape_of_kernel(volume: Volume, settings: Settings) -> tuple[str, ...]:
-    """Whether a kernel that is round in voxels is not round in Å."""
+    """A warning where a kernel that is round in voxels is not round in Å."""
     x, y, z = voxel = volume.voxel_size
     if settings.sigma_angstrom is not None or max(voxel) <= 1.001 * min(voxel):
         return ()
     return (
-        f"voxels of {x:g} x {y:g} x {z:g} Å are no cubes and sigma is in voxels, so the kernel is wider along "
-        "their long axis: give --sigma-angstrom for one that is round",
+        f"voxels of {x:g} x {y:g} x {z:g} Å are not cubes and sigma is in voxels, so the kernel is wider along "
+        "their long axis: give --sigma-angstrom for a round one",
     )
 
 
-def _complaints(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
-    """One sentence for each way in which frames ended badly, with what to try."""
-    found = []
+def _bad_endings(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
+    """A warning for each way in which frames ended badly, with what to try."""
+    warnings = []
     for status in (Status.MAX_ITERATIONS, Status.INFEASIBLE, Status.NONFINITE):
         if not (some := [frame for frame in frames if frame.status is status]):
             continue
@@ -391,12 +398,12 @@ def _complaints(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
             text += f" (up to {worst} of the mass is out of reach; the maps lie up to {apart})"
         elif status is Status.MAX_ITERATIONS:
             text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in some):.1e})"
-        found.append(f"{text}: {status.advice}")
-    return tuple(found)
+        warnings.append(f"{text}: {status.advice}")
+    return tuple(warnings)
 
 
 def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
-    """From unit mass to the mass that the settings ask for."""
+    """Scaled from unit mass to the mass of ``settings.mass``."""
     if settings.mass == "original":
         return lane.value * (sum(masses) / 2.0)
     return _to_mass(lane.value, masses, share)
@@ -405,13 +412,13 @@ def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Setting
 def _to_mass(
     density: Float[np.ndarray, "z y x"], masses: Sequence[float], share: float
 ) -> Float[np.ndarray, "z y x"]:
-    """Scaled to (1 - s) m_0 + s m_1; a frame without mass, where the kernel reached nothing, stays empty."""
-    found = density.sum(dtype=np.float64)
-    return density * (((1.0 - share) * masses[0] + share * masses[1]) / found) if found > 0 else density
+    """Scaled to the mass (1 - s) m_0 + s m_1; a frame stays empty where the kernel reached no mass."""
+    mass = density.sum(dtype=np.float64)
+    return density * (((1.0 - share) * masses[0] + share * masses[1]) / mass) if mass > 0 else density
 
 
 def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:
-    """What is known of a barycenter; index, time and mass are still to come."""
+    """The frame of a barycenter, without index, time and mass."""
     return Frame(
         index=0,
         time=0.0,
@@ -429,7 +436,7 @@ def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:
 
 
 def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarray, "z y x"]) -> Frame:
-    """The report of a blended frame: that of the worse keyframe it is made of."""
+    """The frame between two keyframes, with the solve of the worse one."""
     before, share = locate(time, len(keys))
     used = [key for key, weight in ((keys[before], 1.0 - share), (keys[before + 1], share)) if weight > 0]
     worst = max(used, key=lambda key: (key.status != Status.CONVERGED, key.marginal_error))
@@ -437,5 +444,5 @@ def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarr
 
 
 def _shifted(report: ProgressReport, passed: int, total: int) -> ProgressReport:
-    """Progress after so many frames as progress of all."""
+    """Reports progress of a segment as progress of all ``total`` frames, of which ``passed`` came before it."""
     return lambda progress: report(replace(progress, done=progress.done + passed, lanes=total))

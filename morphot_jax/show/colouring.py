@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from morphot_jax.maps.resample import indices_of
 from morphot_jax.maps.volume import Grid, Volume
-from morphot_jax.morphing.field import displacement_field, moving, starts_and_ways
+from morphot_jax.morphing.field import displacement_field, moving, starts_and_displacements
 from morphot_jax.morphing.progress import ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.show.scene import Scene, shares_of
@@ -40,7 +40,7 @@ def lengths_on(
     ``field``: D on the grid of the first map, along x, y, z in Å (``displacement_field``).
     """
     indices = np.argwhere(moving(field, first))
-    starts, ways = starts_and_ways(field, first, indices)
+    starts, ways = starts_and_displacements(field, first, indices)
     mass, lengths = first.data[*indices.T].astype(np.float64), np.linalg.norm(ways, axis=1)
     z, y, x = shape = scene.densities.shape[1:]
     shown = Grid((z, y, x), scene.voxel_size, scene.origin)

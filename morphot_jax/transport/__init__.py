@@ -1,1 +1,1 @@
-"""Optimal transport on grids: kernels, solvers and what solvers are made of. Arrays in, solutions out."""
+"""Optimal transport on grids: kernels, solvers and their parts. Functions take arrays and return solutions."""

@@ -5,22 +5,22 @@ P_k = diag(u_k) K diag(v_k) satisfy
 
     u_k = a_k / (K v_k) ,    q = prod_k (K u_k)^alpha_k ,    v_k = q / (K u_k) .
 
-Paper's symbols: its a_k is u_k here (``potential_source``), its b_k is v_k (``potential_target``), its gamma
-sets sigma. Both are kept as logs, -inf for zero mass; u_k only where its map has mass.
+The paper writes a_k for u_k (the first of ``potentials``) and b_k for v_k (the second); its gamma sets sigma. Both
+are stored as logs, -inf for zero mass; u_k only where its map has mass.
 
 Each block may be over-relaxed, log u <- (1 - w) log u + w (log a - log K v) and likewise log v (Thibault et al.,
-arXiv 1711.01851; Lehmann et al. 2021). A fixed w > 1 can blow up from a cold start, so ``AUTOMATIC`` begins
-with plain iterations and then relaxes each voxel the more, the less its log would change.
+arXiv 1711.01851; Lehmann et al. 2021). A fixed w > 1 can diverge from a cold start, so ``AUTOMATIC`` begins
+with plain iterations and then relaxes a voxel more, the less its log would change.
 
 **Debiased.** Every such q is blurred by sigma, even at a weight of one. The debiased barycenter (Janati et al.
-2020) takes the blur out: with the plan diag(d) K diag(d) of q to itself,
+2020) removes the blur: with the plan diag(d) K diag(d) of q to itself,
 
     q = d prod_k (K u_k)^alpha_k ,    d <- sqrt(d q / (K d)) ,    v_k = q / (K u_k) ,
 
-so that sum_k alpha_k log v_k = log d. A weight of one gives the map itself. Here over-relaxation diverges, and the
-iteration is accelerated by Anderson mixing of log v (``anderson``), with two steps of d for each of v. What is
-finer than the kernel is hardly determined by this: || d K d - q ||_1 (``bias``) falls much more slowly than the
-error of the plans, while q goes on to sharpen; the tolerance decides how far. A start near the plans
+so that sum_k alpha_k log v_k = log d. A weight of one gives the map itself. Over-relaxation diverges here, so the
+iteration is accelerated by Anderson mixing of log v (``anderson``), with two steps of d for each of v. These
+equations hardly determine detail finer than the kernel: || d K d - q ||_1 (``bias``) falls much more slowly than
+the error of the plans, while q continues to sharpen; the tolerance decides how far. A start near the plans
 (``start_between``) saves more than half of the iterations.
 
 The error of a solve is measured on the plans themselves, on unit mass,
@@ -52,8 +52,8 @@ from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
 DEPTH = 5  # iterates that a debiased solve mixes
-BIAS_SHARE = 0.01  # of the error: maps that are alike have plans without error from the start, and all of the bias
-DEBIASING_STEPS = 2  # of d for each step of v; more make an iteration dearer and save few
+BIAS_SHARE = 0.01  # weight of the bias in the error; between equal maps the plans are exact at once, q is not
+DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iterations
 
 
 @jax.tree_util.register_dataclass
@@ -74,7 +74,7 @@ class Problem:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
-    """What an iteration hands to the next."""
+    """Potentials and barycenters after an iteration, and what the next one and the solution need of it."""
 
     log_u: Float[Array, "t k n"]  # on the supports of the maps
     log_v: Float[Array, "t k z y x"]  # on the side of the barycenter
@@ -85,21 +85,21 @@ class State:
 
 @dataclass(frozen=True)
 class Barycenter:
-    """The solver of plain barycenters (Eq 2.4), over-relaxed. ``guard``: as of ``solve_barycenter``."""
+    """The solver of plain barycenters (Eq 2.4), over-relaxed. ``guard`` is that of ``solve_barycenter``."""
 
     guard: float | None = None
 
     measured = ("marginal_error", "change_l1", "change_l2")
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
-        """From v = 1, or from log v as given."""
+        """Start from v = 1, or from the given log v."""
         state = _first_state(problem, guess)
         return Start(state, None, jnp.ones(state.unreached.shape, bool))
 
     def step(
         self, problem: Problem, options: Options, state: State, memory: None, iteration: Int[Array, ""]
     ) -> tuple[State, None, Measures]:
-        """All u_k, the barycenter, all v_k."""
+        """Update all u_k, then the barycenter, then all v_k."""
         maps, weights, kernel, guard = problem.maps, problem.shares, problem.kernel, self.guard
         least = -jnp.inf if guard is None else float(np.log(guard))
 
@@ -110,7 +110,7 @@ class Barycenter:
 
         log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
         log_second = state.log_v + log_ku  # log of P_k^T 1
-        # With a guard prod_k v_k^alpha_k departs from 1, and the original keeps the departure.
+        # With a guard prod_k v_k^alpha_k is not 1, and the original's barycenter includes that factor.
         log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
         q = jnp.exp(log_q)
         plain = jnp.where(jnp.isfinite(log_q)[:, None], log_q[:, None] - jnp.maximum(log_ku, least), -jnp.inf)
@@ -124,7 +124,7 @@ class Barycenter:
         return State(log_u, log_v, q, unreached, state.bias), None, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
-        """Read the barycenters off."""
+        """Make the solution, with the potentials on the grid."""
         return _solution(problem, state, ending)
 
 
@@ -135,19 +135,19 @@ class Debiased:
     measured = ("marginal_error", "change_l1", "change_l2")
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
-        """From v = 1, or from log v as given. A lane with a weight of one is done: it is that map."""
+        """Start from v = 1, or from the given log v. A lane with a weight of one need not step: it is that map."""
         state, maps = _first_state(problem, guess), problem.maps
-        whole = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
+        alone = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
         densities = maps.places.spread_in(problem.kernel.shape, jnp.exp(maps.log_mass), 0.0)
-        one = jnp.where(whole, 1.0, 0.0).astype(densities.dtype)
+        one = jnp.where(alone, 1.0, 0.0).astype(densities.dtype)
         state = replace(state, barycenter=jnp.tensordot(one, densities, axes=1))
         memory = jax.vmap(partial(anderson.start, DEPTH))(state.log_v)
-        return Start(state, memory, ~jnp.any(whole, axis=1))
+        return Start(state, memory, ~jnp.any(alone, axis=1))
 
     def step(
         self, problem: Problem, options: Options, state: State, memory: Memory, iteration: Int[Array, ""]
     ) -> tuple[State, Memory, Measures]:
-        """All u_k, d and the barycenter, and all v_k mixed from the last few."""
+        """Update all u_k, then d and the barycenter, then all v_k, mixed from the last few."""
         maps, weights, kernel = problem.maps, problem.shares, problem.kernel
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
         log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
@@ -175,18 +175,16 @@ class Debiased:
         return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias), memory, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
-        """Read the barycenters off."""
+        """Make the solution, with the potentials on the grid."""
         return _solution(problem, state, ending)
 
 
 def solver_for(*, debias: bool = False, guard: float | None = None) -> Barycenter | Debiased:
-    """The solver of these barycenters; InputError for ``debias`` with a ``guard``."""
+    """The solver for plain or debiased barycenters; InputError for ``debias`` with a ``guard``."""
     if not debias:
         return Barycenter(guard)
     if guard is not None:
-        raise InputError(
-            f"guard is {guard:g} and debias is asked for: leave out one, the original had no debiasing"
-        )
+        raise InputError(f"guard is {guard:g} and debias is True: leave out one, the original had no debiasing")
     return Debiased()
 
 
@@ -211,16 +209,17 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     - ``kernel``: of the maps' grid, from ``morphot_jax.kernels``.
     - ``tolerance``: a lane stops when ``criterion`` is at or below it.
     - ``fixed_iterations``: make exactly ``max_iterations`` instead.
-    - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: exact zeros.
-    - ``debias``: the debiased barycenter of the module's docstring; ``relaxation`` does not apply to it.
+    - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: no mass where the
+      kernel does not reach.
+    - ``debias``: solve for the debiased barycenter (see the module); ``relaxation`` does not apply to it.
     - ``start``: log v to start from in place of 0 (``start_between``; ``multilevel.barycenter_start`` for any k).
 
     The solution's ``value`` is q, axes ``t z y x``; its ``potentials`` are log u_k and log v_k, ``t k z y x``.
 
     May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations``,
-    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for what are no floating-point
-    arrays, for shapes that do not match and, where the values are at hand, for negative, non-finite or empty maps
-    and weights, and for solves that leave the range of single precision.
+    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for anything but floating-point
+    arrays and for shapes that do not match; outside jit also for negative, non-finite or empty maps and weights,
+    and for solves that leave the range of single precision.
     """
     solver = solver_for(debias=debias, guard=guard)
     options = Options(tolerance, relaxation, max_iterations, criterion, fixed_iterations)
@@ -229,13 +228,13 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
 
 
 def check_maps(maps, weights, kernel: Kernel) -> None:
-    """Raise InputError for maps and weights that no barycenter can be solved of."""
+    """Raise InputError for maps and weights that have no barycenter."""
     check_densities("maps", maps, axes="kzyx")
     check_densities("weights", weights, axes="tk")
     if weights.shape[1] != maps.shape[0]:
         raise InputError(
-            f"maps of shape {maps.shape} and weights of shape {weights.shape} do not belong together: "
-            "give one weight for each map in each row"
+            f"maps have the shape {maps.shape} and weights {weights.shape}: "
+            f"give rows of {maps.shape[0]} weights, one for each map"
         )
     check_grid(kernel, maps=maps)
 
@@ -244,14 +243,16 @@ def check_maps(maps, weights, kernel: Kernel) -> None:
 def start_between(
     log_u: Float[Array, "z y x"], log_v: Float[Array, "z y x"], weights: Float[Array, "t 2"], sigma: Sigma
 ) -> Float[Array, "t 2 z y x"]:
-    """Where to start between two maps, from the plan diag(u) K diag(v) that joins them (``solve_sinkhorn``).
+    """A start for ``solve_barycenter`` between two maps, from the plan diag(u) K diag(v) between them.
 
-    For two maps log v_0 = t phi and log v_1 = -(1 - t) phi, and nearly, with kernels of variance t sigma^2,
+    For two maps log v_0 = t phi and log v_1 = -(1 - t) phi. With kernels K_t of variance t sigma^2, nearly
 
         phi = ( log K_(1-t) v - log K_t u ) / 2 ,
 
-    which starts a solve at a tenth of the error of phi = 0. Where these narrow kernels underflow, phi is that of
-    the heat kernel, which reaches farther.
+    which starts a solve at a tenth of the error of phi = 0. Where these narrow kernels underflow, phi is computed
+    with the heat kernel, which reaches farther.
+
+    ``log_u``, ``log_v``: potentials of ``solve_sinkhorn``. ``weights``: (1 - t, t) for each barycenter.
     """
     (nz, ny, nx), dtype = log_u.shape, log_u.dtype
     shares = weights / jnp.sum(weights, axis=1, keepdims=True)
@@ -259,8 +260,8 @@ def start_between(
 
     def potentials(share: Float[Array, "2"]) -> Float[Array, "2 z y x"]:
         def phi_of(make: Callable[..., Kernel]) -> Float[Array, "z y x"]:
-            back, ahead = (make((nz, ny, nx), sigma * jnp.sqrt(part), dtype) for part in share)
-            return (back.log_apply(log_v) - ahead.log_apply(log_u)) / 2.0
+            backward, forward = (make((nz, ny, nx), sigma * jnp.sqrt(part), dtype) for part in share)
+            return (backward.log_apply(log_v) - forward.log_apply(log_u)) / 2.0
 
         gaussian, heat = phi_of(kernels.dense), phi_of(kernels.heat)
         phi = jnp.where(jnp.isfinite(gaussian), gaussian, jnp.where(jnp.isfinite(heat), heat, 0.0))
@@ -270,16 +271,16 @@ def start_between(
 
 
 def _first_state(problem: Problem, guess: Float[Array, "t k z y x"] | None) -> State:
-    """Log v as given, or 0; u = a."""
+    """The given log v, or 0; u = a."""
     lanes, k = problem.weights.shape
     log_mass, box = problem.maps.log_mass, problem.kernel.shape
-    nothing = jnp.zeros((lanes,), log_mass.dtype)
+    zeros = jnp.zeros((lanes,), log_mass.dtype)
     return State(
         log_u=jnp.broadcast_to(log_mass, (lanes, *log_mass.shape)),
         log_v=jnp.zeros((lanes, k, *box), log_mass.dtype) if guess is None else guess.astype(log_mass.dtype),
         barycenter=jnp.zeros((lanes, *box), log_mass.dtype),
-        unreached=nothing,
-        bias=nothing,
+        unreached=zeros,
+        bias=zeros,
     )
 
 
@@ -304,9 +305,9 @@ def _spread(log_u: Float[Array, "t k n"], maps: Side, shape: kernels.Shape) -> F
 
 
 def _measures(
-    marginal_error: Float[Array, " t"], q: Float[Array, "t z y x"], before: Float[Array, "t z y x"]
+    marginal_error: Float[Array, " t"], q: Float[Array, "t z y x"], previous: Float[Array, "t z y x"]
 ) -> Measures:
-    change = q - before
+    change = q - previous
     return Measures(
         marginal_error=marginal_error,
         change_l1=jnp.sum(jnp.abs(change), axis=(-3, -2, -1)),
@@ -315,9 +316,9 @@ def _measures(
 
 
 def _weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field"]) -> Float[Array, "t *field"]:
-    """sum_k weights_k values_k, where a weight of zero silences even an infinite value.
+    """sum_k weights_k values_k, where a weight of zero leaves out even an infinite value.
 
-    Map by map: of a sum along the short axis XLA makes code on a CPU that is ten times slower.
+    Summed map by map: XLA's code for a sum along the short axis is ten times slower on a CPU.
     """
     total = jnp.zeros_like(values[:, 0])
     for k in range(values.shape[1]):

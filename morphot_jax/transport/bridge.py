@@ -5,8 +5,8 @@ Schroedinger bridge (entropic interpolation) is
 
     rho_t = (H_(t s) u) (H_((1-t) s) v) ,    rho_0 = a ,  rho_1 = b :
 
-the law at time t of the random walks that start as a and end as b and are otherwise as likely as can be (Leonard
-2014; Chen, Georgiou, Pavon 2016). Since the heat kernel of the lattice is a semigroup, sum_y rho_t = <u, H_s v> is
+the law at time t of the most likely random walks among those that start as a and end as b (Leonard 2014; Chen,
+Georgiou, Pavon 2016). Since the heat kernel of the lattice is a semigroup, sum_y rho_t = <u, H_s v> is
 the mass of a at every t, as long as no walk would leave the box.
 """
 
@@ -24,22 +24,22 @@ def bridge_frames(
 ) -> Float[Array, "t z y x"]:
     """rho_t = (H_(t s) u) (H_((1-t) s) v) at each time t in [0, 1], s = sigma^2.
 
-    - ``log_u``, ``log_v``: potentials of ``solve_sinkhorn`` with ``kernels.heat(shape, sigma)``, -inf for none.
+    - ``log_u``, ``log_v``: potentials of ``solve_sinkhorn`` with ``kernels.heat(shape, sigma)``; -inf: no mass.
     - ``sigma``: standard deviation in voxels, one number or one per axis z, y, x.
 
     The frames have unit mass to round-off where the box holds all walks.
     """
     (z, y, x), dtype = log_u.shape, log_u.dtype
     sigma = jnp.asarray(sigma, dtype)
-    # Each factor ranges over hundreds of e-folds and only their product is of order one, so the product takes half
-    # of what the maxima hold back from either side.
+    # Each factor ranges over hundreds of e-folds, and only their product is of order one. So the maxima of
+    # u and v are taken out first, and the square root of their product goes into each factor.
     top_u, top_v = jnp.max(log_u), jnp.max(log_v)
     u, v = jnp.exp(log_u - top_u), jnp.exp(log_v - top_v)
     half = jnp.exp((top_u + top_v) / 2.0)
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
-        towards = kernels.heat((z, y, x), sigma * jnp.sqrt(t), dtype).apply(u)
-        back = kernels.heat((z, y, x), sigma * jnp.sqrt(1.0 - t), dtype).apply(v)
-        return (half * towards) * (half * back)
+        forward = kernels.heat((z, y, x), sigma * jnp.sqrt(t), dtype).apply(u)
+        backward = kernels.heat((z, y, x), sigma * jnp.sqrt(1.0 - t), dtype).apply(v)
+        return (half * forward) * (half * backward)
 
     return jax.lax.map(frame, times.astype(dtype))

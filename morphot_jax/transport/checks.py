@@ -1,4 +1,4 @@
-"""Whether what a solver was given can be used: arrays of the right kind, shape and values."""
+"""Checks of a solver's arguments: arrays of the right type, shape and values."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from morphot_jax.transport.kernels import Kernel
 
 
 def check_densities(name: str, values: Any, *, axes: str) -> None:
-    """Raise InputError for what is no floating-point array with these axes, or holds no masses.
+    """Raise InputError unless ``values`` is a floating-point array of densities with these axes.
 
-    ``axes``: one letter an axis, such as 'zyx'. The values must be finite and non-negative, with a positive
-    sum over the axes z, y, x, or over the last one where there are none of these; traced ones go unchecked.
+    ``axes``: one letter for each axis, such as 'zyx'. The values must be finite and non-negative, with a positive
+    sum over the axes z, y, x, or over the last axis where there are none of these. Traced values are not checked.
     """
     shape = f"({', '.join(axes)})"
     if not isinstance(values, np.ndarray | jax.Array):
@@ -30,7 +30,7 @@ def check_densities(name: str, values: Any, *, axes: str) -> None:
         return
     array = np.asarray(values)
     if array.size == 0:
-        raise InputError(f"{name} has the shape {array.shape} and holds nothing: give at least one value")
+        raise InputError(f"{name} has the shape {array.shape} and no values: give at least one")
     summed = tuple(-1 - i for i, axis in enumerate(reversed(axes)) if axis in "zyx") or (-1,)
     if not np.all(np.isfinite(array)) or array.min() < 0 or not np.all(array.sum(axis=summed) > 0):
         raise InputError(
@@ -40,7 +40,7 @@ def check_densities(name: str, values: Any, *, axes: str) -> None:
 
 
 def check_grid(kernel: Kernel, **maps: Any) -> None:
-    """Raise InputError where maps and the kernel are not of one grid."""
+    """Raise InputError where the maps and the kernel differ in shape."""
     if any(values.shape[-3:] != tuple(kernel.shape) for values in maps.values()):
         given = ", ".join(f"{name} {values.shape[-3:]}" for name, values in maps.items())
         raise InputError(

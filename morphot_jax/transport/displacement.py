@@ -1,23 +1,23 @@
-r"""Displacement interpolation (McCann): every bit of mass moves along a straight line to where the plan sends it.
+r"""Displacement interpolation (McCann): all mass moves along straight lines to where the plan sends it.
 
-A plan P = diag(u) K diag(v) sends the mass at x to many places; on average to
+A plan P = diag(u) K diag(v) sends the mass at x to many places; their mean is
 
-    T(x) = (K (v y))(x) / (K v)(x) ,    and back from y to    S(y) = (K (u x))(y) / (K u)(y) .
+    T(x) = (K (v y))(x) / (K v)(x) ,    and backwards from y    S(y) = (K (u x))(y) / (K u)(y) .
 
-Neighbours move alike in a molecule, and T is not as smooth as that: single voxels follow their own noise and draw
-together to local means. So ways are averaged over their surroundings, by mass, with a Gaussian G of standard
-deviation r = sqrt(2) sigma (a walk there and back):
+Neighbours in a molecule move alike, but T is less smooth than that: single voxels follow their own noise and draw
+together towards local means. So displacements are averaged over their surroundings, weighted by mass, with a
+Gaussian G of standard deviation r = sqrt(2) sigma (a walk forth and back):
 
     D = G(a (T - x)) / G(a) ,    E = G(b (S - y)) / G(b) .
 
-Frame t carries the mass of the source from x to x + t D, that of the target from y to y + (1-t) E, each shared
-among the eight voxels around its place (trilinear weights, which keep the mass), and blends the two 1-t : t.
-Around its way the mass spreads as the plan's own random walks do (``bridge``), by the variance t (1-t) sigma^2, of
-which the sharing supplies 1/6 voxel^2 on average; the rest comes from the heat kernel. At t = 0 and 1 the frames
-are the maps.
+Frame t moves the mass of the source from x to x + t D and that of the target from y to y + (1-t) E. Each mass is
+shared among the eight voxels around its position (trilinear weights, which preserve mass), and the two moved maps
+are blended 1-t : t. The mass then spreads as the plan's own random walks do (``bridge``), by the variance
+t (1-t) sigma^2; the sharing supplies 1/6 voxel^2 of it on average, the heat kernel the rest. At t = 0 and 1 the
+frames are the maps.
 
-Against morphs of the atoms (``experiments.benches.accuracy``), averaging the ways brings rms and contour nearer on
-every pair that was tried; radii from 1.25 to 2 voxels do equally well there.
+Against morphs of the atoms (``experiments.benches.accuracy``), averaging the displacements brings rms and contour
+nearer on every pair that was tried; radii from 1.25 to 2 voxels do equally well there.
 """
 
 import math
@@ -33,8 +33,8 @@ from morphot_jax.transport.kernels import Kernel, Shape, Sigma
 from morphot_jax.transport.support import Side
 
 SMOOTHING = math.sqrt(2.0)  # r in sigma
-CHUNK = 2**16  # masses whose corners are held at once: they fit in caches, and never fill the memory
-SHARING = 1.0 / 6.0  # voxel^2: a place between two voxels, at a share f, is spread by f (1 - f)
+CHUNK = 2**16  # masses that are shared at once: their corners fit in caches, and take little memory
+SHARING = 1.0 / 6.0  # voxel^2: sharing at a fraction f between two voxels spreads by f (1 - f) along each axis
 
 
 def barycentric_map(
@@ -42,7 +42,7 @@ def barycentric_map(
 ) -> Float[Array, "3 n"]:
     """T = K(v y) / K(v), in voxels along z, y, x, at the voxels ``index`` (raveled); NaN where K v vanishes.
 
-    ``log_potential``: log v for the map of the source, log u for that of the target.
+    ``log_potential``: log v for T, from the source; log u for S, from the target.
     """
     v = jnp.exp(log_potential - jnp.max(log_potential))
     grids = jnp.meshgrid(*(jnp.arange(n, dtype=v.dtype) for n in kernel.shape), indexing="ij", sparse=True)
@@ -53,8 +53,8 @@ def barycentric_map(
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Ways:
-    """Where each bit of mass is at t = 0 and t = 1 (voxels, z y x): that of the source, that of the target."""
+class Paths:
+    """Straight paths of the masses of source and target: where each is at t = 0 and t = 1 (voxels, z y x)."""
 
     source_mass: Float[Array, " n"]
     source_start: Float[Array, "3 n"]
@@ -65,20 +65,20 @@ class Ways:
 
 
 @jax.jit
-def ways_of(
+def paths_of(
     source: Side,
     target: Side,
     log_u: Float[Array, "z y x"],
     log_v: Float[Array, "z y x"],
     kernel: Kernel,
     sigma: Sigma,
-) -> Ways:
-    """The averaged ways of the plan diag(u) K diag(v) between two maps, given on their supports.
+) -> Paths:
+    """The averaged paths x + t D and y + (1-t) E of the plan diag(u) K diag(v) between two maps.
 
     ``sigma``: standard deviation of the kernel in voxels, one number or one for each axis z, y, x.
     """
     smooth = kernels.dense(kernel.shape, SMOOTHING * jnp.asarray(sigma, log_u.dtype), log_u.dtype)
-    return Ways(
+    return Paths(
         source_mass=jnp.exp(source.log_mass),
         source_start=source.positions(),
         source_end=_averaged(source, barycentric_map(log_v, kernel, source.places.index), smooth),
@@ -90,25 +90,28 @@ def ways_of(
 
 @partial(jax.jit, static_argnames=("shape",))
 def displacement_frames(
-    ways: Ways, times: Float[Array, " t"], sigma: Sigma, shape: Shape
+    paths: Paths, times: Float[Array, " t"], sigma: Sigma, shape: Shape
 ) -> Float[Array, "t z y x"]:
-    """The frames at each time t in [0, 1]: source and target on their way, blended 1-t : t, as wide as a walk."""
-    dtype = ways.source_mass.dtype
+    """The frame at each time t in [0, 1]: source and target moved, blended 1-t : t, spread like random walks."""
+    dtype = paths.source_mass.dtype
     variance = jnp.asarray(sigma, dtype) ** 2
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
-        ahead = (1.0 - t) * ways.source_start + t * ways.source_end
-        behind = (1.0 - t) * ways.target_start + t * ways.target_end
-        moved = splat((1.0 - t) * ways.source_mass, ahead, shape) + splat(t * ways.target_mass, behind, shape)
+        first = (1.0 - t) * paths.source_start + t * paths.source_end
+        second = (1.0 - t) * paths.target_start + t * paths.target_end
+        moved = splat((1.0 - t) * paths.source_mass, first, shape) + splat(t * paths.target_mass, second, shape)
         missing = jnp.maximum(t * (1.0 - t) * variance - SHARING, 0.0)
         spread = kernels.heat(shape, jnp.sqrt(missing), dtype).apply(moved)
-        return spread * (jnp.sum(moved) / jnp.sum(spread))  # nothing is lost at the faces of the box
+        return spread * (jnp.sum(moved) / jnp.sum(spread))  # restore what left through the faces of the box
 
     return jax.lax.map(frame, times.astype(dtype))
 
 
 def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: Kernel) -> Float[Array, "3 n"]:
-    """The averaged ends, x + G(a (T - x)) / G(a); a voxel without an end follows those around it, or stays NaN."""
+    """The averaged ends, x + G(a (T - x)) / G(a).
+
+    A voxel whose end is unknown follows those around it; it is NaN where there are none.
+    """
     start = side.positions()
     known = jnp.all(jnp.isfinite(ends), axis=0)
     mass = jnp.where(known, jnp.exp(side.log_mass), 0.0)
@@ -117,33 +120,34 @@ def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: Kernel) -> Float[Ar
     return start + jnp.stack([part / weight for part in moved])
 
 
-def splat(mass: Float[Array, " n"], places: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
-    """Put each mass at its place (voxels, z y x), shared among the eight voxels around it by trilinear weights.
+def splat(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
+    """Add each mass at its position (voxels, z y x), shared among the eight voxels around it by trilinear weights.
 
-    Places outside the box are taken at its faces, so that no mass is lost; places that are NaN carry none.
+    Positions outside the box are moved to its faces, so that no mass is lost. Masses at NaN are left out.
     """
     chunks = -(-mass.size // CHUNK)
-    spare = chunks * CHUNK - mass.size if chunks > 1 else 0
-    mass = jnp.pad(mass, (0, spare)).reshape(chunks, -1)
-    places = jnp.pad(places, ((0, 0), (0, spare))).reshape(3, chunks, -1)
+    padding = chunks * CHUNK - mass.size if chunks > 1 else 0
+    mass = jnp.pad(mass, (0, padding)).reshape(chunks, -1)
+    positions = jnp.pad(positions, ((0, 0), (0, padding))).reshape(3, chunks, -1)
 
     def put(chunk: Int[Array, ""], box: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        return _shared(box, mass[chunk], places[:, chunk])
+        return _shared(box, mass[chunk], positions[:, chunk])
 
     return jax.lax.fori_loop(0, chunks, put, jnp.zeros(shape, mass.dtype))
 
 
 def _shared(
-    box: Float[Array, "z y x"], mass: Float[Array, " n"], places: Float[Array, "3 n"]
+    box: Float[Array, "z y x"], mass: Float[Array, " n"], positions: Float[Array, "3 n"]
 ) -> Float[Array, "z y x"]:
-    """The box with the masses added."""
-    limits = jnp.array(box.shape, places.dtype)[:, None] - 1.0
-    known = jnp.isfinite(places[0] + places[1] + places[2])  # a reduction along so short an axis is slow on a CPU
+    """The box with the masses added, each shared among the voxels around it."""
+    limits = jnp.array(box.shape, positions.dtype)[:, None] - 1.0
+    # Written out: a reduction along this short axis is slow on a CPU.
+    known = jnp.isfinite(positions[0] + positions[1] + positions[2])
     mass = jnp.where(known, mass, 0.0)
-    places = jnp.clip(jnp.where(known, places, 0.0), 0.0, limits)
-    below = jnp.minimum(jnp.floor(places), jnp.maximum(limits - 1.0, 0.0))
-    share = places - below
-    # The corners of a place are one 2 x 2 x 2 window of the box; an axis of a single voxel has no second corner.
+    positions = jnp.clip(jnp.where(known, positions, 0.0), 0.0, limits)
+    below = jnp.minimum(jnp.floor(positions), jnp.maximum(limits - 1.0, 0.0))
+    share = positions - below
+    # The voxels around a position are one 2 x 2 x 2 window of the box; an axis of one voxel has no second corner.
     z, y, x = (jnp.stack([1.0 - s, s][: min(n, 2)], axis=-1) for s, n in zip(share, box.shape, strict=True))
     corners = mass[:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
     windows = jax.lax.ScatterDimensionNumbers(

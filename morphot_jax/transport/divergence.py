@@ -17,11 +17,13 @@ def sinkhorn_divergence(
     max_iterations: int = 500,
     relaxation: Relaxation = AUTOMATIC,
 ) -> tuple[Float[Array, ""], tuple[Solution, Solution, Solution]]:
-    """S(a, b) = KL(P_ab | K) - KL(P_aa | K) / 2 - KL(P_bb | K) / 2, in units of sigma^2: how far apart maps are.
+    """S(a, b) = KL(P_ab | K) - KL(P_aa | K) / 2 - KL(P_bb | K) / 2, in units of sigma^2, and its three plans.
 
-    The debiased Sinkhorn divergence (Genevay, Peyre, Cuturi 2018; Feydy et al. 2019): never negative, zero for
-    equal maps, |D|^2 / (2 sigma^2) for a map and its shift by D. With it come the plans from a to b, a to a, b to
-    b, whose ``status`` says whether it can be trusted. Arguments and errors as for ``solve_sinkhorn``.
+    The debiased Sinkhorn divergence (Genevay, Peyre, Cuturi 2018; Feydy et al. 2019) measures how far apart two
+    maps are: it is never negative, zero for equal maps, and |D|^2 / (2 sigma^2) for a map and its shift by D.
+
+    The plans go from a to b, a to a and b to b; trust the value where each ``status`` is converged. Arguments and
+    errors are those of ``solve_sinkhorn``.
     """
     options = {"tolerance": tolerance, "max_iterations": max_iterations, "relaxation": relaxation}
     pairs = (source, target), (source, source), (target, target)

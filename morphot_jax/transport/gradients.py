@@ -1,4 +1,7 @@
-"""What derivatives a solve has: forward mode goes through its loop, reverse mode does not yet."""
+"""Derivatives of a solve: forward mode goes through the loop, reverse mode is refused with one sentence.
+
+JAX cannot run a ``while_loop`` backwards, and its own error names the loop, not the remedy.
+"""
 
 import jax.numpy as jnp
 from jax.extend.core import Primitive
@@ -9,13 +12,13 @@ from morphot_jax.system.errors import InputError
 
 REFUSAL = (
     "reverse-mode gradients (jax.grad, jax.vjp, jax.jacrev) do not go through a solve: "
-    "use forward mode (jax.jvp, jax.jacfwd), or differentiate what you compute from a solution that is held fixed "
-    "(jax.lax.stop_gradient)"
+    "use forward mode (jax.jvp, jax.jacfwd), or hold the solution fixed (jax.lax.stop_gradient) and differentiate "
+    "what you compute from it"
 )
 
 
 def forward_only(value: Array) -> Array:
-    """The value itself, with forward-mode derivatives; InputError where reverse mode is asked for.
+    """The value unchanged: forward-mode derivatives pass through it, reverse mode raises InputError.
 
     Integers and booleans, which have no derivatives, pass as they are.
     """

@@ -1,4 +1,4 @@
-r"""Gaussian kernels on a grid: the convolutions that take the place of the paper's cost matrix.
+r"""Gaussian kernels on a grid: the convolutions that replace the paper's cost matrix.
 
 With cost |x - y|^2 / 2 and entropic regularisation epsilon = sigma^2, the Gibbs kernel exp(-cost / epsilon) is a
 Gaussian of standard deviation sigma (paper, section 2.2; Solomon et al. 2015). It is the product of one matrix
@@ -8,7 +8,7 @@ per axis,
 
 and solvers use every kernel through the same methods (``Kernel``): ``apply``, f -> K f, and ``log_apply``,
 log f -> log K f with -inf for zero mass, both on the last three axes. A kernel may offer more (``ActsBetween``,
-``Halving``). It is a pytree whose leaves follow sigma, so sigma may be traced and batched.
+``Halving``). It is a pytree whose leaves are computed from sigma, so sigma may be traced and batched.
 
 | made by     | values                                               | far field                      |
 |-------------|------------------------------------------------------|--------------------------------|
@@ -18,7 +18,7 @@ log f -> log K f with -inf for zero mass, both on the last three axes. A kernel 
 | `heat`      | exp(-s) I_d(s), s = sigma^2: a semigroup             | about 130 voxels in double     |
 | `truncated` | the original's: cut at 4 sigma, unit sum, reflecting | zero past 4 sigma              |
 
-``reach`` gives these distances.
+``reach`` computes the distances of the last column.
 """
 
 from dataclasses import dataclass, field
@@ -48,15 +48,15 @@ Sigma = (
 )
 
 KINDS: tuple[str, ...] = get_args(KernelKind)
-# Share of the reach that may lie between maps: potentials take up the rest. Barycenters by fft are off by 5e-13 at
-# half of it, by 5e-8 at 0.65, and fail at 0.85 (real Mm-cpn, sigma 1.07).
+# The largest safe distance between maps, as a share of the reach: the range of the potentials uses up the rest.
+# Barycenters by fft are off by 5e-13 at half of it, by 5e-8 at 0.65, and fail at 0.85 (real Mm-cpn, sigma 1.07).
 SAFE = {"dense": 0.5, "fft": 0.6}
 TRUNCATION = 4.0  # standard deviations; scipy.ndimage.gaussian_filter's default, hence the original's
 
 
 @runtime_checkable
 class Kernel(Protocol):
-    """What the solvers ask of a kernel."""
+    """What every solver needs of a kernel."""
 
     @property
     def shape(self) -> Shape:
@@ -74,7 +74,7 @@ class Kernel(Protocol):
 
 @runtime_checkable
 class ActsBetween(Protocol):
-    """A kernel that convolves from some voxels to others faster than from box to box."""
+    """A kernel that convolves from a list of voxels to another faster than from box to box."""
 
     def log_apply_between(
         self, log_values: Float[Array, "..."], source: "Places | None", target: "Places | None"
@@ -85,7 +85,7 @@ class ActsBetween(Protocol):
 
 @runtime_checkable
 class Halving(Kernel, Protocol):
-    """A kernel that can be had on the grid of every second voxel, with the same cost between its voxels."""
+    """A kernel that can be restricted to every second voxel, with the same cost between voxels."""
 
     def halved(self) -> Kernel:
         """K_c[i, j] = K[2 i, 2 j] along each axis."""
@@ -110,7 +110,7 @@ class SeparableKernel:
     ) -> Float[Array, "*batch z y x"]:
         """K f, for f >= 0 (exact zeros stay where the kernel does not reach).
 
-        ``source``: the part of the box that the values are of. ``target``: the part that is wanted.
+        ``source``: the part of the box that holds the values. ``target``: the part to compute.
         """
         rows, columns = (part or whole(self.shape) for part in (target, source))
         z, y, x = (
@@ -122,7 +122,7 @@ class SeparableKernel:
         return jnp.matmul(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
 
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
-        """Log K exp(log_field), the maximum taken out first.
+        """Log K exp(log_field), with the maximum taken out first.
 
         In double precision one maximum for the whole box leaves a range of exp(-700); in single precision the
         range is exp(-87), too little for real maps, so each line takes out its own maximum before its product.
@@ -140,9 +140,9 @@ class SeparableKernel:
     def log_apply_between(
         self, log_values: Float[Array, "..."], source: "Places | None", target: "Places | None"
     ) -> Float[Array, "..."]:
-        """As the function ``log_apply_between``, with transcendental functions only on the values that matter.
+        """As the function ``log_apply_between``, with exp and log of the listed voxels only.
 
-        In double precision, where one maximum for all values leaves range enough.
+        In double precision, where one maximum for all values leaves enough range.
         """
         if log_values.dtype != jnp.float64:
             return through_boxes(self, log_values, source, target)
@@ -220,7 +220,7 @@ class FourierKernel:
 
 
 def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
-    """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c makes the sum over the infinite line one.
+    """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c normalises the sum over the infinite line to one.
 
     - ``shape``: voxels along z, y, x. ``sigma``: standard deviation in voxels, one number or one per axis z, y, x.
     - ``dtype``: of the matrices; JAX's default float when not given.
@@ -229,15 +229,15 @@ def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
 
 
 def log(shape: Shape, sigma: Sigma, dtype=None) -> LogKernel:
-    """The values of ``dense``, kept as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
+    """The values of ``dense``, stored as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
     return LogKernel(*_log_matrices(shape, sigma, dtype))
 
 
 def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -> FourierKernel:
     """The values of ``dense``, applied by fast Fourier transforms on a box zero-padded by ``padding`` voxels.
 
-    Without ``padding`` the box doubles, which no sigma can wrap around. ``fft_padding`` gives the least that is
-    safe for a known sigma.
+    Without ``padding`` the box doubles, so that nothing wraps around at any sigma. ``fft_padding`` gives the
+    smallest safe padding for a known sigma.
     """
     transfers: list[Array] = []
     for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
@@ -256,9 +256,10 @@ def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The heat kernel of the lattice at time s = sigma^2: H_s[i, j] = exp(-s) I_|i-j|(s) along each axis.
 
     The law of a random walk after time s: variance sigma^2, unit sum, and a semigroup at every s >= 0,
-    H_s H_t = H_(s+t), where a sampled Gaussian is none below sigma 0.4. H_0 is the identity. Its tails fall like
-    1 / d!, so it reaches across boxes of 128 voxels in double precision at sigma 1. The Bessel ratios
-    I_d / I_(d-1) = s / (2 d + s I_(d+1) / I_d) are recurred downwards, which keeps every digit of the tails.
+    H_s H_t = H_(s+t); a sampled Gaussian is not a semigroup below sigma 0.4. H_0 is the identity. The tails fall
+    like 1 / d!, so the kernel reaches across boxes of 128 voxels in double precision at sigma 1. The Bessel ratios
+    I_d / I_(d-1) = s / (2 d + s I_(d+1) / I_d) are computed by downward recurrence, which keeps every digit of the
+    tails.
     """
     return SeparableKernel(*(_heat_matrix(n, s**2) for n, s in zip(shape, _per_axis(sigma, dtype), strict=True)))
 
@@ -276,7 +277,7 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
         half = jnp.where(inside, jnp.exp(-0.5 * (offsets / axis_sigma) ** 2), 0.0)
         weights = half / (2.0 * jnp.sum(half) - half[0])
         i, j = np.arange(n)[:, None], np.arange(n)
-        boxes = len(offsets) // (2 * n) + 1  # reflected boxes within sight on either side
+        boxes = len(offsets) // (2 * n) + 1  # reflected boxes within the radius on either side
         shifts = [2 * n * m for m in range(-boxes, boxes + 1)]
         seen = [np.abs(i - j + shift) for shift in shifts] + [np.abs(i + j + 1 + shift) for shift in shifts]
         matrices.append(sum(_look_up(weights, distances) for distances in seen))
@@ -284,9 +285,9 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
 
 
 def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
-    """The kernel of a kind named in ``KINDS``, compiled once for a box; InputError for any other name."""
+    """The kernel of a kind in ``KINDS``, compiled once for each box; InputError for any other name."""
     if kind not in KINDS:
-        raise InputError(f"kernel '{kind}' is not known: choose one of {', '.join(KINDS)}")
+        raise InputError(f"kernel is '{kind}': give {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if kind == "truncated":
         _check_truncated(shape, sigma)
     return _make(kind, shape, jnp.asarray(sigma, dtype or jnp.result_type(float)))
@@ -301,9 +302,9 @@ def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Places:
-    """Voxels of a box, or one list of them for each of several fields: raveled indices into a part of the box.
+    """A list of voxels of a box, or one for each of several fields, as raveled indices into a part of the box.
 
-    Indices beyond the part are no voxels: they are ignored on the way in, and read zero on the way out.
+    Indices beyond the part are padding, not voxels: ``spread`` ignores them, ``pick`` fills them.
     """
 
     index: Int[Array, "*fields n"]
@@ -320,7 +321,7 @@ class Places:
         return jnp.vectorize(put, signature="(n),(n)->(a,b,c)")(values, self.index)
 
     def pick(self, values: Float[Array, "*batch a b c"], fill: float) -> Float[Array, "*batch n"]:
-        """The values of the part at the voxels; ``fill`` for what is no voxel."""
+        """The values of the part at the voxels; ``fill`` at the padding."""
 
         def take(box, index):
             return box.ravel().at[index].get(mode="fill", fill_value=fill)
@@ -343,9 +344,9 @@ class Places:
 def log_apply_between(
     kernel: Kernel, log_values: Float[Array, "..."], source: Places | None, target: Places | None
 ) -> Float[Array, "..."]:
-    """Log of K f at the voxels ``target`` for an f that lives at the voxels ``source``; None for the whole box.
+    """Log of K f at the voxels ``target`` for an f with mass at the voxels ``source``; None for the whole box.
 
-    ``* n`` or ``* z y x`` in, ``* m`` or ``* z y x`` out: the same numbers as ``log_apply`` from box to box.
+    Takes ``* n`` or ``* z y x``, returns ``* m`` or ``* z y x``: the same numbers as ``log_apply`` on boxes.
     """
     if isinstance(kernel, ActsBetween):
         return kernel.log_apply_between(log_values, source, target)
@@ -355,7 +356,7 @@ def log_apply_between(
 def through_boxes(
     kernel: Kernel, log_values: Float[Array, "..."], source: Places | None, target: Places | None
 ) -> Float[Array, "..."]:
-    """``log_apply_between`` by ``log_apply`` on whole boxes, for any kernel."""
+    """``log_apply_between`` for any kernel, by ``log_apply`` on whole boxes."""
     box = log_values if source is None else source.spread_in(kernel.shape, log_values, -jnp.inf)
     smoothed = kernel.log_apply(box)
     return smoothed if target is None else target.pick_from(smoothed, -jnp.inf)
@@ -368,7 +369,7 @@ def whole(shape: tuple[int, ...]) -> Part:
 
 
 def slices(part: Part) -> tuple[slice, slice, slice]:
-    """A part as an index."""
+    """The part as an index of an array."""
     z, y, x = (slice(*ends) for ends in part)
     return z, y, x
 
@@ -384,7 +385,7 @@ def reach(kind: KernelKind, dtype) -> float:
 
 
 def safe_range(kind: KernelKind, dtype) -> float:
-    """The farthest, in standard deviations, that mass of one map may lie from the other; endless if unknown."""
+    """The largest safe distance of one map's mass from the other map, in standard deviations; inf if unknown."""
     return SAFE[kind] * reach(kind, dtype) if kind in SAFE else float("inf")
 
 
@@ -393,7 +394,7 @@ def choose(distance: float, dtype) -> tuple[KernelKind, str]:
     limit = safe_range("dense", dtype)
     if distance <= limit:
         return "dense", f"the maps lie within {distance:.1f} sigma of each other; dense is safe to {limit:.1f}"
-    return "log", f"the maps lie up to {distance:.1f} sigma apart, dense is safe to {limit:.1f}"
+    return "log", f"the maps lie up to {distance:.1f} sigma apart; dense is safe only to {limit:.1f}"
 
 
 def fft_floor(dtype) -> float:
@@ -402,14 +403,14 @@ def fft_floor(dtype) -> float:
 
 
 def fft_padding(sigma: float, dtype) -> int:
-    """Zeros, in voxels, that keep what wraps around below round-off."""
+    """Voxels of zero padding that keep wrap-around below round-off."""
     return int(np.ceil(reach("fft", dtype) * sigma)) + 1
 
 
 def _check_truncated(shape: Shape, sigma: Sigma) -> None:
     if not isinstance(sigma, Tracer) and np.max(sigma) > max(shape):
         raise InputError(
-            f"sigma is {np.max(sigma):g} voxels in a box of {max(shape)}: the truncated kernel needs it smaller"
+            f"sigma is {np.max(sigma):g} voxels in a box of {max(shape)}: give the truncated kernel a smaller one"
         )
 
 
@@ -418,7 +419,7 @@ def _per_axis(sigma: Sigma, dtype) -> Float[Array, "3"]:
 
 
 def _log_line(distance, n: int, sigma):
-    """Log of the normalised Gaussian at integer distances."""
+    """Log of the Gaussian at integer distances, normalised over the infinite line."""
     line = jnp.arange(1, n)
     total = 1.0 + 2.0 * jnp.sum(jnp.exp(-0.5 * (line / sigma) ** 2))
     return -0.5 * (distance / sigma) ** 2 - jnp.log(total)
@@ -432,7 +433,7 @@ def _log_matrices(shape: Shape, sigma: Sigma, dtype) -> list[Float[Array, "n n"]
 
 
 def _heat_matrix(n: int, time: Float[Array, ""]) -> Float[Array, "n n"]:
-    """H_s on one axis; the recurrence starts far enough out to have forgotten where it started."""
+    """H_s on one axis; the recurrence starts so far out that its start has no effect."""
     orders = jnp.arange(4 * n + 128, 0, -1)
 
     def ratio_below(ratio, order):
@@ -451,6 +452,6 @@ def _look_up(weights: Float[Array, " radius"], distances: np.ndarray) -> Float[A
 
 
 def _finite_maximum(log_field: Float[Array, "..."], axis) -> Float[Array, "..."]:
-    """The maximum along ``axis``, 0 where all is -inf (so that subtracting it gives no NaN)."""
+    """The maximum along ``axis``; 0 where all values are -inf, so that subtracting it gives no NaN."""
     top = jnp.max(log_field, axis=axis, keepdims=True)
     return jnp.where(jnp.isfinite(top), top, 0.0)

@@ -1,11 +1,20 @@
-"""The one driver of every iterative solve: lanes that step together, freeze one by one, and report.
+"""The driver of every iterative solve: it steps all lanes together and stops each at its own criterion.
 
 A lane is one problem of a batch (one frame of a trajectory). All lanes step in one ``lax.while_loop``. A lane that
-has met its criterion keeps its state while the others go on, so an answer never depends on its neighbours.
+has met its criterion keeps its state while the others go on, so its answer does not depend on its neighbours.
 
-A solver gives three pure functions (``Solver``): ``start``, ``step`` and ``finish``. The driver owns the loop
-(``begin``, ``advance``, ``finish``; ``solve`` is all three). The ``Options`` say when it ends. Every solve comes
-back as one type, ``Solution``.
+A solver provides three pure functions (``Solver``): ``start``, ``step`` and ``finish``. The driver owns the loop:
+``begin`` calls ``start``, ``advance`` calls ``step`` until every lane has stopped, ``finish`` calls ``finish``;
+``solve`` does all three. ``Options`` set when the loop ends. Every solver returns a ``Solution``.
+
+To write a solver, define
+
+- a problem: a pytree of the arrays that stay the same over all iterations;
+- a state: a registered dataclass, every leaf with a leading axis ``lanes``, among them ``unreached``;
+- if steps use more than the state, a memory: any pytree;
+- a frozen dataclass without arrays, with ``measured``, ``start``, ``step`` and ``finish``.
+
+``sinkhorn`` is a short example.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +34,7 @@ from morphot_jax.transport.gradients import forward_only
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
-LOST = 1e9  # marginal error, on unit mass, that no lane comes back from; a start may be off by some thousands
+LOST = 1e9  # marginal error, on unit mass, from which no lane recovers; at a start it may be some thousands
 
 
 @jax.tree_util.register_dataclass
@@ -33,12 +42,13 @@ LOST = 1e9  # marginal error, on unit mass, that no lane comes back from; a star
 class Options:
     """How a solve steps and when it ends.
 
-    - ``tolerance``: a lane stops when its ``criterion`` is at or below it.
-    - ``relaxation``: how strongly steps are over-relaxed, for solvers that relax.
-    - ``max_iterations``: the most a lane makes; with ``fixed_iterations`` it makes exactly so many.
+    - ``tolerance``: a lane stops when its ``criterion``, a field of ``Measures``, is at or below it.
+    - ``relaxation``: how strongly a step is over-relaxed; solvers that do not relax ignore it.
+    - ``max_iterations``: the largest number of iterations.
+    - ``fixed_iterations``: make exactly ``max_iterations`` iterations, whatever the criterion.
 
-    ``tolerance`` and ``relaxation`` are traced: other values compile nothing anew. Raises InputError for fewer
-    than one iteration and for a criterion that is not known.
+    ``tolerance`` and ``relaxation`` are traced, so new values need no compilation. Raises InputError for fewer
+    than one iteration and for an unknown criterion.
     """
 
     tolerance: float | Float[Array, ""] = 1e-6
@@ -51,19 +61,20 @@ class Options:
         if isinstance(self.max_iterations, bool) or not isinstance(self.max_iterations, int | np.integer):
             raise InputError(f"max_iterations is {self.max_iterations!r}: give a whole number")
         if self.max_iterations < 1:
-            raise InputError(f"{self.max_iterations} iterations cannot be made: give 1 or more")
+            raise InputError(f"max_iterations is {self.max_iterations}: give 1 or more")
         check_word("criterion", self.criterion, get_args(Criterion))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Measures:
-    """What an iteration, or each of several, says about each lane; None for what a solver does not measure.
+    """What a solver measures of each lane at an iteration; None for what it does not measure.
 
-    - ``marginal_error``: how far the marginals of the plans are from what they should be, in L1 on unit mass.
+    - ``marginal_error``: distance of the plans' marginals from the prescribed ones, in L1 on unit mass. Every
+      solver measures it: a lane is lost where it is not finite or beyond ``LOST``.
     - ``change_l1``, ``change_l2``: norms of the difference between consecutive iterates of the answer.
 
-    In a history, NaN where a lane had stopped.
+    A history has one column for each iteration, NaN from where a lane has stopped.
     """
 
     marginal_error: Float[Array, "lanes *iterations"]
@@ -74,10 +85,11 @@ class Measures:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Loop:
-    """Everything the driver carries from one iteration to the next.
+    """What the driver carries from one iteration to the next.
 
-    ``history`` holds the measures of every iteration. ``memory`` is what steps remember of earlier ones; a lane
-    that has stopped has no use for it.
+    - ``state``, ``memory``: the solver's own. A stopped lane keeps its state; its memory is no longer used.
+    - ``iteration``: how many iterations the loop has made. ``iterations``: how many each lane has made.
+    - ``active``: the lanes that still step. ``history``: the measures of every iteration.
     """
 
     state: Any
@@ -89,7 +101,7 @@ class Loop:
 
 
 class Start(NamedTuple):
-    """Where a solver begins: its state, its memory, and which lanes have anything to do."""
+    """What ``Solver.start`` returns: the first state, the first memory, and which lanes have to step at all."""
 
     state: Any
     memory: Any
@@ -97,7 +109,11 @@ class Start(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What the driver knows when a loop has ended, one entry for each lane."""
+    """What the driver hands to ``Solver.finish``, one entry for each lane.
+
+    - ``status``: codes of ``Status``. ``iterations``: how many the lane made.
+    - ``last``: measures of the lane's last iteration. ``history``: measures of all of them.
+    """
 
     status: Int[Array, "lanes"]
     iterations: Int[Array, "lanes"]
@@ -108,9 +124,9 @@ class Ending(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, repr=False)
 class Solution:
-    """What a solve found. Barycenters have one lane ``t`` for each weight vector, a plan has none.
+    """The result of a solve. Barycenters have a leading axis ``t``, one lane per weight vector; plans have none.
 
-    - ``value``: the barycenters q, axes ``t z y x``, on unit mass up to the error; of a plan KL(P | K), its cost
+    - ``value``: for barycenters q, axes ``t z y x``, of unit mass up to the error; for a plan KL(P | K), its cost
       in units of sigma^2.
     - ``potentials``: log u, on the side of the maps, and log v, on the side of the barycenter or the target; on
       the grid, -inf where there is no mass.
@@ -146,30 +162,39 @@ class Solution:
 
 @runtime_checkable
 class Solver(Protocol):
-    """One iterative method. It holds no arrays, so that it can be a static argument of compiled functions."""
+    """One iterative method. It is hashable and holds no arrays: compiled functions take it as a static argument.
+
+    Problem, state and memory are pytrees of the solver's own; the driver passes them through. It reads one field,
+    ``state.unreached`` (axis ``lanes``): the share of each lane's mass that the kernel cannot move, zero where
+    that cannot happen. Where it is beyond the tolerance, a lane that ran out of iterations ends as infeasible.
+    """
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The fields of ``Measures`` that it measures."""
+        """Names of the fields of ``Measures`` that ``step`` fills: these can be criteria."""
         ...
 
     def start(self, problem: Any, guess: Any) -> Start:
-        """Where to begin: from nothing where ``guess`` is None, else from there."""
+        """The first state: a cold start where ``guess`` is None, else from that guess, of a form it chooses."""
         ...
 
     def step(
         self, problem: Any, options: Options, state: Any, memory: Any, iteration: Int[Array, ""]
     ) -> tuple[Any, Any, Measures]:
-        """One iteration of all lanes. Of the state the driver reads ``unreached``, what the kernel cannot move."""
+        """One iteration of all lanes: the next state, the next memory, and the measures.
+
+        ``iteration`` counts from 0. Lanes must not mix. Lanes that have stopped are stepped too, and the driver
+        discards their new state. The criterion is read from the measures.
+        """
         ...
 
     def finish(self, problem: Any, state: Any, ending: Ending) -> Solution:
-        """Read the solution off the last state."""
+        """Make the solution from the last state of every lane."""
         ...
 
 
 def solve(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Solution:
-    """Run a solver to its end. May be called under a caller's own jit and vmap."""
+    """Run a solver until every lane has stopped. May be called under a caller's own jit and vmap."""
     loop = begin(solver, problem, options, guess)
     loop = advance(solver, problem, options, loop, options.max_iterations)
     return finish(solver, problem, options, loop)
@@ -178,7 +203,7 @@ def solve(solver: Solver, problem: Any, options: Options, guess: Any = None) -> 
 def in_range(solution: Solution) -> Solution:
     """The solution; InputError where lanes left the range of single precision.
 
-    Under a caller's jit nothing can be raised: there ``status`` alone says so.
+    Under a caller's jit nothing can be raised: there only ``status`` shows it.
     """
     if isinstance(solution.status, Tracer) or solution.value.dtype == jnp.float64:
         return solution
@@ -193,13 +218,14 @@ def in_range(solution: Solution) -> Solution:
 
 @partial(jax.jit, static_argnames=("solver",))
 def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Loop:
-    """A loop that has not stepped yet, with room in its history for all iterations.
+    """The loop before its first step, with space in its history for all iterations.
 
     Raises InputError for a criterion that the solver does not measure.
     """
     if options.criterion not in solver.measured:
         raise InputError(
-            f"criterion '{options.criterion}' is not measured here: give {' or '.join(solver.measured)}"
+            f"criterion is '{options.criterion}', which this solver does not measure: "
+            f"give {' or '.join(solver.measured)}"
         )
     state, memory, active = solver.start(problem, guess)
     lanes, dtype = active.shape[0], state.unreached.dtype
@@ -218,25 +244,25 @@ def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> 
 
 @partial(jax.jit, static_argnames=("solver",), donate_argnames=("loop",))
 def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: int | Int[Array, ""]) -> Loop:
-    """Step until every lane has stopped, or ``until`` iterations have been made since the start.
+    """Step until every lane has stopped or the loop has made ``until`` iterations, counted from its start.
 
-    A lane stops when its criterion is at or below the tolerance (never, where exactly so many iterations are asked
-    for), or when its error is not finite or beyond ``LOST``; then it keeps the last state that was sound. Calling
-    again with a larger ``until`` goes on where the last call ended.
+    A lane stops when its criterion is at or below the tolerance; with ``fixed_iterations`` it does not stop there.
+    A lane whose error is not finite or beyond ``LOST`` is lost: it stops too, and keeps the state before that
+    iteration. Another call with a larger ``until`` continues where this one ended.
     """
-    room = loop.history.marginal_error.shape[1]
+    capacity = loop.history.marginal_error.shape[1]
     bound = jnp.asarray(-1.0 if options.fixed_iterations else options.tolerance, loop.history.marginal_error.dtype)
 
-    def unfinished(loop: Loop) -> Bool[Array, ""]:
-        return jnp.any(loop.active) & (loop.iteration < jnp.minimum(until, room))
+    def continues(loop: Loop) -> Bool[Array, ""]:
+        return jnp.any(loop.active) & (loop.iteration < jnp.minimum(until, capacity))
 
-    def once(loop: Loop) -> Loop:
+    def iterate(loop: Loop) -> Loop:
         state, memory, measures = solver.step(problem, options, loop.state, loop.memory, loop.iteration)
         sound = measures.marginal_error < LOST  # false for NaN
-        going_on = sound & (getattr(measures, options.criterion) > bound)
+        unmet = sound & (getattr(measures, options.criterion) > bound)
         moving = loop.active & sound
         return Loop(
-            # While no lane has stopped there is nothing to keep, and no field needs to be read for it.
+            # While every lane moves, the old state need not be read at all.
             state=jax.lax.cond(
                 jnp.all(moving),
                 lambda: state,
@@ -244,20 +270,20 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
             ),
             memory=memory,
             iteration=loop.iteration + 1,
-            active=loop.active & going_on,
+            active=loop.active & unmet,
             iterations=loop.iterations + loop.active,
             history=jax.tree.map(
-                lambda record, now: record.at[:, loop.iteration].set(jnp.where(loop.active, now, jnp.nan)),
+                lambda record, measure: record.at[:, loop.iteration].set(jnp.where(loop.active, measure, jnp.nan)),
                 loop.history,
                 measures,
             ),
         )
 
-    return jax.lax.while_loop(unfinished, once, loop)
+    return jax.lax.while_loop(continues, iterate, loop)
 
 
 def finish(solver: Solver, problem: Any, options: Options, loop: Loop) -> Solution:
-    """Read the solution off a loop that has ended."""
+    """The solution of a loop that has ended."""
     measures = last(loop)
     code = _status(options, measures, loop.state.unreached)
     solution = solver.finish(problem, loop.state, Ending(code, loop.iterations, measures, loop.history))
@@ -266,7 +292,7 @@ def finish(solver: Solver, problem: Any, options: Options, loop: Loop) -> Soluti
 
 @jax.jit
 def last(loop: Loop) -> Measures:
-    """The measures of each lane's last iteration; zero for a lane that was done as it was."""
+    """The measures of each lane's last iteration; zero for a lane that never had to step."""
     at = jnp.maximum(loop.iterations - 1, 0)[:, None]
     taken = jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)
     return jax.tree.map(lambda measure: jnp.where(loop.iterations > 0, measure, 0.0), taken)

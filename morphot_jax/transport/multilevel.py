@@ -1,10 +1,10 @@
-r"""From coarse to fine: a solve on half the grid tells where the solve on the whole grid should start.
+r"""From coarse to fine: a solve on half the grid gives the start of the solve on the whole grid.
 
 Maps are halved by adding up blocks of 2 x 2 x 2 voxels. The kernel of the coarse grid is the fine one at every
-second distance, K_c[i, j] = K[2 i, 2 j], so that both solves see the same cost: a kernel made anew for the coarse
-grid would not do, since walks of the heat kernel depend on the lattice. What is carried over is log K u and
-log K v, which are smooth everywhere, while u and v live only where there is mass; a constant between the grids is
-without effect.
+second distance, K_c[i, j] = K[2 i, 2 j], so that both solves have the same cost. A new kernel for the coarse grid
+would not do: walks of the heat kernel depend on the lattice. The fine solve starts from log K u and log K v of the
+coarse one, which are smooth everywhere, while u and v exist only where there is mass. A constant factor between
+the two has no effect.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ ERROR = 1e-3  # of the coarse plan; the step to the fine grid adds more than tha
 
 
 def halved(maps: Float[np.ndarray, "k z y x"]) -> Float[np.ndarray, "k Z Y X"]:
-    """Sums over blocks of 2 x 2 x 2 voxels; an odd axis gets a plane of zeros first."""
+    """Sums over blocks of 2 x 2 x 2 voxels; an odd axis is first padded with a plane of zeros."""
     even = np.pad(maps, [(0, 0), *((0, n % 2) for n in maps.shape[1:])])
     k, z, y, x = even.shape
     return even.reshape(k, z // 2, 2, y // 2, 2, x // 2, 2).sum(axis=(2, 4, 6))
@@ -47,11 +47,11 @@ def barycenter_start(
     relaxation: Relaxation = AUTOMATIC,
     max_iterations: int = 500,
 ) -> Float[Array, "t k z y x"]:
-    """Where ``solve_barycenter`` may start, for any number of maps: log v of the barycenters on half the grid.
+    """A start for ``solve_barycenter`` with any number of maps: log v of the barycenters on half the grid.
 
-    On three maps of adenylate kinase, open, closed and turned (64^3, sigma 64/60), that leaves 52 of 81
-    iterations, for 47 on an eighth of the voxels. For two maps ``barycenter.start_between`` does as well and is
-    cheaper.
+    On three maps of adenylate kinase, open, closed and turned (64^3, sigma 64/60), a solve from there takes 52
+    iterations instead of 81, after 47 on an eighth of the voxels. For two maps ``barycenter.start_between`` does
+    as well and is cheaper.
     """
     coarse = solve_barycenter(
         jnp.asarray(halved(np.asarray(maps))),

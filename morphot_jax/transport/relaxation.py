@@ -1,4 +1,4 @@
-"""Over-relaxation of log potentials: going further than the plain step, where that is safe."""
+"""Over-relaxation of log potentials: steps longer than the plain one, where that is safe."""
 
 import math
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ class Relaxation:
     ) -> Float[Array, "*field"]:
         """Old + w_eff (plain - old) where both are finite, else plain.
 
-        Along ``shared_axis`` all entries take the w_eff of the one that changes most, which keeps linear relations
-        between them, such as sum_k alpha_k log v_k = 0.
+        Along ``shared_axis`` all entries take the w_eff of the one that changes most. That preserves linear
+        relations between them, such as sum_k alpha_k log v_k = 0.
         """
         w = jnp.where(iteration < self.warmup, 1.0, self.w).astype(plain.dtype)
         both = jnp.isfinite(old) & jnp.isfinite(plain)
@@ -47,21 +47,22 @@ class Relaxation:
 
 
 def _largest(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """The maximum along a short axis, kept; entry by entry, which XLA makes vector code of on a CPU."""
+    """The maximum along a short axis, which stays; entry by entry, which XLA vectorises on a CPU."""
     entries = [jax.lax.index_in_dim(values, i, axis) for i in range(values.shape[axis])]
     return reduce(jnp.maximum, entries)
 
 
 def automatic(spread: float) -> Relaxation:
-    """The relaxation for maps whose mass has this standard deviation, in sigma, along its longest direction.
+    """The relaxation for a ``spread``: standard deviation of a map's mass along its longest direction, in sigma.
 
-    The best w is 2 / (1 + sqrt(1 - eta)) for plain iterations that shrink the error by eta (Lehmann et al. 2021),
-    and the slowest to shrink is half a wave along the longest direction. On a line of length L with a kernel of
-    width sigma, sqrt(1 - eta) = pi sigma / L. With four standard deviations for L, w = 2 s / (s + pi / 4); on four
-    pairs of maps and sigma from 0.5 to 4 voxels that came within a few per cent of the best w found by trial.
+    The best w is 2 / (1 + sqrt(1 - eta)) for plain iterations that shrink the error by eta (Lehmann et al. 2021).
+    The slowest error is half a wave along the longest direction: on a line of length L with a kernel of width
+    sigma, sqrt(1 - eta) = pi sigma / L. With L = 4 standard deviations, w = 2 s / (s + pi / 4) at the spread s.
+    On four pairs of maps and sigma from 0.5 to 4 voxels that came within a few per cent of the best w found by
+    trial.
     """
     return Relaxation(max(1.0, 2.0 * spread / (spread + math.pi / 4.0)), scale=2.0, warmup=5)
 
 
 PLAIN = Relaxation(1.0)
-AUTOMATIC = Relaxation(1.85, scale=2.0, warmup=5)  # where nothing is known of the maps: right for spread 9.7
+AUTOMATIC = Relaxation(1.85, scale=2.0, warmup=5)  # for unknown maps: the best w at a spread of 9.7

@@ -1,4 +1,4 @@
-r"""Entropic transport between two maps: the plan that joins them with the least cost.
+r"""Entropic optimal transport between two maps: the plan of least cost.
 
 For maps a, b of unit mass and a kernel K, the plan P = diag(u) K diag(v) with marginals a and b minimises the
 relative entropy KL(P | K); with a Gaussian kernel that is <P, |x - y|^2 / 2> + sigma^2 KL(P | a x b) in units of
@@ -6,13 +6,13 @@ sigma^2, up to a constant of a and b. The potentials are found by alternating (S
 
     u = a / (K v) ,    v = b / (K u) ,
 
-both over-relaxed in their logs (``relaxation``). They live only where the maps have mass, and so does the work
-beside the two convolutions of an iteration. The error of a plan, on unit mass, is
+both over-relaxed in their logs (``relaxation``). They are stored only where the maps have mass; only the two
+convolutions of an iteration work on boxes. The error of a plan, on unit mass, is
 
     marginal_error = || P 1 - a ||_1 + || P^T 1 - b ||_1 .
 
-The returned u is made exact for the returned v, so that P 1 = a to round-off; that never enlarges the error, since
-it moves the plan by || P 1 - a ||_1 in L1.
+The returned u is exact for the returned v, so that P 1 = a to round-off. That last half step never enlarges the
+error, since it moves the plan by || P 1 - a ||_1 in L1.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from morphot_jax.transport.support import Side, side_of
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """Two sides and the kernel of their grid."""
+    """Two maps on their supports, and the kernel of their grid."""
 
     source: Side
     target: Side
@@ -43,7 +43,7 @@ class Problem:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
-    """Log potentials on the supports, and log K u where the target has mass; one lane leads."""
+    """Log potentials on the supports, and log K u where the target has mass; the first axis is the only lane."""
 
     log_u: Float[Array, "1 n"]
     log_v: Float[Array, "1 m"]
@@ -53,14 +53,14 @@ class State:
 
 @dataclass(frozen=True)
 class Sinkhorn:
-    """The solver of a plan between two maps. ``with_cost``: find its transport cost too, by three convolutions."""
+    """The solver of a plan between two maps. ``with_cost``: add its transport cost, by three convolutions."""
 
     with_cost: bool = True
 
     measured = ("marginal_error",)
 
     def start(self, problem: Problem, guess: tuple[Float[Array, "z y x"], Float[Array, "z y x"]] | None) -> Start:
-        """From u = a, v = 1 on the target; or from log K u and log K v on the grid (``multilevel``)."""
+        """Start from u = a, v = 1 on the target; or from log K u and log K v on the grid (``multilevel``)."""
         source, target = problem.source, problem.target
         if guess is None:
             log_u = source.log_mass
@@ -76,7 +76,7 @@ class Sinkhorn:
     def step(
         self, problem: Problem, options: Options, state: State, memory: None, iteration: Int[Array, ""]
     ) -> tuple[State, None, Measures]:
-        """Both potentials once, over-relaxed."""
+        """Update v, then u, both over-relaxed."""
         source, target, relaxation = problem.source, problem.target, options.relaxation
         log_v = relaxation.step(state.log_v[0], _divided(target.log_mass, state.log_ku[0]), iteration)
         log_kv = _convolved(problem.kernel, log_v, target, source)
@@ -88,7 +88,7 @@ class Sinkhorn:
         return State(log_u[None], log_v[None], log_ku[None], unreached[None]), None, Measures(error[None])
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
-        """Make u exact for v and read the plan off. Its error takes the place of the last one in the history."""
+        """Make u exact for v, and the solution from both. The history ends with the error of that plan."""
         log_u, log_v, value, error, cost = _exact(problem, state, with_cost=self.with_cost)
         iterations, history = ending.iterations[0], ending.history.marginal_error[0]
         return Solution(
@@ -123,10 +123,9 @@ def solve_sinkhorn(
     The solution's ``value`` is KL(P | K) = <a, log u> + <b, log v>, the cost in units of sigma^2. Its
     ``potentials`` are log u and log v, axes ``z y x``. Its ``transport_cost`` is <P, |x - y|^2 / 2> in voxel^2.
 
-    May be called under a caller's own jit and vmap; then the work is on the whole box, since supports have no
-    static size there. Raises InputError for what is no floating-point array, for shapes that do not match and,
-    where the values are at hand, for negative, non-finite or empty maps, and for solves that leave the range of
-    single precision.
+    May be called under a caller's own jit and vmap; it then works on the whole box, since supports have no static
+    size there. Raises InputError for anything but floating-point arrays and for shapes that do not match; outside
+    jit also for negative, non-finite or empty maps, and for solves that leave the range of single precision.
     """
     options = Options(tolerance, relaxation, max_iterations, fixed_iterations=fixed_iterations)
     check_maps(source, target, kernel)
@@ -134,7 +133,7 @@ def solve_sinkhorn(
 
 
 def check_maps(source, target, kernel: Kernel) -> None:
-    """Raise InputError for maps between which no plan can be solved."""
+    """Raise InputError for maps that have no plan between them."""
     check_densities("source", source, axes="zyx")
     check_densities("target", target, axes="zyx")
     check_grid(kernel, source=source, target=target)
@@ -146,7 +145,7 @@ def _exact(
 ) -> tuple[
     Float[Array, "z y x"], Float[Array, "z y x"], Float[Array, ""], Float[Array, ""], Float[Array, ""] | None
 ]:
-    """Log u, exact for log v, and log v, on the grid; KL(P | K); the marginal error; the transport cost."""
+    """On the grid log u, exact for log v, and log v; then KL(P | K), the marginal error and the transport cost."""
     source, target, kernel = problem.source, problem.target, problem.kernel
     shape, log_v = kernel.shape, state.log_v[0]
     log_u = _divided(source.log_mass, _convolved(kernel, log_v, target, source))
@@ -162,16 +161,16 @@ def _exact(
 
 
 def _divided(log_mass: Float[Array, " n"], log_smoothed: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Log of mass / smoothed; no potential where the kernel brings nothing."""
+    """Log of mass / smoothed; -inf where the kernel does not reach."""
     return jnp.where(jnp.isneginf(log_smoothed), -jnp.inf, log_mass - log_smoothed)
 
 
-def _convolved(kernel: Kernel, log_values: Float[Array, " n"], inside: Side, outside: Side) -> Float[Array, " m"]:
-    return kernels.log_apply_between(kernel, log_values, inside.places, outside.places)
+def _convolved(kernel: Kernel, log_values: Float[Array, " n"], source: Side, target: Side) -> Float[Array, " m"]:
+    return kernels.log_apply_between(kernel, log_values, source.places, target.places)
 
 
 def _transport_cost(problem: Problem, log_u: Float[Array, " n"], log_v: Float[Array, " m"]) -> Float[Array, ""]:
-    """<P, |x - y|^2 / 2> = <a, |x|^2> / 2 + <b, |y|^2> / 2 - <P, x . y>, the last by a convolution an axis."""
+    """<P, |x - y|^2 / 2> = <a, |x|^2> / 2 + <b, |y|^2> / 2 - <P, x . y>, the last by one convolution per axis."""
     source, target = problem.source, problem.target
     a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
     cost = jnp.zeros((), a.dtype)

@@ -1,4 +1,4 @@
-"""How a solve ended, and what to do about it."""
+"""How a solve ended, and what to try next."""
 
 from enum import IntEnum
 
@@ -20,12 +20,12 @@ class Status(IntEnum):
 
     @property
     def advice(self) -> str:
-        """What it means and what to try."""
+        """What the status means and what to try."""
         return {
             Status.CONVERGED: "the criterion was met",
             Status.MAX_ITERATIONS: "the criterion was not met: allow more iterations, or a larger sigma",
-            Status.FIXED_ITERATIONS: "exactly the iterations asked for were run",
-            Status.NONFINITE: "the iteration blew up: relax less (1 is always stable) or use double precision",
+            Status.FIXED_ITERATIONS: "exactly the requested iterations were made",
+            Status.NONFINITE: "the iteration diverged: relax less (1 is always stable) or use double precision",
             Status.INFEASIBLE: "the kernel cannot reach across the gap between the maps: "
             "use a larger sigma, or the log kernel",
         }[self]

@@ -1,4 +1,4 @@
-"""Maps on their supports: most voxels of a map are empty, and potentials are wanted only where there is mass."""
+"""Maps on their supports: most voxels of a map are empty, and potentials are needed only where there is mass."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from jaxtyping import Array, Float
 
 from morphot_jax.transport.kernels import Part, Places, slices, whole
 
-STEPS = 64  # supports are filled up to whole parts of the box, so that few sizes are ever compiled
+STEPS = 64  # supports are padded to a multiple of this part of the box, so that few sizes are compiled
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Side:
-    """A map, or several, on the support: its voxels, and the log of the unit-mass density there.
+    """A map, or several, on its support: the voxels, and the log of the unit-mass density there.
 
-    Filled up with what is no voxel, of log mass -inf.
+    Both lists are padded with entries that are no voxels, of log mass -inf.
     """
 
     places: Places
@@ -29,7 +29,7 @@ class Side:
         return Side(Places(self.places.index[k], self.places.part), self.log_mass[k])
 
     def positions(self) -> Float[Array, "3 *maps n"]:
-        """Where the voxels are in the box, along z, y, x; what is no voxel lies beyond the part."""
+        """Positions of the voxels in the box, along z, y, x; padding lies outside the part."""
         extent = tuple(stop - start for start, stop in self.places.part)
         inside = jnp.unravel_index(self.places.index, extent)
         places = [place + start for place, (start, _) in zip(inside, self.places.part, strict=True)]
@@ -37,10 +37,11 @@ class Side:
 
 
 def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None = None, room: int = 0) -> Side:
-    """A map, or several of one box, on their supports; on all voxels where they are traced.
+    """A map, or several of one box, on their supports; on all voxels where the maps are traced.
 
-    Several maps share the length of the longest support. ``part``: of the box, outside of which is no mass.
-    ``room``: voxels that there is to be room for, if only to have what is compiled for another map in use again.
+    - ``part``: of the box; outside it there must be no mass.
+    - ``room``: the least number of voxels to make room for, so that maps of different supports share one
+      compilation. Several maps share the length of the longest support.
     """
     *maps, nz, ny, nx = density.shape
     part = part or whole((nz, ny, nx))

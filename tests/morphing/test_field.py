@@ -188,14 +188,14 @@ def test_bodies_turn_beside_what_stays():
     assert np.sqrt((found.field[:, resting] ** 2).sum(axis=0)).mean() < 0.3
 
 
-def test_progress_is_told_over_the_rounds():
-    told = []
+def test_progress_counts_the_rounds():
+    reports = []
     prepared = moved_by(turning(15.0))
     masks = everywhere(prepared.volumes[0])
-    found = displacement_between(prepared, domains=masks, report=told.append)
-    assert {progress.lanes for progress in told} <= {ROUNDS}
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
-    assert max(progress.done for progress in told) < found.domains[1].rounds
+    found = displacement_between(prepared, domains=masks, report=reports.append)
+    assert {progress.lanes for progress in reports} <= {ROUNDS}
+    assert [progress.done for progress in reports] == sorted(progress.done for progress in reports)
+    assert max(progress.done for progress in reports) < found.domains[1].rounds
 
 
 @pytest.mark.study
@@ -245,13 +245,13 @@ def test_the_command_writes_maps_arrows_and_domains(run):
     with (out / "domains.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["domain"] for row in rows] == ["all", str(paths["mask"])]
-    told = json.loads((out / "field.json").read_text(encoding="utf-8"))
-    assert told["domains"][0]["mean_x"] == pytest.approx(6.0, rel=0.02)
+    details = json.loads((out / "field.json").read_text(encoding="utf-8"))
+    assert details["domains"][0]["mean_x"] == pytest.approx(6.0, rel=0.02)
     assert 0 < float(rows[1]["share_of_mass"]) < 1
     assert rows[0]["rounds"] == rows[0]["last_change"] == ""
     assert int(rows[1]["rounds"]) >= 1
-    assert told["domains"][1]["rounds"] == int(rows[1]["rounds"])
-    assert told["domains"][1]["last_change"] == pytest.approx(float(rows[1]["last_change"]))
+    assert details["domains"][1]["rounds"] == int(rows[1]["rounds"])
+    assert details["domains"][1]["last_change"] == pytest.approx(float(rows[1]["last_change"]))
     assert float(rows[1]["mean_x"]) == pytest.approx(6.0, rel=0.02)
     lines = (out / "field.bild").read_text(encoding="utf-8").splitlines()
     assert sum(line.startswith(".arrow ") for line in lines) > 20

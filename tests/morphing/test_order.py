@@ -76,9 +76,9 @@ def test_places_between_frames_come_from_the_parabola():
 
 
 def test_what_cannot_be_ordered_is_refused():
-    with pytest.raises(InputError, match="no ends were given"):
+    with pytest.raises(InputError, match="between is None: give the two maps"):
         order_maps([moving(0.5)])
-    with pytest.raises(InputError, match="0 maps to be ordered were given"):
+    with pytest.raises(InputError, match="0 maps to order were given"):
         order_maps([], (moving(0.0), moving(1.0)))
 
 

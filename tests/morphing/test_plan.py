@@ -92,7 +92,7 @@ def test_kernel_asked_for_is_taken(kernel):
     assert len(plan.warnings) == (kernel in ("dense", "fft"))
 
 
-@pytest.mark.parametrize(("distance", "warnings"), [(4, ()), (6, ("6.0 sigma apart", "fft is safe to 5.0 only"))])
+@pytest.mark.parametrize(("distance", "warnings"), [(4, ()), (6, ("6.0 sigma apart", "fft is safe only to 5.0"))])
 def test_kernel_of_short_range_is_warned_of_beforehand(distance, warnings):
     plan = make_plan(pair(distance), 1, Settings(sigma=1.0, kernel="fft"))
     assert len(plan.warnings) == bool(warnings)

@@ -37,7 +37,7 @@ def test_counts_beyond_any_machine_are_refused_in_words(name):
         ({"sigma": 1.5, "sigma_angstrom": 4.0}, ["1.5 voxels", "4 Å", "give one"]),
         ({"debias": True, "method": "bridge"}, ["method 'bridge' has nothing to debias", "barycenter or mixed"]),
         ({"debias": True, "kernel": "truncated"}, ["'truncated'", "does not debias"]),
-        ({"debias": True, "relaxation": 1.5}, ["relaxation is 1.5", "not relaxed but mixed"]),
+        ({"debias": True, "relaxation": 1.5}, ["relaxation is 1.5", "debiased barycenters do not use"]),
         ({"method": "bridge", "kernel": "dense"}, ["kernel 'dense'", "method 'bridge'", "auto or heat"]),
         ({"relaxation": 2.0}, ["relaxation is 2", "below 2"]),
         ({"relaxation": 2.5}, ["relaxation is 2.5", "below 2"]),
@@ -57,7 +57,7 @@ def test_counts_beyond_any_machine_are_refused_in_words(name):
         ({"times": ("half",)}, ["'half'"]),
         ({"times": 0.5}, ["times is 0.5", "numbers from 0 to 1"]),
         ({"times": np.zeros((2, 2))}, ["times holds array([0., 0.])"]),
-        ({"times": (0.5,), "rate": "ramp-up"}, ["rate 'ramp-up'", "times", "exclude"]),
+        ({"times": (0.5,), "rate": "ramp-up"}, ["rate is 'ramp-up'", "times", "give one of the two"]),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_quoted(values, words):

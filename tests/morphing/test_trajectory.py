@@ -215,7 +215,7 @@ def test_far_maps_choose_the_log_kernel():
     assert mean[2] == pytest.approx(45.0, abs=1e-3)
 
 
-def test_a_kernel_that_does_not_reach_is_replaced_and_that_is_said(monkeypatch):
+def test_a_kernel_that_does_not_reach_is_replaced_with_a_warning(monkeypatch):
     """Dense at 80 sigma, as if its reach had been thought larger: infeasible, so log takes over."""
     monkeypatch.setattr(kernels, "SAFE", {"dense": 10.0})
     shape = (3, 3, 90)
@@ -223,10 +223,10 @@ def test_a_kernel_that_does_not_reach_is_replaced_and_that_is_said(monkeypatch):
     found = morph(maps, replace(QUICK, times=(0.25, 0.5)))
     assert (found.plan.kernel, found.plan.fallback) == ("dense", "log")
     assert [frame.status for frame in found.frames] == [Status.CONVERGED] * 2
-    assert [said for said in found.actions if "dense did not reach across frames 0, 1: " in said]
+    assert [warning for warning in found.warnings if "dense did not reach in frames 0, 1: " in warning]
     np.testing.assert_allclose(moments(found.densities[1])[0][2], 45.0, atol=1e-3)
     asked = morph(maps, replace(QUICK, times=(0.5,), kernel="dense"))
-    assert asked.frames[0].status is Status.INFEASIBLE  # what was asked for is not replaced
+    assert asked.frames[0].status is Status.INFEASIBLE  # an explicit kernel is not replaced
     assert not asked.complete
 
 

@@ -16,7 +16,7 @@ from morphot_jax.morphing.trajectory import morph
 from morphot_jax.prepare.prepared import prepare_maps
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.bridge import bridge_frames
-from morphot_jax.transport.displacement import Ways, barycentric_map, displacement_frames, splat, ways_of
+from morphot_jax.transport.displacement import Paths, barycentric_map, displacement_frames, paths_of, splat
 from morphot_jax.transport.sinkhorn import solve_sinkhorn
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import side_of
@@ -32,8 +32,8 @@ def solved(a, b, sigma, kind="heat", tolerance=1e-9):
 
 def displaced(a, b, sigma, times, kind="heat"):
     coupling, kernel = solved(a, b, sigma, kind)
-    ways = ways_of(side_of(a), side_of(b), coupling.potentials[0], coupling.potentials[1], kernel, sigma)
-    return displacement_frames(ways, jnp.asarray(times), sigma, a.shape)
+    paths = paths_of(side_of(a), side_of(b), coupling.potentials[0], coupling.potentials[1], kernel, sigma)
+    return displacement_frames(paths, jnp.asarray(times), sigma, a.shape)
 
 
 def bridged(a, b, sigma, times):
@@ -91,7 +91,7 @@ def test_bridge_is_the_law_of_the_conditioned_walk(double):
     edges = float(parts[0].z[0, 0] * parts[1].z[0, 0])
     first, second = (np.asarray(part.x) for part in parts)
     u, v = (np.exp(np.asarray(field)).ravel() for field in (coupling.potentials[0], coupling.potentials[1]))
-    expected = np.einsum("x,xz,zy,y->z", u, first, second, v) * edges**2  # of the axes that are one voxel long
+    expected = np.einsum("x,xz,zy,y->z", u, first, second, v) * edges**2  # from the axes that are one voxel long
     found = bridge_frames(coupling.potentials[0], coupling.potentials[1], sigma, jnp.array([t]))
     np.testing.assert_allclose(np.asarray(found).ravel(), expected, rtol=1e-12)
 
@@ -198,8 +198,8 @@ def test_known_ways_leave_no_grid_in_a_block(double, t, sigma):
     start = jnp.stack(jnp.unravel_index(side.places.index, block.shape)).astype(float)
     shift = jnp.array([[0.3], [-0.7], [4.5]])
     mass = jnp.exp(side.log_mass)
-    ways = Ways(mass, start, start + shift, mass, start, start + shift)
-    frame = np.asarray(displacement_frames(ways, jnp.array([t]), sigma, block.shape))[0] * block.sum()
+    paths = Paths(mass, start, start + shift, mass, start, start + shift)
+    frame = np.asarray(displacement_frames(paths, jnp.array([t]), sigma, block.shape))[0] * block.sum()
     np.testing.assert_allclose(frame[11:13, 11:13, 20:22], 1.0, atol=1e-5)
 
 
@@ -276,17 +276,17 @@ def test_progress_of_a_sequence_counts_each_frame_once(bodies):
     assert all(progress.lanes == 5 for progress in seen)
 
 
-def test_mass_that_strays_out_of_the_box_is_told(bodies):
-    """A map that touches a face: walks leave there, the frames are brought back to mass, and that is said."""
+def test_mass_that_leaves_the_box_is_put_back_with_a_warning(bodies):
+    """A map that touches a face: walks leave there."""
     inside = Settings(method="bridge", times=(0.5,), sigma=1.0)
-    assert not [said for said in morph(volumes_of(*bodies), inside).actions if "strays" in said]
+    assert not [warning for warning in morph(volumes_of(*bodies), inside).warnings if "left the box" in warning]
     prepared = prepare_maps(volumes_of(*(data[:, :, 10:] for data in bodies)))
     cut = morph(prepared, inside)
-    assert [said for said in cut.actions if "strays out of the box" in said]
+    assert [warning for warning in cut.warnings if "left the box" in warning]
     assert cut.frames[0].mass == pytest.approx(np.mean(prepared.masses), rel=1e-6)
 
 
-def test_unconverged_plan_is_told_in_every_frame(bodies):
+def test_every_frame_of_an_unconverged_plan_has_its_status(bodies):
     found = morph(volumes_of(*bodies), Settings(method="bridge", frames=3, sigma=0.3, max_iterations=2))
     assert [frame.status for frame in found.frames] == [Status.MAX_ITERATIONS] * 3
 

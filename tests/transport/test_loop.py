@@ -1,4 +1,4 @@
-"""The driver of every solve: lanes freeze one by one, a lost lane keeps what was sound, options are checked."""
+"""The driver of every solve: lanes stop one by one, lost lanes keep their last sound state, options are valid."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Shrinking:
-    """A solver that is not of this package: x <- rate x in every lane; its error is |x|."""
+    """A solver from outside the package: x <- rate x in every lane; its error is |x|."""
 
     measured = ("marginal_error",)
 
@@ -77,21 +77,23 @@ def test_a_loop_goes_on_where_it_ended():
         np.testing.assert_array_equal(part, other)
 
 
-def test_exactly_so_many_iterations_are_made():
+def test_fixed_iterations_do_not_stop_at_the_tolerance():
     found = solve(Shrinking(), jnp.array([0.5]), Options(0.3, max_iterations=7, fixed_iterations=True))
     assert int(found.iterations[0]) == 7
-    assert Status(int(found.status[0])) is Status.CONVERGED  # it is; otherwise it would say fixed_iterations
+    assert Status(int(found.status[0])) is Status.CONVERGED  # since its error is below the tolerance
 
 
 def test_a_criterion_that_is_not_measured_is_refused():
-    with pytest.raises(InputError, match="criterion 'change_l1' is not measured here: give marginal_error"):
+    with pytest.raises(
+        InputError, match="criterion is 'change_l1', which this solver does not measure: give marginal_error"
+    ):
         solve(Shrinking(), jnp.array([0.5]), Options(criterion="change_l1"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_iterations": 0}, "0 iterations cannot be made"),
+        ({"max_iterations": 0}, "max_iterations is 0: give 1 or more"),
         ({"max_iterations": 2.5}, "max_iterations is 2.5: give a whole number"),
         ({"criterion": "change"}, "criterion is 'change': give marginal_error, change_l1 or change_l2"),
     ],
