@@ -219,6 +219,7 @@ class FourierKernel:
         return jnp.log(self.apply(jnp.exp(log_field - top))) + top
 
 
+@partial(jax.jit, static_argnames=("shape", "dtype"))
 def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c normalises the sum over the infinite line to one.
 
@@ -228,11 +229,13 @@ def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     return SeparableKernel(*(jnp.exp(m) for m in _log_matrices(shape, sigma, dtype)))
 
 
+@partial(jax.jit, static_argnames=("shape", "dtype"))
 def log(shape: Shape, sigma: Sigma, dtype=None) -> LogKernel:
     """The values of ``dense``, stored as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
     return LogKernel(*_log_matrices(shape, sigma, dtype))
 
 
+@partial(jax.jit, static_argnames=("shape", "dtype", "padding"))
 def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -> FourierKernel:
     """The values of ``dense``, applied by fast Fourier transforms on a box zero-padded by ``padding`` voxels.
 
@@ -252,6 +255,7 @@ def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -
     return FourierKernel(transfer, shape=shape, padded=(len(z), len(y), len(x)))
 
 
+@partial(jax.jit, static_argnames=("shape", "dtype"))
 def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The heat kernel of the lattice at time s = sigma^2: H_s[i, j] = exp(-s) I_|i-j|(s) along each axis.
 

@@ -284,9 +284,7 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
 
 def finish(solver: Solver, problem: Any, options: Options, loop: Loop) -> Solution:
     """The solution of a loop that has ended."""
-    measures = last(loop)
-    code = _status(options, measures, loop.state.unreached)
-    solution = solver.finish(problem, loop.state, Ending(code, loop.iterations, measures, loop.history))
+    solution = solver.finish(problem, loop.state, _ending(options, loop, loop.state.unreached))
     return jax.tree.map(forward_only, solution)
 
 
@@ -299,13 +297,14 @@ def last(loop: Loop) -> Measures:
 
 
 @jax.jit
-def _status(options: Options, measures: Measures, unreached: Float[Array, "lanes"]) -> Int[Array, "lanes"]:
-    """The ``Status`` code of each lane; ``unreached`` is the share of mass that the kernel cannot move."""
-    tolerance, fixed = options.tolerance, options.fixed_iterations
+def _ending(options: Options, loop: Loop, unreached: Float[Array, "lanes"]) -> Ending:
+    """How each lane ended; ``unreached`` is the share of mass that the kernel cannot move."""
+    measures, tolerance, fixed = last(loop), options.tolerance, options.fixed_iterations
     open_ending = Status.FIXED_ITERATIONS if fixed else Status.MAX_ITERATIONS
     code = jnp.where((unreached > tolerance) & (not fixed), Status.INFEASIBLE, open_ending)
     code = jnp.where(getattr(measures, options.criterion) <= tolerance, Status.CONVERGED, code)
-    return jnp.where(measures.marginal_error < LOST, code, Status.NONFINITE).astype(jnp.int32)
+    code = jnp.where(measures.marginal_error < LOST, code, Status.NONFINITE).astype(jnp.int32)
+    return Ending(code, loop.iterations, measures, loop.history)
 
 
 def _where_lane(active: Bool[Array, "lanes"], new: Array, old: Array) -> Array:

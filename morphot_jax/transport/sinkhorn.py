@@ -89,18 +89,7 @@ class Sinkhorn:
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make u exact for v, and the solution from both. The history ends with the error of that plan."""
-        log_u, log_v, value, error, cost = _exact(problem, state, with_cost=self.with_cost)
-        iterations, history = ending.iterations[0], ending.history.marginal_error[0]
-        return Solution(
-            value=value,
-            potentials=(log_u, log_v),
-            status=ending.status[0],
-            iterations=iterations,
-            marginal_error=error,
-            unreached=state.unreached[0],
-            history=Measures(history.at[iterations - 1].set(error)),
-            transport_cost=cost,
-        )
+        return _plan(problem, state, ending, with_cost=self.with_cost)
 
 
 def solve_sinkhorn(
@@ -140,23 +129,27 @@ def check_maps(source, target, kernel: Kernel) -> None:
 
 
 @partial(jax.jit, static_argnames=("with_cost",))
-def _exact(
-    problem: Problem, state: State, *, with_cost: bool
-) -> tuple[
-    Float[Array, "z y x"], Float[Array, "z y x"], Float[Array, ""], Float[Array, ""], Float[Array, ""] | None
-]:
-    """On the grid log u, exact for log v, and log v; then KL(P | K), the marginal error and the transport cost."""
+def _plan(problem: Problem, state: State, ending: Ending, *, with_cost: bool) -> Solution:
+    """The plan of log v, with log u made exact for it."""
     source, target, kernel = problem.source, problem.target, problem.kernel
     shape, log_v = kernel.shape, state.log_v[0]
     log_u = _divided(source.log_mass, _convolved(kernel, log_v, target, source))
     log_ku = _convolved(kernel, log_u, source, target)
     a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
-    return (
-        source.places.spread_in(shape, log_u, -jnp.inf),
-        target.places.spread_in(shape, log_v, -jnp.inf),
-        _expectation(a, log_u) + _expectation(b, log_v),
-        state.unreached[0] + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b)),
-        _transport_cost(problem, log_u, log_v) if with_cost else None,
+    error = state.unreached[0] + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b))
+    iterations = ending.iterations[0]
+    return Solution(
+        value=_expectation(a, log_u) + _expectation(b, log_v),
+        potentials=(
+            source.places.spread_in(shape, log_u, -jnp.inf),
+            target.places.spread_in(shape, log_v, -jnp.inf),
+        ),
+        status=ending.status[0],
+        iterations=iterations,
+        marginal_error=error,
+        unreached=state.unreached[0],
+        history=Measures(ending.history.marginal_error[0].at[iterations - 1].set(error)),
+        transport_cost=_transport_cost(problem, log_u, log_v) if with_cost else None,
     )
 
 
