@@ -159,7 +159,7 @@ SLOW_SWEEP = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from morphot_jax.sweep import Outcome, Sweep, grid
+from morphot_jax.runs.sweep import Outcome, Sweep, grid
 
 folder = Path(sys.argv[1])
 
