@@ -11,7 +11,18 @@ from jaxtyping import Array, Float
 from morphot_jax import kernels, solve_barycenter, solve_sinkhorn
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.barycenter import solver_for
-from morphot_jax.transport.loop import LOST, Measures, Options, Solution, Start, advance, begin, finish, solve
+from morphot_jax.transport.loop import (
+    LOST,
+    Measures,
+    Options,
+    Solution,
+    Start,
+    advance,
+    begin,
+    finish,
+    in_range,
+    solve,
+)
 from morphot_jax.transport.status import Status
 from shapes import scatter
 
@@ -120,19 +131,23 @@ def test_a_solution_prints_on_one_line():
     assert traced == ["Solution(value of shape (), traced)"]
 
 
-def far_apart(dtype):
-    """Two maps, 20 sigma apart: their potentials range over hundreds."""
-    maps = np.zeros((2, 3, 3, 24), dtype)
-    maps[0, 1, 1, 1:4], maps[1, 1, 1, 20:23] = 1.0, 1.0
-    maps[:, 1, 1, 11] = 1e-30
-    return jnp.asarray(maps)
+def ended_as(status, dtype):
+    one = jnp.ones((2,), dtype)
+    return Solution(one, (one, one), jnp.array([0, int(status)]), jnp.array([3, 3]), one, one, Measures(one))
 
 
-def test_what_leaves_single_precision_is_refused_or_says_so():
-    kernel = kernels.dense((3, 3, 24), 1.0, jnp.float32)
-    weights = jnp.array([[0.5, 0.5]], jnp.float32)
-    maps = far_apart(np.float32)
-    statuses = jax.jit(lambda maps: solve_barycenter(maps, weights, kernel).status)(maps)
-    if Status(int(statuses[0])) is Status.NONFINITE:
-        with pytest.raises(InputError, match="1 of 1 solves left the range of single precision"):
-            solve_barycenter(maps, weights, kernel)
+def test_what_leaves_single_precision_is_refused():
+    lost = ended_as(Status.NONFINITE, jnp.float32)
+    with pytest.raises(InputError, match="1 of 2 solves left the range of single precision: give float64"):
+        in_range(lost)
+
+
+@pytest.mark.parametrize("status", [Status.CONVERGED, Status.MAX_ITERATIONS, Status.INFEASIBLE])
+def test_what_stays_in_single_precision_is_returned(status):
+    solution = ended_as(status, jnp.float32)
+    assert in_range(solution) is solution
+
+
+def test_what_is_lost_in_double_precision_says_so_by_its_status(double):
+    lost = ended_as(Status.NONFINITE, jnp.float64)
+    assert in_range(lost) is lost

@@ -12,6 +12,7 @@ from morphot_jax.maps.mrc import read_volume
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import morph
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.system.errors import InputError
 from morphot_jax.transport.barycenter import solve_barycenter
 from morphot_jax.transport.status import Status
 
@@ -78,3 +79,18 @@ def test_research_use(pair, double, count_compilations):
     with count_compilations() as again:
         barycenter(maps, sigma, t).block_until_ready()
     assert again.count == 0
+
+
+def test_single_precision_is_refused_at_small_sigma_and_lost_lanes_stay_sound(shared_data):
+    """Under jit, where nothing can be raised, the status says it, and the state before the loss is returned.
+
+    The maps are as a user reads them: their densities go down to 1e-38 and below.
+    """
+    volumes = [read_volume(shared_data / f"mmcpn_{state}_64.mrc") for state in ("closed", "open")]
+    maps = jnp.stack([jnp.asarray(volume.data.clip(0.0)) for volume in volumes])
+    weights, kernel = jnp.array([[0.75, 0.25]], jnp.float32), kernels.dense(maps.shape[1:], 1.0, jnp.float32)
+    with pytest.raises(InputError, match="1 of 1 solves left the range of single precision"):
+        solve_barycenter(maps, weights, kernel, max_iterations=20)
+    traced = jax.jit(lambda weights: solve_barycenter(maps, weights, kernel, max_iterations=20))(weights)
+    assert Status(int(traced.status[0])) is Status.NONFINITE
+    assert 0.1 < float(traced.value.sum()) < 10.0
