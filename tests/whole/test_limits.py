@@ -132,7 +132,7 @@ def test_a_map_that_goes_away_while_it_is_read_is_one_line(maps, tmp_path, monke
         path.unlink()
         return volume
 
-    monkeypatch.setattr(loading, "read_volume", read_and_lose)
+    monkeypatch.setattr("morphot_jax.maps.load.read_volume", read_and_lose)
     with pytest.raises(InputError, match=r"gone\.mrc.*still there"):
         load(str(path))
 
