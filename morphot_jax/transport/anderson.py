@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from morphot_jax.transport.printing import one_line
+
 GROWTH = 2.0  # of the error from one iterate to the next: beyond it the memory is cleared
 DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Memory:
     """The last m images g(x_i) and weighted residuals, their Gram matrix, how many are in use, the last error.
 
@@ -33,6 +35,8 @@ class Memory:
     gram: Float[Array, "*lanes m m"]
     held: Int[Array, "*lanes"]
     error: Float[Array, "*lanes"]
+
+    __repr__ = one_line
 
 
 def start(depth: int, like: Float[Array, "*field"]) -> Memory:

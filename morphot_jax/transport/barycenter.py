@@ -48,6 +48,7 @@ from morphot_jax.transport.anderson import Memory
 from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel, Sigma
 from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
@@ -57,13 +58,15 @@ DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iter
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Problem:
     """Maps on their supports, weight vectors and the grid's kernel, as ``solve_barycenter`` describes them."""
 
     maps: Side
     weights: Float[Array, "t k"]
     kernel: Kernel
+
+    __repr__ = one_line
 
     @property
     def shares(self) -> Float[Array, "t k"]:
@@ -72,7 +75,7 @@ class Problem:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State:
     """Potentials and barycenters after an iteration, and what the next one and the solution need of it."""
 
@@ -81,6 +84,8 @@ class State:
     barycenter: Float[Array, "t z y x"]
     unreached: Float[Array, " t"]  # mass of the maps where K v vanishes
     bias: Float[Array, " t"]  # || d K d - q ||_1, where the solve is debiased
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True)

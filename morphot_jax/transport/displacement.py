@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import kernels
 from morphot_jax.transport.kernels import Kernel, Shape, Sigma
+from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.support import Side
 
 SMOOTHING = math.sqrt(2.0)  # r in sigma
@@ -52,7 +53,7 @@ def barycentric_map(
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Paths:
     """Straight paths of the masses of source and target: where each is at t = 0 and t = 1 (voxels, z y x)."""
 
@@ -62,6 +63,8 @@ class Paths:
     target_mass: Float[Array, " m"]
     target_start: Float[Array, "3 m"]
     target_end: Float[Array, "3 m"]
+
+    __repr__ = one_line
 
 
 @jax.jit

@@ -35,6 +35,7 @@ from scipy.fft import next_fast_len
 
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import KernelKind
+from morphot_jax.transport.printing import one_line
 
 Shape = tuple[int, int, int]
 Part = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # of a box: start and stop along z, y, x
@@ -93,13 +94,15 @@ class Halving(Kernel, Protocol):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SeparableKernel:
     """One matrix per axis, applied by matrix products in the scaling domain."""
 
     z: Float[Array, "z z"]
     y: Float[Array, "y y"]
     x: Float[Array, "x x"]
+
+    __repr__ = one_line
 
     @property
     def shape(self) -> Shape:
@@ -165,13 +168,15 @@ class SeparableKernel:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogKernel:
     """Logs of one matrix per axis, applied by log-sum-exp: exact at any sigma, and slow."""
 
     log_z: Float[Array, "z z"]
     log_y: Float[Array, "y y"]
     log_x: Float[Array, "x x"]
+
+    __repr__ = one_line
 
     @property
     def shape(self) -> Shape:
@@ -194,7 +199,7 @@ class LogKernel:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FourierKernel:
     """The transfer function of the kernel on a zero-padded box.
 
@@ -204,6 +209,8 @@ class FourierKernel:
     transfer: Float[Array, "pz py px"]
     shape: Shape = field(metadata={"static": True})
     padded: Shape = field(metadata={"static": True})
+
+    __repr__ = one_line
 
     def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         axes = (-3, -2, -1)
@@ -304,7 +311,7 @@ def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Places:
     """A list of voxels of a box, or one for each of several fields, as raveled indices into a part of the box.
 
@@ -313,6 +320,8 @@ class Places:
 
     index: Int[Array, "*fields n"]
     part: Part = field(metadata={"static": True})
+
+    __repr__ = one_line
 
     def spread(self, values: Float[Array, "*batch n"], fill: float) -> Float[Array, "*batch a b c"]:
         """Values at their voxels in the part, ``fill`` elsewhere."""

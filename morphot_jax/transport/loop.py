@@ -31,6 +31,7 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_word
 from morphot_jax.system.words import Criterion
 from morphot_jax.transport.gradients import forward_only
+from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
@@ -66,7 +67,7 @@ class Options:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measures:
     """What a solver measures of each lane at an iteration; None for what it does not measure.
 
@@ -81,9 +82,11 @@ class Measures:
     change_l1: Float[Array, "lanes *iterations"] | None = None
     change_l2: Float[Array, "lanes *iterations"] | None = None
 
+    __repr__ = one_line
+
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loop:
     """What the driver carries from one iteration to the next.
 
@@ -98,6 +101,8 @@ class Loop:
     active: Bool[Array, "lanes"]
     iterations: Int[Array, "lanes"]
     history: Measures
+
+    __repr__ = one_line
 
 
 class Start(NamedTuple):

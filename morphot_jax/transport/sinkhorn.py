@@ -26,12 +26,13 @@ from morphot_jax.transport import kernels
 from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Problem:
     """Two maps on their supports, and the kernel of their grid."""
 
@@ -39,9 +40,11 @@ class Problem:
     target: Side
     kernel: Kernel
 
+    __repr__ = one_line
+
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State:
     """Log potentials on the supports, and log K u where the target has mass; the first axis is the only lane."""
 
@@ -49,6 +52,8 @@ class State:
     log_v: Float[Array, "1 m"]
     log_ku: Float[Array, "1 m"]
     unreached: Float[Array, " 1"]
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from morphot_jax.transport.kernels import Part, Places, slices, whole
+from morphot_jax.transport.printing import one_line
 
 STEPS = 64  # supports are padded to a multiple of this part of the box, so that few sizes are compiled
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Side:
     """A map, or several, on its support: the voxels, and the log of the unit-mass density there.
 
@@ -23,6 +24,8 @@ class Side:
 
     places: Places
     log_mass: Float[Array, "*maps n"]
+
+    __repr__ = one_line
 
     def __getitem__(self, k: int) -> "Side":
         """The k-th of several maps."""

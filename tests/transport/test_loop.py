@@ -23,7 +23,9 @@ from morphot_jax.transport.loop import (
     in_range,
     solve,
 )
+from morphot_jax.transport.sinkhorn import Problem, Sinkhorn
 from morphot_jax.transport.status import Status
+from morphot_jax.transport.support import side_of
 from shapes import scatter
 
 
@@ -151,3 +153,14 @@ def test_what_stays_in_single_precision_is_returned(status):
 def test_what_is_lost_in_double_precision_says_so_by_its_status(double):
     lost = ended_as(Status.NONFINITE, jnp.float64)
     assert in_range(lost) is lost
+
+
+@pytest.mark.parametrize("make", [kernels.dense, kernels.log, kernels.fft, kernels.heat])
+def test_what_a_solve_is_made_of_prints_no_arrays(make):
+    kernel, side = make((4, 5, 6), 1.0), side_of(np.ones((4, 5, 6), np.float32))
+    problem = Problem(side, side, kernel)
+    for value in (kernel, side, problem, begin(Sinkhorn(), problem, Options(max_iterations=3))):
+        assert repr(value).startswith(f"{type(value).__name__}(")
+        assert "\n" not in repr(value)
+        assert "[[" not in repr(value)
+    assert "float32[120]" in repr(side)
