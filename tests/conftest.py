@@ -53,6 +53,16 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(autouse=True)
+def no_figures(request, monkeypatch):
+    """Runs of the command inside a test draw no figures, which take longer than the solve of a small map.
+
+    Tests that look at them are marked ``figures``; those that start a process of their own draw them all.
+    """
+    if "figures" not in request.keywords:
+        monkeypatch.setattr("morphot_jax.show.figures.all_figures", lambda *arguments: {})
+
+
 @pytest.fixture
 def double():
     """JAX in double precision for the length of a test."""

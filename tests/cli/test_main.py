@@ -212,6 +212,7 @@ def test_samples_need_no_file(tmp_path):
     assert read_volume(tmp_path / "out" / "vol_001.mrc").voxel_size == (6.0, 6.0, 6.0)
 
 
+@pytest.mark.figures
 def test_frame_that_does_not_converge_gives_one_and_every_file(maps, tmp_path):
     done = morphot(
         *("morph", maps["a"], maps["b"], "-o", tmp_path, "--method", "barycenter"),
@@ -385,6 +386,7 @@ def test_original_recipe_gives_the_original_frame(tmp_path):
     assert report(tmp_path)["frames"][0]["status"] == "fixed_iterations"
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("voxel_size", [0.02, 900.0])
 def test_voxel_size_in_another_unit_does_not_break_the_pictures(maps, tmp_path, voxel_size):
     done = linear(maps, tmp_path, "--frames", 2, "--apix", voxel_size)

@@ -174,6 +174,7 @@ def test_folder_that_holds_something_is_refused_and_left_alone(maps, tmp_path):
     assert content(tmp_path) == before
 
 
+@pytest.mark.figures
 def test_overwriting_removes_frames_of_a_longer_run_and_nothing_else(maps, tmp_path):
     run(maps, tmp_path, Settings(method="linear", frames=5))
     strangers = {"notes.txt": b"mine", "vol_099.mrc": b"unreported", "vol_1.mrc": b"", "figures/own.png": b"art"}
