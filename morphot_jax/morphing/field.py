@@ -33,6 +33,7 @@ from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import silent
 from morphot_jax.transport.status import Status
 
@@ -109,7 +110,9 @@ def displacement_between(
     report: ProgressReport = silent,
 ) -> Displacement:
     """The field and the motion of the domains; arguments and errors are those of ``displacement_field``."""
-    settings = replace(settings or Settings(), method="displacement")
+    settings = Settings() if settings is None else settings
+    check_is("settings", settings, Settings)
+    settings = replace(settings, method="displacement")
     if not isinstance(maps, Prepared):
         maps = prepare_maps(several_maps(maps, "displacement_field needs two maps"))
     prepared = maps

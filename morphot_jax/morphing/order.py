@@ -23,6 +23,7 @@ from morphot_jax.morphing.settings import ORDERING, Settings
 from morphot_jax.morphing.trajectory import Trajectory, morph
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import silent
 
 
@@ -65,7 +66,8 @@ def order_maps(
 
     Raises InputError for anything but maps, for maps that cannot be used, and for too few.
     """
-    settings = settings or ORDERING
+    settings = ORDERING if settings is None else settings
+    check_is("settings", settings, Settings)
     if not isinstance(maps, Prepared):
         if between is None:
             raise InputError("between is None: give the two maps that the others lie between")

@@ -39,6 +39,7 @@ from morphot_jax.morphing.settings import (
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import percent, silent
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport.status import Status
@@ -172,7 +173,8 @@ def morph(
     Raises InputError for anything but maps, and for maps or settings that cannot be used. A frame that does not
     converge is returned nevertheless; check its ``status``.
     """
-    settings = settings or Settings()
+    settings = Settings() if settings is None else settings
+    check_is("settings", settings, Settings)
     if not isinstance(maps, Prepared):
         maps = prepare_maps(several_maps(maps, "morph needs two or more maps"))
     prepared = maps

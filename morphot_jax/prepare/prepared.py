@@ -22,6 +22,7 @@ from morphot_jax.prepare import clean
 from morphot_jax.prepare.common_grid import aligned_to_first, boxed, onto_first, sampled
 from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import Remark, Report, part_of, percent, silent, split
 
 INVERTED = "its densities reach farther below the most common one than above: is its contrast inverted?"
@@ -100,7 +101,8 @@ def prepare_maps(
     labels = _labels(volumes, names)
     for volume, label in zip(volumes, labels, strict=True):
         check_map(volume, label)
-    options = preparation or Preparation()
+    options = Preparation() if preparation is None else preparation
+    check_is("preparation", options, Preparation)
     levels = _levels(volumes, options, labels)
     mask = load(options.mask).volume if isinstance(options.mask, str) else options.mask
     report_filter, report_contrast, report_placing, report_cleaning = split(

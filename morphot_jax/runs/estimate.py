@@ -92,7 +92,7 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
 def _convolution(plan: Plan) -> float:
     """Seconds for one convolution on this machine."""
     operations = 2.0 * math.prod(plan.extent) * sum(plan.extent)
-    return operations * SLOWER[plan.kernel] / (SHARE * _rate())
+    return operations * SLOWER.get(plan.kernel, 1.0) / (SHARE * _rate())
 
 
 def _rate(side: int = 512) -> float:

@@ -154,7 +154,7 @@ def checked(declared: Declared, value: Any) -> Any:
     """Return the value in its plain type; InputError if the option does not allow it."""
     kind = declared.kind
     value = _item(value)
-    if value is None and kind.optional:
+    if kind.optional and (value is None or (isinstance(value, str) and value == declared.option.none)):
         return None
     if isinstance(value, bool):
         if kind.flag:
@@ -218,6 +218,12 @@ def wanted(declared: Declared, *, typed: bool) -> list[str]:
         return ["a sequence of texts"]
     named = {bool: "True or False", Path: "a path", str: "text"}
     return [named[one] for one in ((bool,) if kind.flag else kind.classes) if one in named]
+
+
+def check_is(name: str, value: object, cls: type) -> None:
+    """Raise InputError where a value is not of a class of options, such as ``Settings``."""
+    if not isinstance(value, cls):
+        raise InputError(f"{name} is {_quoted(value)}: give {cls.__name__}(...)")
 
 
 def check_word(name: str, value: object, known: Sequence[str]) -> None:
@@ -296,5 +302,5 @@ def _listed(words: list[str]) -> str:
 
 def _quoted(value: Any) -> str:
     """Quote a value on one line, cut to ``QUOTED`` characters."""
-    text = " ".join((f"{value:.10g}" if type(value) is float else repr(value)).split())
+    text = " ".join(repr(value).split())
     return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."

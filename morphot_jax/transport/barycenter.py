@@ -229,7 +229,7 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     solver = solver_for(debias=debias, guard=guard)
     options = Options(tolerance, relaxation, max_iterations, criterion, fixed_iterations)
     check_maps(maps, weights, kernel)
-    return in_range(solve(solver, Problem(side_of(maps), weights, kernel), options, start))
+    return in_range(solve(solver, Problem(side_of(maps), weights.astype(maps.dtype), kernel), options, start))
 
 
 def check_maps(maps, weights, kernel: Kernel) -> None:

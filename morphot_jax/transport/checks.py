@@ -40,14 +40,23 @@ def check_densities(name: str, values: Any, *, axes: str) -> None:
 
 
 def check_grid(kernel: Kernel, **maps: Any) -> None:
-    """Raise InputError where the maps and the kernel differ in shape."""
+    """Raise InputError for what is no kernel, and where the maps and the kernel differ in shape or precision."""
+    if not isinstance(kernel, Kernel):
+        raise InputError(f"kernel is {_described(kernel)}: make one, for instance kernels.dense(shape, sigma)")
     if any(values.shape[-3:] != tuple(kernel.shape) for values in maps.values()):
         given = ", ".join(f"{name} {values.shape[-3:]}" for name, values in maps.items())
         raise InputError(
             f"{given} and the kernel's box {tuple(kernel.shape)} differ: give all the same shape (z, y, x)"
         )
+    precisions = {name: values.dtype for name, values in maps.items()}
+    leaves = [leaf for leaf in jax.tree.leaves(kernel) if hasattr(leaf, "dtype")]
+    if leaves:
+        precisions["the kernel"] = leaves[0].dtype
+    if len(set(precisions.values())) > 1:
+        given = ", ".join(f"{name} {dtype}" for name, dtype in precisions.items())
+        raise InputError(f"{given} differ in precision: give all float64, inside `with jax.enable_x64(True):`")
 
 
 def _described(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"

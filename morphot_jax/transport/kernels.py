@@ -21,9 +21,11 @@ log f -> log K f with -inf for zero mass, both on the last three axes. A kernel 
 ``reach`` computes the distances of the last column.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol, get_args, runtime_checkable
+from functools import partial, wraps
+from inspect import signature
+from typing import Any, Protocol, TypeVar, cast, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,7 @@ from jaxtyping import Array, Float, Int
 from scipy.fft import next_fast_len
 
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.options import check_word
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport.printing import one_line
 
@@ -226,7 +229,23 @@ class FourierKernel:
         return jnp.log(self.apply(jnp.exp(log_field - top))) + top
 
 
-@partial(jax.jit, static_argnames=("shape", "dtype"))
+Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+
+def _compiled(maker: Maker) -> Maker:
+    """The maker of a kernel, compiled once for each shape; shape and sigma are checked before."""
+    static = [name for name in ("shape", "dtype", "padding") if name in signature(maker).parameters]
+    compiled = jax.jit(maker, static_argnames=static)
+
+    @wraps(maker)
+    def make_checked(shape, sigma, dtype=None, **options):
+        _check(maker.__name__, shape, sigma)
+        return compiled(tuple(shape), sigma, dtype, **options)
+
+    return cast(Maker, make_checked)
+
+
+@_compiled
 def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c normalises the sum over the infinite line to one.
 
@@ -236,13 +255,13 @@ def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     return SeparableKernel(*(jnp.exp(m) for m in _log_matrices(shape, sigma, dtype)))
 
 
-@partial(jax.jit, static_argnames=("shape", "dtype"))
+@_compiled
 def log(shape: Shape, sigma: Sigma, dtype=None) -> LogKernel:
     """The values of ``dense``, stored as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
     return LogKernel(*_log_matrices(shape, sigma, dtype))
 
 
-@partial(jax.jit, static_argnames=("shape", "dtype", "padding"))
+@_compiled
 def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -> FourierKernel:
     """The values of ``dense``, applied by fast Fourier transforms on a box zero-padded by ``padding`` voxels.
 
@@ -262,7 +281,7 @@ def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -
     return FourierKernel(transfer, shape=shape, padded=(len(z), len(y), len(x)))
 
 
-@partial(jax.jit, static_argnames=("shape", "dtype"))
+@_compiled
 def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The heat kernel of the lattice at time s = sigma^2: H_s[i, j] = exp(-s) I_|i-j|(s) along each axis.
 
@@ -275,12 +294,12 @@ def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     return SeparableKernel(*(_heat_matrix(n, s**2) for n, s in zip(shape, _per_axis(sigma, dtype), strict=True)))
 
 
+@_compiled
 def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The original's filter: a Gaussian cut at radius floor(4 sigma + 1/2), unit sum, half-sample reflection.
 
     Equals ``scipy.ndimage.gaussian_filter`` with its defaults. InputError for a sigma longer than the box.
     """
-    _check_truncated(shape, sigma)
     offsets = np.arange(int(TRUNCATION * max(shape) + 0.5) + 1)
     matrices = []
     for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
@@ -297,10 +316,8 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
 
 def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
     """The kernel of a kind in ``KINDS``, compiled once for each box; InputError for any other name."""
-    if kind not in KINDS:
-        raise InputError(f"kernel is '{kind}': give {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    if kind == "truncated":
-        _check_truncated(shape, sigma)
+    check_word("kernel", kind, KINDS)
+    _check(kind, shape, sigma)
     return _make(kind, shape, jnp.asarray(sigma, dtype or jnp.result_type(float)))
 
 
@@ -420,10 +437,23 @@ def fft_padding(sigma: float, dtype) -> int:
     return int(np.ceil(reach("fft", dtype) * sigma)) + 1
 
 
-def _check_truncated(shape: Shape, sigma: Sigma) -> None:
-    if not isinstance(sigma, Tracer) and np.max(sigma) > max(shape):
+def _check(kind: str, shape: Any, sigma: Any) -> None:
+    """Raise InputError for a shape or a sigma that no kernel of this kind can have; traced values go unchecked."""
+    three = isinstance(shape, tuple | list) and len(shape) == 3
+    if not (three and all(isinstance(n, int | np.integer) and n > 0 for n in shape)):
+        raise InputError(f"shape is {shape!r}: give the number of voxels along z, y, x")
+    if any(isinstance(part, Tracer) for part in jax.tree.leaves(sigma)):
+        return
+    try:
+        widths = np.asarray(sigma, np.float64)
+    except (TypeError, ValueError):
+        widths = np.full(2, np.nan)
+    least = 0.0 if kind == "heat" else np.finfo(np.float64).tiny  # the heat kernel at time 0 is the identity
+    if widths.shape not in ((), (3,)) or not np.all(np.isfinite(widths)) or widths.min() < least:
+        raise InputError(f"sigma is {sigma!r}: give a number of voxels above 0, or one for each axis z, y, x")
+    if kind == "truncated" and widths.max() > max(shape):
         raise InputError(
-            f"sigma is {np.max(sigma):g} voxels in a box of {max(shape)}: give the truncated kernel a smaller one"
+            f"sigma is {widths.max():g} voxels in a box of {max(shape)}: the truncated kernel needs it smaller"
         )
 
 

@@ -36,6 +36,7 @@ from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
 LOST = 1e9  # marginal error, on unit mass, from which no lane recovers; at a start it may be some thousands
+LARGE, SLOW = 1e-3, 0.9  # an error above LARGE has stalled if half of the iterations keep it above SLOW of itself
 
 
 @jax.tree_util.register_dataclass
@@ -213,12 +214,22 @@ def in_range(solution: Solution) -> Solution:
     if isinstance(solution.status, Tracer) or solution.value.dtype == jnp.float64:
         return solution
     codes = np.atleast_1d(np.asarray(solution.status))
-    if lost := int((codes == Status.NONFINITE).sum()):
+    lost = (codes == Status.NONFINITE) | ((codes == Status.MAX_ITERATIONS) & _stalled(solution))
+    if lost.any():
         raise InputError(
-            f"{lost} of {codes.size} solves left the range of single precision: give float64 arrays inside "
+            f"{lost.sum()} of {codes.size} solves left the range of single precision: give float64 arrays inside "
             "`with jax.enable_x64(True):`, or a kernel with a larger sigma (2 voxels are often enough)"
         )
     return solution
+
+
+def _stalled(solution: Solution) -> Bool[np.ndarray, " lanes"]:
+    """Whether a large error did not fall in the second half of the iterations."""
+    errors = np.atleast_2d(np.asarray(solution.history.marginal_error))
+    half = errors.shape[1] // 2
+    if half == 0:
+        return np.zeros(len(errors), bool)
+    return (errors[:, -1] > LARGE) & (errors[:, half:].min(axis=1) > SLOW * errors[:, :half].min(axis=1))
 
 
 @partial(jax.jit, static_argnames=("solver",))
