@@ -126,7 +126,11 @@ class Checkpoint:
 
     def _write(self, frame: Frame, density: Float[np.ndarray, "z y x"]) -> None:
         path = self.output / self.name(frame.index)
-        write_volume(self.template.with_data(density), path, overwrite=True)
+        try:
+            volume = self.template.with_data(density)
+        except InputError as error:
+            raise InputError(f"cannot write '{path}': {error}") from None
+        write_volume(volume, path, overwrite=True)
         record = asdict(frame) | {"status": int(frame.status), "history": frame.history.tolist()}
         text = json.dumps({"sha256": files.sha256(path), "frame": record}) + "\n"
         files.write_text(self._record(frame.index), text)

@@ -193,7 +193,8 @@ def refusal(declared: Declared, value: Any, *, typed: bool = False) -> str:
     known = [*words_of(declared, typed=typed)]
     allowed = _listed([*known, *wanted(declared, typed=typed)])
     suggestion = did_you_mean(value, known) if isinstance(value, str) else ""
-    return f"{declared.label} is {_quoted(value)}: give {allowed}{declared.option.advice}{suggestion}"
+    given = _quoted(value, exact=declared.kind.number is int)
+    return f"{declared.label} is {given}: give {allowed}{declared.option.advice}{suggestion}"
 
 
 def words_of(declared: Declared, *, typed: bool) -> tuple[str, ...]:
@@ -300,7 +301,7 @@ def _listed(words: list[str]) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def _quoted(value: Any) -> str:
-    """Quote a value on one line, cut to ``QUOTED`` characters."""
-    text = " ".join(repr(value).split())
+def _quoted(value: Any, *, exact: bool = False) -> str:
+    """Quote a value on one line, cut to ``QUOTED`` characters; ``exact``: 2.0 is not written as 2."""
+    text = " ".join((f"{value:.10g}" if type(value) is float and not exact else repr(value)).split())
     return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."

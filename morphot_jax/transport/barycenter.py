@@ -47,7 +47,7 @@ from morphot_jax.transport import anderson, kernels
 from morphot_jax.transport.anderson import Memory
 from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel, Sigma
-from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
@@ -95,6 +95,7 @@ class Barycenter:
     guard: float | None = None
 
     measured = ("marginal_error", "change_l1", "change_l2")
+    lost = LOST
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
         """Start from v = 1, or from the given log v."""
@@ -125,7 +126,7 @@ class Barycenter:
         first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - mass), axis=-1)
         second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
         unreached = _weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
-        measures = _measures(_weighted_sum(weights, first_error + second_error), q, state.barycenter)
+        measures = _measures(weights, _weighted_sum(weights, first_error + second_error), q, state.barycenter)
         return State(log_u, log_v, q, unreached, state.bias), None, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
@@ -138,6 +139,7 @@ class Debiased:
     """The solver of debiased barycenters, by Anderson mixing of log v; nothing is relaxed."""
 
     measured = ("marginal_error", "change_l1", "change_l2")
+    lost = float("inf")  # mixing recovers from any finite error
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
         """Start from v = 1, or from the given log v. A lane with a weight of one need not step: it is that map."""
@@ -176,7 +178,7 @@ class Debiased:
         )
 
         unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
-        measures = _measures(error, q, state.barycenter)
+        measures = _measures(weights, error, q, state.barycenter)
         return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias), memory, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
@@ -310,11 +312,15 @@ def _spread(log_u: Float[Array, "t k n"], maps: Side, shape: kernels.Shape) -> F
 
 
 def _measures(
-    marginal_error: Float[Array, " t"], q: Float[Array, "t z y x"], previous: Float[Array, "t z y x"]
+    weights: Float[Array, "t k"],
+    error: Float[Array, " t"],
+    q: Float[Array, "t z y x"],
+    previous: Float[Array, "t z y x"],
 ) -> Measures:
     change = q - previous
     return Measures(
-        marginal_error=marginal_error,
+        # Weights that are not finite or sum to nothing have no barycenter; traced ones are found out here alone.
+        marginal_error=jnp.where(jnp.sum(weights, axis=1) > 0.5, error, jnp.nan),
         change_l1=jnp.sum(jnp.abs(change), axis=(-3, -2, -1)),
         change_l2=jnp.sqrt(jnp.sum(change**2, axis=(-3, -2, -1))),
     )

@@ -445,7 +445,7 @@ def _check(kind: str, shape: Any, sigma: Any) -> None:
     if any(isinstance(part, Tracer) for part in jax.tree.leaves(sigma)):
         return
     try:
-        widths = np.asarray(sigma, np.float64)
+        widths = np.asarray("" if isinstance(sigma, str) else sigma, np.float64)
     except (TypeError, ValueError):
         widths = np.full(2, np.nan)
     least = 0.0 if kind == "heat" else np.finfo(np.float64).tiny  # the heat kernel at time 0 is the identity
@@ -453,7 +453,7 @@ def _check(kind: str, shape: Any, sigma: Any) -> None:
         raise InputError(f"sigma is {sigma!r}: give a number of voxels above 0, or one for each axis z, y, x")
     if kind == "truncated" and widths.max() > max(shape):
         raise InputError(
-            f"sigma is {widths.max():g} voxels in a box of {max(shape)}: the truncated kernel needs it smaller"
+            f"sigma is {widths.max():g} voxels in a box of {max(shape)}: give the truncated kernel a smaller one"
         )
 
 

@@ -35,7 +35,7 @@ from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
-LOST = 1e9  # marginal error, on unit mass, from which no lane recovers; at a start it may be some thousands
+LOST = 1e9  # marginal error, on unit mass, from which no relaxed lane recovers; a start may be off by thousands
 LARGE, SLOW = 1e-3, 0.9  # an error above LARGE has stalled if half of the iterations keep it above SLOW of itself
 
 
@@ -73,7 +73,7 @@ class Measures:
     """What a solver measures of each lane at an iteration; None for what it does not measure.
 
     - ``marginal_error``: distance of the plans' marginals from the prescribed ones, in L1 on unit mass. Every
-      solver measures it: a lane is lost where it is not finite or beyond ``LOST``.
+      solver measures it: a lane is lost where it is not finite or beyond the solver's ``lost``.
     - ``change_l1``, ``change_l2``: norms of the difference between consecutive iterates of the answer.
 
     A history has one column for each iteration, NaN from where a lane has stopped.
@@ -180,6 +180,11 @@ class Solver(Protocol):
         """Names of the fields of ``Measures`` that ``step`` fills: these can be criteria."""
         ...
 
+    @property
+    def lost(self) -> float:
+        """The marginal error from which no lane recovers; infinite where any finite error may be made good."""
+        ...
+
     def start(self, problem: Any, guess: Any) -> Start:
         """The first state: a cold start where ``guess`` is None, else from that guess, of a form it chooses."""
         ...
@@ -263,8 +268,8 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
     """Step until every lane has stopped or the loop has made ``until`` iterations, counted from its start.
 
     A lane stops when its criterion is at or below the tolerance; with ``fixed_iterations`` it does not stop there.
-    A lane whose error is not finite or beyond ``LOST`` is lost: it stops too, and keeps the state before that
-    iteration. Another call with a larger ``until`` continues where this one ended.
+    A lane whose error is not finite or beyond the solver's ``lost`` is lost: it stops too, and keeps the state
+    before that iteration. Another call with a larger ``until`` continues where this one ended.
     """
     capacity = loop.history.marginal_error.shape[1]
     bound = jnp.asarray(-1.0 if options.fixed_iterations else options.tolerance, loop.history.marginal_error.dtype)
@@ -274,7 +279,7 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
 
     def iterate(loop: Loop) -> Loop:
         state, memory, measures = solver.step(problem, options, loop.state, loop.memory, loop.iteration)
-        sound = measures.marginal_error < LOST  # false for NaN
+        sound = measures.marginal_error < solver.lost  # false for NaN
         unmet = sound & (getattr(measures, options.criterion) > bound)
         moving = loop.active & sound
         return Loop(
@@ -300,7 +305,7 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
 
 def finish(solver: Solver, problem: Any, options: Options, loop: Loop) -> Solution:
     """The solution of a loop that has ended."""
-    solution = solver.finish(problem, loop.state, _ending(options, loop, loop.state.unreached))
+    solution = solver.finish(problem, loop.state, _ending(solver, options, loop, loop.state.unreached))
     return jax.tree.map(forward_only, solution)
 
 
@@ -312,14 +317,14 @@ def last(loop: Loop) -> Measures:
     return jax.tree.map(lambda measure: jnp.where(loop.iterations > 0, measure, 0.0), taken)
 
 
-@jax.jit
-def _ending(options: Options, loop: Loop, unreached: Float[Array, "lanes"]) -> Ending:
+@partial(jax.jit, static_argnames=("solver",))
+def _ending(solver: Solver, options: Options, loop: Loop, unreached: Float[Array, "lanes"]) -> Ending:
     """How each lane ended; ``unreached`` is the share of mass that the kernel cannot move."""
     measures, tolerance, fixed = last(loop), options.tolerance, options.fixed_iterations
     open_ending = Status.FIXED_ITERATIONS if fixed else Status.MAX_ITERATIONS
     code = jnp.where((unreached > tolerance) & (not fixed), Status.INFEASIBLE, open_ending)
     code = jnp.where(getattr(measures, options.criterion) <= tolerance, Status.CONVERGED, code)
-    code = jnp.where(measures.marginal_error < LOST, code, Status.NONFINITE).astype(jnp.int32)
+    code = jnp.where(measures.marginal_error < solver.lost, code, Status.NONFINITE).astype(jnp.int32)
     return Ending(code, loop.iterations, measures, loop.history)
 
 

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from morphot_jax.transport import kernels
 from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel
-from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
@@ -63,6 +63,7 @@ class Sinkhorn:
     with_cost: bool = True
 
     measured = ("marginal_error",)
+    lost = LOST
 
     def start(self, problem: Problem, guess: tuple[Float[Array, "z y x"], Float[Array, "z y x"]] | None) -> Start:
         """Start from u = a, v = 1 on the target; or from log K u and log K v on the grid (``multilevel``)."""

@@ -49,7 +49,7 @@ def refused(cls, **values):
         ({"dish": "bred"}, "dish is 'bred': give soup or bread; did you mean 'bread'?"),
         ({"dish": None}, "dish is None: give soup or bread"),
         ({"plates": 0}, "plates (--for) is 0: give a whole number of at least 1"),
-        ({"plates": 2.0}, "plates (--for) is 2: give a whole number of at least 1"),
+        ({"plates": 2.0}, "plates (--for) is 2.0: give a whole number of at least 1"),
         ({"plates": True}, "plates (--for) is True: give a whole number of at least 1"),
         ({"plates": "2"}, "plates (--for) is '2': give a whole number of at least 1"),
         ({"salt": 0}, "salt is 0: give a number above 0 and below 5 (a pinch is 0.3)"),

@@ -252,3 +252,33 @@ def test_a_halved_kernel_is_the_kernel_at_every_second_distance(make, double):
     coarse = jnp.zeros((3, 4, 5)).at[1, 2, 3].set(1.0)
     assert isinstance(kernel, kernels.Halving)
     np.testing.assert_allclose(kernel.halved().apply(coarse), kernel.apply(line)[::2, ::2, ::2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [kernels.dense, kernels.log, kernels.fft, kernels.heat, kernels.truncated])
+@pytest.mark.parametrize(
+    ("shape", "sigma", "message"),
+    [
+        (SHAPE, -1.0, "sigma is -1.0: give a number of voxels above 0"),
+        (SHAPE, float("nan"), "sigma is nan: give a number"),
+        (SHAPE, "1", "sigma is '1': give a number"),
+        (SHAPE, (1.0, 2.0), r"sigma is \(1.0, 2.0\): give a number"),
+        ((4, 5), 1.0, r"shape is \(4, 5\): give the number of voxels along z, y, x"),
+        (8, 1.0, "shape is 8: give the number of voxels"),
+        ((4, 0, 6), 1.0, r"shape is \(4, 0, 6\)"),
+    ],
+)
+def test_shapes_and_widths_that_no_kernel_has_are_refused(unchecked, make, shape, sigma, message):
+    with pytest.raises(InputError, match=message):
+        make(shape, sigma)
+
+
+def test_maps_and_kernel_are_of_one_precision(double):
+    maps = [jnp.asarray(scatter(SHAPE, seed), jnp.float32) for seed in (1, 2)]
+    with pytest.raises(InputError, match="source float32, target float32, the kernel float64 differ in precision"):
+        solve_sinkhorn(*maps, kernels.dense(SHAPE, 1.0))
+
+
+def test_what_is_no_kernel_is_refused(unchecked):
+    maps = [jnp.asarray(scatter(SHAPE, seed), jnp.float32) for seed in (1, 2)]
+    with pytest.raises(InputError, match=r"kernel is 1.0 \(float\): make one, for instance kernels.dense"):
+        solve_sinkhorn(*maps, 1.0)

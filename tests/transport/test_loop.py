@@ -43,6 +43,7 @@ class Shrinking:
     """A solver from outside the package: x <- rate x in every lane; its error is |x|."""
 
     measured = ("marginal_error",)
+    lost = LOST
 
     def start(self, problem, guess):
         x = jnp.ones_like(problem) if guess is None else guess
@@ -133,15 +134,23 @@ def test_a_solution_prints_on_one_line():
     assert traced == ["Solution(value of shape (), traced)"]
 
 
-def ended_as(status, dtype):
-    one = jnp.ones((2,), dtype)
-    return Solution(one, (one, one), jnp.array([0, int(status)]), jnp.array([3, 3]), one, one, Measures(one))
+def ended_as(status, dtype, errors=(1.0, 0.8, 0.4, 0.2)):
+    one, history = jnp.ones((2,), dtype), jnp.asarray([errors, errors], dtype)
+    return Solution(one, (one, one), jnp.array([0, int(status)]), jnp.array([4, 4]), one, one, Measures(history))
 
 
 def test_what_leaves_single_precision_is_refused():
     lost = ended_as(Status.NONFINITE, jnp.float32)
     with pytest.raises(InputError, match="1 of 2 solves left the range of single precision: give float64"):
         in_range(lost)
+
+
+def test_a_large_error_that_no_longer_falls_in_single_precision_is_refused():
+    stalled = ended_as(Status.MAX_ITERATIONS, jnp.float32, errors=(1.0, 0.13, 0.14, 0.13))
+    with pytest.raises(InputError, match="1 of 2 solves left the range of single precision"):
+        in_range(stalled)
+    floor = ended_as(Status.MAX_ITERATIONS, jnp.float32, errors=(1.0, 3e-6, 3e-6, 3e-6))
+    assert in_range(floor) is floor
 
 
 @pytest.mark.parametrize("status", [Status.CONVERGED, Status.MAX_ITERATIONS, Status.INFEASIBLE])
@@ -164,3 +173,27 @@ def test_what_a_solve_is_made_of_prints_no_arrays(make):
         assert "\n" not in repr(value)
         assert "[[" not in repr(value)
     assert "float32[120]" in repr(side)
+
+
+@pytest.mark.parametrize("weights", [[[0.0, 0.0]], [[np.nan, 0.5]], [[3e38, 3e38]]])
+def test_weights_that_are_none_end_as_nonfinite_where_they_are_traced(weights):
+    maps = jnp.stack([jnp.asarray(scatter((4, 5, 6), seed), jnp.float32) for seed in (1, 2)])
+    kernel = kernels.dense((4, 5, 6), 2.0)
+    found = jax.jit(lambda weights: solve_barycenter(maps, weights, kernel).status)(
+        jnp.array(weights, jnp.float32)
+    )
+    assert Status(int(found[0])) is Status.NONFINITE
+
+
+def test_mixing_recovers_from_errors_that_relaxed_lanes_do_not_come_back_from(double):
+    """Two maps far apart in a small kernel: the error of the debiased barycenter goes beyond 1e9 on its way."""
+    z, y, x = np.mgrid[:12, :12, :12]
+    corner = np.exp(-((z - 2) ** 2 + (y - 2) ** 2 + (x - 2) ** 2) / 2)
+    corner[corner < 1e-4] = 0.0
+    scattered = (np.random.default_rng(1).random((12, 12, 12)) < 0.02).astype(np.float64)
+    maps = jnp.stack([jnp.asarray(corner), jnp.asarray(scattered)])
+    kernel = kernels.dense((12, 12, 12), 0.4)
+    found = solve_barycenter(maps, jnp.array([[0.5, 0.5]]), kernel, debias=True)
+    errors = np.asarray(found.history.marginal_error[0])
+    assert Status(int(found.status[0])) is not Status.NONFINITE
+    assert np.nanmax(errors) > LOST
