@@ -457,7 +457,7 @@ def test_text_comes_out_whatever_the_encoding(maps, tmp_path, encoding):
     assert "(2.0, 2.0, 2.0) Å" in (out / LOG).read_text(encoding="utf-8")
     done = run("morph", "--help", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"out of the" in done.stdout
+    assert b"finer than this (" in done.stdout
 
 
 def test_letters_that_an_encoding_has_not_become_the_nearest(maps):

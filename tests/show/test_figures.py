@@ -19,6 +19,8 @@ from morphot_jax.show import figures
 from morphot_jax.show.scene import scene_of
 from morphot_jax.transport.status import Status
 
+pytestmark = pytest.mark.figures
+
 NAMES = "frames", "slices", "surfaces", "along", "convergence"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
