@@ -15,8 +15,9 @@ from jaxtyping import Float
 from experiments.maps import DATA
 from experiments.motions import straight, swinging
 from morphot_jax import Volume, read_volume
-from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, Box, choose_box, simulate_density
+from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, choose_box, simulate_density
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
+from morphot_jax.maps.volume import Grid
 
 QUARTERS = (0.25, 0.5, 0.75)
 TENTHS = tuple(k / 10 for k in range(1, 10))
@@ -69,13 +70,13 @@ def build_case(name: str) -> Case:
 
 
 def structural_case(
-    title: str, path: Callable[[float], Atoms], box: Box, width: float, times: tuple[float, ...]
+    title: str, path: Callable[[float], Atoms], box: Grid, width: float, times: tuple[float, ...]
 ) -> Case:
     """Simulate maps and references from the atoms of a path, all on one grid."""
 
     @cache  # every method is compared with the same densities
     def density(t: float) -> Volume:
-        return simulate_density(path(t), **box._asdict(), width=width)
+        return simulate_density(path(t), **vars(box), width=width)
 
     return Case(title, density(0.0), density(1.0), times, lambda t: density(t).data)
 
@@ -144,7 +145,7 @@ def _adk_models() -> list[Atoms]:
     return [Atoms(frame, mass) for frame in frames]
 
 
-def _adk_box(models: list[Atoms]) -> Box:
+def _adk_box(models: list[Atoms]) -> Grid:
     return box_around(models, ADK_WIDTH, ADK_VOXEL)
 
 
@@ -152,15 +153,15 @@ def _equal_atoms(positions: np.ndarray) -> Atoms:
     return Atoms(positions.astype(np.float64), np.ones(len(positions)))
 
 
-def box_around(models: Sequence[Atoms], width: float, voxel: float) -> Box:
+def box_around(models: Sequence[Atoms], width: float, voxel: float) -> Grid:
     """A box of 64^3 voxels around the atoms of all models."""
     return choose_box(*models, resolution=width / WIDTH_PER_RESOLUTION, grid=GRID, apix=voxel)
 
 
-def centred_box(voxel: float) -> Box:
+def centred_box(voxel: float) -> Grid:
     """Coordinate 0 at the middle index of each axis."""
     corner = -(GRID // 2) * voxel
-    return Box((GRID, GRID, GRID), (voxel, voxel, voxel), (corner, corner, corner))
+    return Grid((GRID, GRID, GRID), (voxel, voxel, voxel), (corner, corner, corner))
 
 
 BUILDERS: dict[str, Callable[[], Case]] = {

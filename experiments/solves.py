@@ -22,8 +22,9 @@ from experiments import other_programs
 from experiments.maps import is_flat, load, name_of, side, unit_maps
 from experiments.methods import ORIGINAL_ITERATIONS, original_barycenter, settings_for, worst
 from experiments.other_programs import Limits, Problem
-from experiments.timing import median_seconds, own_peak_memory, timed
+from experiments.timing import median_seconds, timed
 from morphot_jax import Settings, kernels, morph, solve_barycenter, solve_sinkhorn
+from morphot_jax.system import memory
 from morphot_jax.transport.status import Status
 
 TOLERANCE = 1e-6
@@ -66,7 +67,7 @@ class Solve:
             "seconds_per_iteration": outcome.seconds / max(1, sum(outcome.iterations)),
             "iterations": max(outcome.iterations),
             "marginal_error": outcome.marginal_error,
-            "peak_memory_bytes": own_peak_memory(),
+            "peak_memory_bytes": memory.peak(),
             "status": worst(outcome.statuses),
         }
         return [key | measured]

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from morphot_jax.system import memory
-
 PATIENCE = 60.0  # seconds after which no further run is started
 
 
@@ -24,13 +22,3 @@ def timed(work: Callable[[], Any], repeats: int, *, compiles: bool = True) -> tu
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:
     """Median seconds of the work, once it is compiled."""
     return timed(work, repeats)[0]
-
-
-def own_peak_memory() -> int | None:
-    """The peak memory of this process in bytes, without the memory of its parent."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as lines:
-            values = dict(line.split(":", 1) for line in lines)
-        return int(values["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return memory.peak()

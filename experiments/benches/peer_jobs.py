@@ -14,8 +14,9 @@ from experiments.maps import is_flat, load, name_of, side, unit_maps
 from experiments.methods import ORIGINAL_ITERATIONS, original_barycenter, relaxation_for
 from experiments.other_programs import Found, Limits, Maps, Problem
 from experiments.solves import TOLERANCE
-from experiments.timing import median_seconds, own_peak_memory
+from experiments.timing import median_seconds
 from morphot_jax import Settings, morph, solve_barycenter, solve_sinkhorn
+from morphot_jax.system import memory
 from morphot_jax.transport.status import Status
 
 SMALL = 16  # voxels: boxes up to this size are for cost matrices, and get a sigma of one voxel
@@ -48,10 +49,10 @@ class Job:
         problem = Problem(maps, self.sigma, timer, limits)
         with jax.enable_x64(True):
             found = WORK[self.job][self.program](self, problem)
-            memory = own_peak_memory()
+            peak = memory.peak()
             difference = difference_of(self, problem, found)
         row = {"seconds": found.seconds, "iterations": found.iterations, "marginal_error": found.marginal_error}
-        return [key | row | {"peak_memory_bytes": memory, "difference": difference, "status": found.status}]
+        return [key | row | {"peak_memory_bytes": peak, "difference": difference, "status": found.status}]
 
     @property
     def flat(self) -> bool:

@@ -38,9 +38,10 @@ from experiments.motions import straight
 from experiments.options import PairOptions, command
 from experiments.tables import curve
 from morphot_jax import Settings, kernels, prepare_maps, solve_sinkhorn
-from morphot_jax.maps.atoms import Atoms, Box, simulate_density
+from morphot_jax.maps.atoms import Atoms, simulate_density
 from morphot_jax.maps.metrics import fragments
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
+from morphot_jax.maps.volume import Grid
 from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
@@ -72,7 +73,7 @@ class Subject(NamedTuple):
     first: Atoms
     last: Atoms
     moving: Bool[np.ndarray, " n"]
-    box: Box
+    box: Grid
     width: float
 
 
@@ -195,7 +196,7 @@ def density_of(case: str, side: int, t: float, *, domain: bool = False) -> Float
 @cache
 def maps_of(case: str, side: int) -> Prepared:
     given = subject(case)
-    volume = simulate_density(given.first, **given.box._asdict(), width=given.width)
+    volume = simulate_density(given.first, **vars(given.box), width=given.width)
     coarse = GRID // side
     step = tuple(edge * coarse for edge in volume.voxel_size)
     ends = [type(volume)(density_of(case, side, t), step, volume.origin) for t in (0.0, 1.0)]

@@ -9,13 +9,12 @@ import zlib
 from dataclasses import dataclass
 from math import ceil, erf
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.maps.limits import MAX_AXIS
-from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.files import instead_of
 from morphot_jax.system.reporting import percent
@@ -51,17 +50,6 @@ class Atoms:
     def mass(self) -> float:
         """Sum of the weights."""
         return float(self.weights.sum())
-
-
-class Box(NamedTuple):
-    """The place of a grid: ``simulate_density(atoms, **box._asdict(), resolution=...)``.
-
-    ``shape``: voxels along z, y, x. ``voxel_size`` and ``origin``: Å along x, y, z.
-    """
-
-    shape: tuple[int, int, int]
-    voxel_size: tuple[float, float, float]
-    origin: tuple[float, float, float]
 
 
 def read_atoms(path: str | Path) -> Atoms:
@@ -226,7 +214,7 @@ def choose_box(
     grid: int | None = None,
     apix: float | None = None,
     padding: float = PADDING,
-) -> Box:
+) -> Grid:
     """Choose one grid for one or more models: their common bounding box plus ``padding`` resolutions on each side.
 
     - neither ``grid`` nor ``apix``: voxels of resolution / 3, as many along each axis as needed (an even number);
@@ -256,7 +244,7 @@ def choose_box(
             f"voxels of {step:g} Å make an axis of {counts.max():g}: give larger voxels, for {MAX_AXIS} at most"
         )
     x, y, z = (int(count) for count in counts)
-    return Box((z, y, x), (step, step, step), _floats((low + high) / 2 - counts // 2 * step))
+    return Grid((z, y, x), (step, step, step), _floats((low + high) / 2 - counts // 2 * step))
 
 
 def interpolate_linearly(first: Atoms, last: Atoms, t: float) -> Atoms:

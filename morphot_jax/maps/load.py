@@ -45,7 +45,7 @@ def load(name: str, voxel_size: float | None = None, report: Report = silent) ->
         if databanks.Entry.parse(name).bank == "pdb":
             atoms = read_atoms(path)
             box = choose_box(atoms, resolution=RESOLUTION)
-            volume = simulate_density(atoms, **box._asdict(), resolution=RESOLUTION)
+            volume = simulate_density(atoms, **vars(box), resolution=RESOLUTION)
         else:
             volume = read_volume(path, voxel_size=voxel_size, report=report)
         return Input(name, files.sha256(path), volume)

@@ -142,9 +142,11 @@ def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> 
 
     None on a small box, and where an exact number of iterations is set, which counts from a cold start.
     """
+    if maps[0].size < multilevel.FROM or host.settings.iterations is not None:
+        return None
     coarse = multilevel.halved(maps)
     kernel = host.kernel(tuple(2 * n for n in coarse.shape[1:]))
-    if maps[0].size < multilevel.FROM or host.settings.iterations is not None or not isinstance(kernel, Halving):
+    if not isinstance(kernel, Halving):
         return None
     half = kernel.halved()
     problem = _problem(coarse, half, room // 4)  # an eighth of the voxels, and more for those at the surface

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from morphot_jax.system.errors import InputError
+from morphot_jax.system.errors import InputError, quoted
 from morphot_jax.transport.kernels import Kernel
 
 
@@ -58,5 +58,4 @@ def check_grid(kernel: Kernel, **maps: Any) -> None:
 
 
 def _described(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
+    return f"{quoted(value)} ({type(value).__name__})"

@@ -12,7 +12,7 @@ To write a solver, define
 - a problem: a pytree of the arrays that stay the same over all iterations;
 - a state: a registered dataclass, every leaf with a leading axis ``lanes``, among them ``unreached``;
 - if steps use more than the state, a memory: any pytree;
-- a frozen dataclass without arrays, with ``measured``, ``start``, ``step`` and ``finish``.
+- a frozen dataclass without arrays, with ``measured``, ``lost``, ``start``, ``step`` and ``finish``.
 
 ``sinkhorn`` is a short example.
 """

@@ -202,7 +202,7 @@ def test_a_chosen_box_holds_both_models_with_room_to_spare():
     assert (points.min(axis=0) - low >= 18 - 2).all()
     assert (high - points.max(axis=0) >= 18 - 2).all()
     for atoms in (first, last):
-        volume = simulate_density(atoms, **box._asdict(), resolution=6.0)
+        volume = simulate_density(atoms, **vars(box), resolution=6.0)
         assert volume.origin == box.origin
         assert volume.mass == pytest.approx(atoms.mass, rel=1e-12)
 

@@ -206,8 +206,8 @@ def test_the_receptor_binding_domain_of_the_spike_goes_as_far_as_its_atoms(share
         ways = np.linalg.norm(opened - closed, axis=1)
         rising = file["rbd"] & (file["chain"] == 1)
     box = choose_box(*(Atoms(p, np.ones(len(p))) for p in (closed, opened)), resolution=17.8, grid=64, apix=3.2)
-    maps = [simulate_density(Atoms(p, np.ones(len(p))), **box._asdict(), width=4.0) for p in (closed, opened)]
-    part = simulate_density(Atoms(closed[rising], np.ones(rising.sum())), **box._asdict(), width=4.0)
+    maps = [simulate_density(Atoms(p, np.ones(len(p))), **vars(box), width=4.0) for p in (closed, opened)]
+    part = simulate_density(Atoms(closed[rising], np.ones(rising.sum())), **vars(box), width=4.0)
     mask = maps[0].with_data((part.data > 0.5 * maps[0].data).astype(float))
     domain = displacement_between(maps, domains={"rbd": mask}).domains[1]
     true = Pose.fitted(closed[rising], opened[rising])

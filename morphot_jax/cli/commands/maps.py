@@ -98,10 +98,11 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the map if it exists.")] = False,
 ) -> None:
     """Make a density map from an atomic model: a Gaussian for each atom."""
-    from morphot_jax.maps.atoms import Box, choose_box, read_atoms, simulate_density
+    from morphot_jax.maps.atoms import choose_box, read_atoms, simulate_density
     from morphot_jax.maps.load import SAMPLE, load
     from morphot_jax.maps.mrc import write_volume
     from morphot_jax.maps.samples import sample_atoms
+    from morphot_jax.maps.volume import Grid
 
     atoms = sample_atoms(model.removeprefix(SAMPLE)) if model.startswith(SAMPLE) else read_atoms(model)
     if like is None:
@@ -110,8 +111,8 @@ def simulate(
         raise InputError(f"--like {like} already gives a grid: leave out --grid and --apix")
     else:
         template = load(like).volume
-        box = Box(template.shape, template.voxel_size, template.origin)
-    volume = simulate_density(atoms, **box._asdict(), resolution=resolution)
+        box = Grid(template.shape, template.voxel_size, template.origin)
+    volume = simulate_density(atoms, **vars(box), resolution=resolution)
     write_volume(volume, output, overwrite=overwrite)
     x, y, z = volume.voxel_size
     print(f"{output}: {len(atoms.weights)} atoms on {volume.shape} voxels (z y x) of {x:g} x {y:g} x {z:g} Å")
