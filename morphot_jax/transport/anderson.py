@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 
 GROWTH = 2.0  # of the error from one iterate to the next: beyond it the memory is cleared
 DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Memory:
     """The last m images g(x_i) and weighted residuals, their Gram matrix, how many are in use, the last error.

@@ -49,6 +49,7 @@ from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel, Sigma
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
@@ -57,7 +58,7 @@ BIAS_SHARE = 0.01  # weight of the bias in the error; between equal maps the pla
 DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iterations
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Problem:
     """Maps on their supports, weight vectors and the grid's kernel, as ``solve_barycenter`` describes them."""
@@ -74,7 +75,7 @@ class Problem:
         return self.weights / jnp.sum(self.weights, axis=1, keepdims=True)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class State:
     """Potentials and barycenters after an iteration, and what the next one and the solution need of it."""

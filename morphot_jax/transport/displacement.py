@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int
 from morphot_jax.transport import kernels
 from morphot_jax.transport.kernels import Kernel, Shape, Sigma
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.support import Side
 
 SMOOTHING = math.sqrt(2.0)  # r in sigma
@@ -52,7 +53,7 @@ def barycentric_map(
     return jnp.stack([first / weight for first in firsts])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Paths:
     """Straight paths of the masses of source and target: where each is at t = 0 and t = 1 (voxels, z y x)."""

@@ -39,6 +39,7 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_word
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 
 Shape = tuple[int, int, int]
 Part = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # of a box: start and stop along z, y, x
@@ -96,7 +97,7 @@ class Halving(Kernel, Protocol):
         ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class SeparableKernel:
     """One matrix per axis, applied by matrix products in the scaling domain."""
@@ -170,7 +171,7 @@ class SeparableKernel:
         return SeparableKernel(*(matrix[::2, ::2] for matrix in (self.z, self.y, self.x)))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class LogKernel:
     """Logs of one matrix per axis, applied by log-sum-exp: exact at any sigma, and slow."""
@@ -201,7 +202,7 @@ class LogKernel:
         return LogKernel(*(matrix[::2, ::2] for matrix in (self.log_z, self.log_y, self.log_x)))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class FourierKernel:
     """The transfer function of the kernel on a zero-padded box.
@@ -327,7 +328,7 @@ def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
     return makers[kind](shape, sigma, sigma.dtype)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Places:
     """A list of voxels of a box, or one for each of several fields, as raveled indices into a part of the box.

@@ -10,7 +10,7 @@ A solver provides three pure functions (``Solver``): ``start``, ``step`` and ``f
 To write a solver, define
 
 - a problem: a pytree of the arrays that stay the same over all iterations;
-- a state: a registered dataclass, every leaf with a leading axis ``lanes``, among them ``unreached``;
+- a state: a ``pytree`` dataclass, every leaf with a leading axis ``lanes``, among them ``unreached``;
 - if steps use more than the state, a memory: any pytree;
 - a frozen dataclass without arrays, with ``measured``, ``lost``, ``start``, ``step`` and ``finish``.
 
@@ -32,6 +32,7 @@ from morphot_jax.system.options import check_word
 from morphot_jax.system.words import Criterion
 from morphot_jax.transport.gradients import forward_only
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
@@ -39,7 +40,7 @@ LOST = 1e9  # marginal error, on unit mass, from which no relaxed lane recovers;
 LARGE, SLOW = 1e-3, 0.9  # an error above LARGE has stalled if half of the iterations keep it above SLOW of itself
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Options:
     """How a solve steps and when it ends.
@@ -67,7 +68,7 @@ class Options:
         check_word("criterion", self.criterion, get_args(Criterion))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Measures:
     """What a solver measures of each lane at an iteration; None for what it does not measure.
@@ -86,7 +87,7 @@ class Measures:
     __repr__ = one_line
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Loop:
     """What the driver carries from one iteration to the next.
@@ -127,7 +128,7 @@ class Ending(NamedTuple):
     history: Measures
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Solution:
     """The result of a solve. Barycenters have a leading axis ``t``, one lane per weight vector; plans have none.

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from morphot_jax.transport.pytree import pytree
 
-@jax.tree_util.register_dataclass
+
+@pytree
 @dataclass(frozen=True)
 class Relaxation:
     """How strongly a step is over-relaxed: w_eff = 1 + (w - 1) / (1 + (change / scale)^2), voxel by voxel.

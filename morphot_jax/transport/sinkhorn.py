@@ -27,11 +27,12 @@ from morphot_jax.transport.checks import check_densities, check_grid
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Problem:
     """Two maps on their supports, and the kernel of their grid."""
@@ -43,7 +44,7 @@ class Problem:
     __repr__ = one_line
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class State:
     """Log potentials on the supports, and log K u where the target has mass; the first axis is the only lane."""

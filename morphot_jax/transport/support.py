@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -10,11 +9,12 @@ from jaxtyping import Array, Float
 
 from morphot_jax.transport.kernels import Part, Places, slices, whole
 from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
 
 STEPS = 64  # supports are padded to a multiple of this part of the box, so that few sizes are compiled
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, repr=False)
 class Side:
     """A map, or several, on its support: the voxels, and the log of the unit-mass density there.

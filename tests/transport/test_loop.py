@@ -23,13 +23,14 @@ from morphot_jax.transport.loop import (
     in_range,
     solve,
 )
+from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.sinkhorn import Problem, Sinkhorn
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import side_of
 from shapes import scatter
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Place:
     """Where each lane is."""
