@@ -50,7 +50,7 @@ MAPS = (
     Map("Mm-cpn, real", "mmcpn-real", True, True),
 )
 QUICK_MAPS = (Map("adenylate kinase, sample", "adk-sample", False, False),)
-MOTIONS, QUICK_MOTIONS = 20, 2
+MOTIONS, QUICK_MOTIONS = 20, 1
 FURTHEST = 10.0  # voxels
 SNR = (0.0, 1.0)  # ratio of variances; 0 stands for no noise
 ENOUGH, DEGREES, VOXELS, SECONDS = 0.99, 1.0, 0.3, 60.0

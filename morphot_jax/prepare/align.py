@@ -206,11 +206,12 @@ def _searched(
     rotations: Float[np.ndarray, "r 3 3"],
     advance: Callable[[], None],
 ) -> Starts:
-    """Find the shift with the largest overlap for every rotation."""
-    unturned, transform = jnp.asarray(moving), jnp.fft.rfftn(jnp.asarray(fixed))
+    """Find the shift with the largest overlap for every rotation, in whole voxels: single precision is enough."""
+    unturned, target = (jnp.asarray(cube, jnp.float32) for cube in (moving, fixed))
+    transform = jnp.fft.rfftn(target)
     batches = []
     for first in range(0, len(rotations), TOGETHER):
-        batch = jnp.asarray(rotations[first : first + TOGETHER])
+        batch = jnp.asarray(rotations[first : first + TOGETHER], jnp.float32)
         batches.append(jax.device_get(_best_shifts(unturned, transform, batch)))
         advance()
     overlaps, places = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -75,10 +75,10 @@ def test_quick_run(name, tmp_path):
 def test_shards_of_a_study_make_one_table(tmp_path):
     """Figures and claims are made after the last shard."""
     for share, last in (("1/2", False), ("2/2", True)):
-        done = start("studies.fig3_order", "-o", tmp_path / "parts", "--quick", "--shard", share)
+        done = start("studies.fig4_connectivity", "-o", tmp_path / "parts", "--quick", "--shard", share)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "parts" / "claims.json").exists() is last
-    assert start("studies.fig3_order", "-o", tmp_path / "whole", "--quick").returncode == 0
+    assert start("studies.fig4_connectivity", "-o", tmp_path / "whole", "--quick").returncode == 0
     one, other = (tmp_path / folder / "results.csv" for folder in ("parts", "whole"))
     assert one.read_bytes() == other.read_bytes()
 
