@@ -65,8 +65,8 @@ class Elsewhere(NamedTuple):
 
 ELSEWHERE = {
     ".ci/run": Elsewhere(".ci/run", "step "),
-    'pip install -e ".[dev]"': Elsewhere(".ci/run", 'pip" install -e ".[dev,docs]"'),
-    'pip install -e ".[docs]"': Elsewhere(".ci/run", 'pip" install -e ".[dev,docs]"'),
+    'pip install -e ".[dev]"': Elsewhere(".ci/run", 'pip install -e ".[dev,docs]"'),
+    'pip install -e ".[docs]"': Elsewhere(".ci/run", 'pip install -e ".[dev,docs]"'),
     "pre-commit install": Elsewhere(".ci/run", "pre-commit install"),
     "ruff check .": Elsewhere(".ci/run", 'ruff" check .'),
     "ruff format --check .": Elsewhere(".ci/run", 'ruff" format --check .'),
