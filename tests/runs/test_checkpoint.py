@@ -269,11 +269,11 @@ def test_a_run_killed_at_random_ends_like_one_that_was_not(maps, tmp_path):
 
 
 @pytest.mark.study
-@pytest.mark.parametrize(("method", "kills"), [("barycenter", 20), ("displacement", 10)])
-def test_many_kills_of_a_run_of_25_frames(tmp_path, method, kills):
+@pytest.mark.parametrize("method", ["barycenter", "displacement"])
+def test_ten_kills_of_a_run_of_25_frames(tmp_path, method):
     maps = ("sample:adk-open", "sample:adk-closed")
     options = ("--grid", "32", "--frames", "25", "--method", method)
-    killed_and_resumed(maps, tmp_path, options, kills, seed=2)
+    killed_and_resumed(maps, tmp_path, options, kills=10, seed=2)
 
 
 def test_interrupted_by_hand_leaves_what_is_finished(tmp_path):
