@@ -70,7 +70,7 @@ ELSEWHERE = {
     "pre-commit install": Elsewhere(".ci/run", "pre-commit install"),
     "ruff check .": Elsewhere(".ci/run", 'ruff" check .'),
     "ruff format --check .": Elsewhere(".ci/run", 'ruff" format --check .'),
-    "pyright": Elsewhere(".ci/run", " pyright\n"),
+    "pyright": Elsewhere(".ci/run", "&& pyright)"),
     'python -m pytest -m "not study"': Elsewhere("pyproject.toml", "-m 'not study'"),
     "python -m pytest -m study": Elsewhere(".ci/run", "python -m pytest -m study"),
     "mkdocs build --strict --site-dir site": Elsewhere(".ci/run", "mkdocs build --strict --site-dir"),
