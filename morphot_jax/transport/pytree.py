@@ -17,15 +17,14 @@ def pytree(cls: Class) -> Class:
     """
     static = [field.name for field in fields(cls) if field.metadata.get("static")]
     leaves = [field.name for field in fields(cls) if field.name not in static]
-
-    def structure(value: Any) -> tuple:
-        return tuple(getattr(value, name) for name in static)
+    keys = [GetAttrKey(name) for name in leaves]
 
     def flatten(value: Any) -> tuple[list, tuple]:
-        return [getattr(value, name) for name in leaves], structure(value)
+        return [getattr(value, name) for name in leaves], tuple(getattr(value, name) for name in static)
 
     def flatten_with_keys(value: Any) -> tuple[list, tuple]:
-        return [(GetAttrKey(name), getattr(value, name)) for name in leaves], structure(value)
+        values, structure = flatten(value)
+        return list(zip(keys, values, strict=True)), structure
 
     def unflatten(structure: tuple, values: Any) -> Any:
         return cls(**dict(zip(leaves, values, strict=True)), **dict(zip(static, structure, strict=True)))

@@ -78,7 +78,7 @@ def test_swapping_the_maps_transposes_the_plan():
 
 
 @given(shape=st.tuples(*[st.integers(1, 5)] * 3), seed=st.integers(0, 99), sigma=st.floats(0.4, 3.0))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_small_odd_boxes_converge(shape, seed, sigma):
     with jax.enable_x64(True):
         a, b = scatter(shape, seed), scatter(shape, seed + 1)
