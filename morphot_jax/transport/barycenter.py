@@ -224,8 +224,8 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
 
     The solution's ``value`` is q, axes ``t z y x``; its ``potentials`` are log u_k and log v_k, ``t k z y x``.
 
-    May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``fixed_iterations``,
-    ``guard`` and ``debias`` are static, all else is traced. Raises InputError for anything but floating-point
+    May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``guard`` and ``debias`` are
+    static, all else is traced. Raises InputError for anything but floating-point
     arrays and for shapes that do not match; outside jit also for negative, non-finite or empty maps and weights,
     and for solves that leave the range of single precision.
     """

@@ -17,7 +17,7 @@ To write a solver, define
 ``sinkhorn`` is a short example.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, get_args, runtime_checkable
 
@@ -37,6 +37,7 @@ from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
 LOST = 1e9  # marginal error, on unit mass, from which no relaxed lane recovers; a start may be off by thousands
+LEAST_CAPACITY = 512  # of a history, in iterations: it doubles from there, so that few sizes are compiled
 LARGE, SLOW = 1e-3, 0.9  # an error above LARGE has stalled if half of the iterations keep it above SLOW of itself
 
 
@@ -50,22 +51,31 @@ class Options:
     - ``max_iterations``: the largest number of iterations.
     - ``fixed_iterations``: make exactly ``max_iterations`` iterations, whatever the criterion.
 
-    ``tolerance`` and ``relaxation`` are traced, so new values need no compilation. Raises InputError for fewer
-    than one iteration and for an unknown criterion.
+    All but ``criterion`` are traced, so new values need no compilation; only a ``max_iterations`` beyond the next
+    power of two (512 and up) does, since the history must hold it. Raises InputError for fewer than one iteration
+    and for an unknown criterion.
     """
 
     tolerance: float | Float[Array, ""] = 1e-6
     relaxation: Relaxation = AUTOMATIC
-    max_iterations: int = field(default=500, metadata={"static": True})
+    max_iterations: int | Int[Array, ""] = 500
     criterion: Criterion = field(default="marginal_error", metadata={"static": True})
-    fixed_iterations: bool = field(default=False, metadata={"static": True})
+    fixed_iterations: bool | Bool[Array, ""] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_iterations, bool) or not isinstance(self.max_iterations, int | np.integer):
-            raise InputError(f"max_iterations is {self.max_iterations!r}: give a whole number")
-        if self.max_iterations < 1:
-            raise InputError(f"max_iterations is {self.max_iterations}: give 1 or more")
+        most = self.max_iterations
+        if isinstance(most, bool | float | str):
+            raise InputError(f"max_iterations is {most!r}: give a whole number")
+        if isinstance(most, int | np.integer) and most < 1:
+            raise InputError(f"max_iterations is {most}: give 1 or more")
         check_word("criterion", self.criterion, get_args(Criterion))
+
+    @property
+    def capacity(self) -> int:
+        """Of a history that holds ``max_iterations``; InputError where that number is traced by a caller's jit."""
+        if isinstance(self.max_iterations, Tracer):
+            raise InputError("max_iterations is traced: give a number, or name it in the static_argnames of jax.jit")
+        return max(LEAST_CAPACITY, 1 << (int(self.max_iterations) - 1).bit_length())
 
 
 @pytree
@@ -238,7 +248,6 @@ def _stalled(solution: Solution) -> Bool[np.ndarray, " lanes"]:
     return (errors[:, -1] > LARGE) & (errors[:, half:].min(axis=1) > SLOW * errors[:, :half].min(axis=1))
 
 
-@partial(jax.jit, static_argnames=("solver",))
 def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Loop:
     """The loop before its first step, with space in its history for all iterations.
 
@@ -249,9 +258,14 @@ def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> 
             f"criterion is '{options.criterion}', which this solver does not measure: "
             f"give {' or '.join(solver.measured)}"
         )
+    return _begin(solver, problem, guess, options.capacity)
+
+
+@partial(jax.jit, static_argnames=("solver", "capacity"))
+def _begin(solver: Solver, problem: Any, guess: Any, capacity: int) -> Loop:
     state, memory, active = solver.start(problem, guess)
     lanes, dtype = active.shape[0], state.unreached.dtype
-    empty = jnp.full((lanes, options.max_iterations), jnp.nan, dtype)
+    empty = jnp.full((lanes, capacity), jnp.nan, dtype)
     return Loop(
         state=state,
         memory=memory,
@@ -272,11 +286,11 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
     A lane whose error is not finite or beyond the solver's ``lost`` is lost: it stops too, and keeps the state
     before that iteration. Another call with a larger ``until`` continues where this one ended.
     """
-    capacity = loop.history.marginal_error.shape[1]
-    bound = jnp.asarray(-1.0 if options.fixed_iterations else options.tolerance, loop.history.marginal_error.dtype)
+    bound = jnp.where(options.fixed_iterations, -1.0, options.tolerance).astype(loop.history.marginal_error.dtype)
+    end = jnp.minimum(until, options.max_iterations)
 
     def continues(loop: Loop) -> Bool[Array, ""]:
-        return jnp.any(loop.active) & (loop.iteration < jnp.minimum(until, capacity))
+        return jnp.any(loop.active) & (loop.iteration < end)
 
     def iterate(loop: Loop) -> Loop:
         state, memory, measures = solver.step(problem, options, loop.state, loop.memory, loop.iteration)
@@ -306,27 +320,45 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
 
 def finish(solver: Solver, problem: Any, options: Options, loop: Loop) -> Solution:
     """The solution of a loop that has ended."""
-    solution = solver.finish(problem, loop.state, _ending(solver, options, loop, loop.state.unreached))
+    ending = _ending(solver, options, loop.iterations, loop.history, loop.state.unreached)
+    solution = solver.finish(problem, loop.state, ending)
+    solution = replace(solution, history=_made(solution.history, int(options.max_iterations)))
     return jax.tree.map(forward_only, solution)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames=("iterations",))
+def _made(history: Measures, iterations: int) -> Measures:
+    """The columns of the iterations that could be made, without the spare ones."""
+    return jax.tree.map(lambda record: record[..., :iterations], history)
+
+
 def last(loop: Loop) -> Measures:
     """The measures of each lane's last iteration; zero for a lane that never had to step."""
-    at = jnp.maximum(loop.iterations - 1, 0)[:, None]
-    taken = jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], loop.history)
-    return jax.tree.map(lambda measure: jnp.where(loop.iterations > 0, measure, 0.0), taken)
+    return _last(loop.iterations, loop.history)
+
+
+# Compiled apart from the state, so once for grids of all shapes.
+@jax.jit
+def _last(iterations: Int[Array, "lanes"], history: Measures) -> Measures:
+    at = jnp.maximum(iterations - 1, 0)[:, None]
+    taken = jax.tree.map(lambda record: jnp.take_along_axis(record, at, axis=1)[:, 0], history)
+    return jax.tree.map(lambda measure: jnp.where(iterations > 0, measure, 0.0), taken)
 
 
 @partial(jax.jit, static_argnames=("solver",))
-def _ending(solver: Solver, options: Options, loop: Loop, unreached: Float[Array, "lanes"]) -> Ending:
-    """How each lane ended; ``unreached`` is the share of mass that the kernel cannot move."""
-    measures, tolerance, fixed = last(loop), options.tolerance, options.fixed_iterations
-    open_ending = Status.FIXED_ITERATIONS if fixed else Status.MAX_ITERATIONS
-    code = jnp.where((unreached > tolerance) & (not fixed), Status.INFEASIBLE, open_ending)
+def _ending(
+    solver: Solver,
+    options: Options,
+    iterations: Int[Array, "lanes"],
+    history: Measures,
+    unreached: Float[Array, "lanes"],
+) -> Ending:
+    measures, tolerance, fixed = _last(iterations, history), options.tolerance, options.fixed_iterations
+    out_of_reach = jnp.where(unreached > tolerance, Status.INFEASIBLE, Status.MAX_ITERATIONS)
+    code = jnp.where(fixed, Status.FIXED_ITERATIONS, out_of_reach)
     code = jnp.where(getattr(measures, options.criterion) <= tolerance, Status.CONVERGED, code)
     code = jnp.where(measures.marginal_error < solver.lost, code, Status.NONFINITE).astype(jnp.int32)
-    return Ending(code, loop.iterations, measures, loop.history)
+    return Ending(code, iterations, measures, history)
 
 
 def _where_lane(active: Bool[Array, "lanes"], new: Array, old: Array) -> Array:
