@@ -81,9 +81,9 @@ class Host:
         state = jax.block_until_ready(loop.advance(solver, problem, options, first, 0))  # compiles without a step
         compiled = time.perf_counter()
         self.clock.compile += compiled - started
-        until, chunk = 0, 1
-        while until < options.max_iterations:
-            until = min(until + chunk, options.max_iterations)
+        until, chunk, most = 0, 1, int(options.max_iterations)
+        while until < most:
+            until = min(until + chunk, most)
             state = loop.advance(solver, problem, options, state, until)
             active, errors = jax.device_get((state.active, loop.last(state).marginal_error))
             elapsed = time.perf_counter() - compiled

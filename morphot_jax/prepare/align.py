@@ -260,10 +260,11 @@ def _refined(
     """
     free = jnp.array([motion == "rigid"] * 3 + [True] * 3, float)
     coefficients, target = jnp.asarray(_spline(moving)), jnp.asarray(fixed)
-    ends = [
-        _ascended(coefficients, target, rotation, shift, free, lever * len(fixed), steps)
-        for rotation, shift in zip(starts.rotations, starts.shifts, strict=True)
-    ]
+    with jax.default_matmul_precision("highest"):  # else GPUs round positions to three digits
+        ends = [
+            _ascended(coefficients, target, rotation, shift, free, lever * len(fixed), steps)
+            for rotation, shift in zip(starts.rotations, starts.shifts, strict=True)
+        ]
     ends.sort(key=lambda end: float(end[2]), reverse=True)
     return Starts(*(np.stack(part) for part in zip(*jax.device_get(ends), strict=True)))
 

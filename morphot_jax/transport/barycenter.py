@@ -148,7 +148,8 @@ class Debiased:
         alone = problem.weights >= jnp.sum(problem.weights, axis=1, keepdims=True)
         densities = maps.places.spread_in(problem.kernel.shape, jnp.exp(maps.log_mass), 0.0)
         one = jnp.where(alone, 1.0, 0.0).astype(densities.dtype)
-        state = replace(state, barycenter=jnp.tensordot(one, densities, axes=1))
+        ends = jnp.tensordot(one, densities, axes=1, precision=jax.lax.Precision.HIGHEST)
+        state = replace(state, barycenter=ends)
         memory = jax.vmap(partial(anderson.start, DEPTH))(state.log_v)
         return Start(state, memory, ~jnp.any(alone, axis=1))
 
@@ -224,10 +225,10 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
 
     The solution's ``value`` is q, axes ``t z y x``; its ``potentials`` are log u_k and log v_k, ``t k z y x``.
 
-    May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``guard`` and ``debias`` are
-    static, all else is traced. Raises InputError for anything but floating-point
-    arrays and for shapes that do not match; outside jit also for negative, non-finite or empty maps and weights,
-    and for solves that leave the range of single precision.
+    May be called under a caller's own jit and vmap; ``max_iterations``, ``criterion``, ``guard`` and ``debias``
+    are static, all else is traced. Raises InputError for anything but floating-point arrays and for shapes that
+    do not match; outside jit also for negative, non-finite or empty maps and weights, and for solves that leave
+    the range of single precision.
     """
     solver = solver_for(debias=debias, guard=guard)
     options = Options(tolerance, relaxation, max_iterations, criterion, fixed_iterations)

@@ -124,9 +124,9 @@ class SeparableKernel:
             m[r, c] for m, r, c in zip((self.z, self.y, self.x), slices(rows), slices(columns), strict=True)
         )
         (*batch, nz, ny, nx), (mz, my, mx) = values.shape, (len(z), len(y), len(x))
-        values = (values.reshape(-1, nx) @ x.T).reshape(*batch, nz, ny, mx)
-        values = jnp.matmul(y, values)
-        return jnp.matmul(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
+        values = product(values.reshape(-1, nx), x.T).reshape(*batch, nz, ny, mx)
+        values = product(y, values)
+        return product(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
 
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         """Log K exp(log_field), with the maximum taken out first.
@@ -140,7 +140,7 @@ class SeparableKernel:
         for axis, matrix in ((-1, self.x), (-2, self.y), (-3, self.z)):
             lines = jnp.moveaxis(log_field, axis, -1)
             top = _finite_maximum(lines, axis=-1)
-            lines = jnp.log(jnp.exp(lines - top) @ matrix) + top
+            lines = jnp.log(product(jnp.exp(lines - top), matrix)) + top
             log_field = jnp.moveaxis(lines, -1, axis)
         return log_field
 
@@ -370,6 +370,11 @@ class Places:
         pads = [(start, n - stop) for (start, stop), n in zip(self.part, shape, strict=True)]
         box = self.spread(values, fill)
         return jnp.pad(box, [(0, 0)] * (box.ndim - 3) + pads, constant_values=fill)
+
+
+def product(a: Float[Array, "... m n"], b: Float[Array, "... n p"]) -> Float[Array, "... m p"]:
+    """The matrix product in the full precision of its factors: GPUs round single ones to 10 bits if not asked."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def log_apply_between(

@@ -74,7 +74,7 @@ class Options:
     def capacity(self) -> int:
         """Of a history that holds ``max_iterations``; InputError where that number is traced by a caller's jit."""
         if isinstance(self.max_iterations, Tracer):
-            raise InputError("max_iterations is traced: give a number, or name it in the static_argnames of jax.jit")
+            raise InputError("max_iterations is traced: give a number, or make it a static argument of jax.jit")
         return max(LEAST_CAPACITY, 1 << (int(self.max_iterations) - 1).bit_length())
 
 

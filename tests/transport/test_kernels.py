@@ -88,6 +88,20 @@ def test_single_precision_keeps_the_range_of_each_line():
 
 
 @pytest.mark.parametrize("kind", kernels.KINDS)
+def test_products_keep_all_digits_on_a_gpu(kind):
+    """GPUs round the factors of a single-precision product to three digits, unless full precision is asked for."""
+    kernel = kernels.make(kind, SHAPE, 1.0, jnp.float32)
+    maps = jnp.stack([jnp.asarray(scatter(SHAPE, seed), jnp.float32) for seed in (1, 2)])
+    weights = jnp.array([[0.0, 1.0], [0.5, 0.5]], jnp.float32)
+
+    def frames(maps):
+        return [solve_barycenter(maps, weights, kernel, debias=debias).value for debias in (False, True)]
+
+    text = str(jax.make_jaxpr(frames)(maps))
+    assert 2 * text.count("dot_general[") == text.count("Precision.HIGHEST") > 0
+
+
+@pytest.mark.parametrize("kind", kernels.KINDS)
 def test_nothing_stays_nothing(double, kind):
     shape = (4, 5, 6)
     nothing = jnp.full(shape, -jnp.inf)

@@ -98,6 +98,30 @@ def test_fixed_iterations_do_not_stop_at_the_tolerance():
     assert Status(int(found.status[0])) is Status.CONVERGED  # since its error is below the tolerance
 
 
+def test_other_numbers_of_iterations_compile_one_cut_of_the_history_and_no_loop(count_compilations):
+    def iterations(most, fixed):
+        found = solve(
+            Shrinking(), jnp.array([0.5, 0.9, 0.99]), Options(1e-3, max_iterations=most, fixed_iterations=fixed)
+        )
+        assert found.history.marginal_error.shape == (3, most)
+        return found.iterations.tolist()
+
+    iterations(20, False)
+    with count_compilations() as again:
+        assert iterations(300, False) == [10, 66, 300]
+        assert iterations(300, True) == [300, 300, 300]
+    assert again.count <= 1
+
+
+def test_a_number_of_iterations_that_is_traced_is_refused():
+    def final(most):
+        return solve(Shrinking(), jnp.array([0.5]), Options(1e-3, max_iterations=most)).value
+
+    assert jax.jit(final, static_argnums=0)(4) == 0.5**4
+    with pytest.raises(InputError, match="max_iterations is traced: give a number"):
+        jax.jit(final)(4)
+
+
 def test_a_criterion_that_is_not_measured_is_refused():
     with pytest.raises(
         InputError, match="criterion is 'change_l1', which this solver does not measure: give marginal_error"
