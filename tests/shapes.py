@@ -24,10 +24,15 @@ def blob(shape, centre, sd, floor=1e-9) -> np.ndarray:
 
 
 def scatter(shape, seed, fill=0.3) -> np.ndarray:
-    """Random positive densities on a random part of the box, unit mass."""
+    """Random positive densities on a random part of the box, unit mass.
+
+    Every seed fills as many voxels, so that solves of one shape share what is compiled.
+    """
     rng = np.random.default_rng(seed)
-    density = rng.random(shape) * (rng.random(shape) < fill)
-    density.flat[rng.integers(density.size)] += 1.0
+    density = np.zeros(shape)
+    filled = rng.choice(density.size, max(1, round(fill * density.size)), replace=False)
+    density.flat[filled] = rng.uniform(0.01, 1.0, len(filled))
+    density.flat[filled[0]] += 1.0
     return density / density.sum()
 
 

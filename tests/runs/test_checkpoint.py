@@ -272,7 +272,7 @@ def test_a_run_killed_at_random_ends_like_one_that_was_not(maps, tmp_path):
 @pytest.mark.parametrize("method", ["barycenter", "displacement"])
 def test_twenty_kills_of_a_run_of_25_frames(tmp_path, method):
     maps = ("sample:adk-open", "sample:adk-closed")
-    options = ("--grid", "32", "--frames", "25", "--method", method)
+    options = ("--grid", "24", "--frames", "25", "--method", method)
     killed_and_resumed(maps, tmp_path, options, kills=20, seed=2)
 
 
