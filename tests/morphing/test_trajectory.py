@@ -28,7 +28,7 @@ QUICK = Settings(method="barycenter", frames=5, sigma=1.0)
 
 @pytest.fixture(scope="module")
 def maps():
-    """Three bodies in a row, of masses 3, 5 and 4, on as many voxels each, so that pairs share what is compiled."""
+    """Three bodies in a row, of masses 3, 5 and 4, on as many voxels each, so that pairs share compiled code."""
     places = [((5, 5, 4), 3.0), ((5, 6, 7), 5.0), ((6, 6, 9), 4.0)]
     return [volume_of(blob(SHAPE, centre, 1.1, 1e-5), mass) for centre, mass in places]
 
