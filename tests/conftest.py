@@ -35,6 +35,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+ROOMS = ("whole", "transport", "morphing", "cli", "runs", "experiments", "prepare", "show", "system", "maps")
+
+
+def pytest_collection_modifyitems(items):
+    """Rooms whose files take longest come first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: ROOMS.index(item.path.parent.name))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_code():
     """What a file of tests compiled leaves the memory with it, else a worker grows to 5 GB."""
