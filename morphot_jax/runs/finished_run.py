@@ -11,6 +11,7 @@ from jaxtyping import Float
 from morphot_jax.maps.mrc import read_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.runs import report
+from morphot_jax.runs.folder import rewrite
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.show import movie, viewer
 from morphot_jax.show.colouring import lengths_along
@@ -80,7 +81,7 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
         coloured = viewer.Coloured(values, longest)
     text = viewer.page(scene, viewer.run_details(finished.content, finished.levels, scene), coloured)
     path = folder / viewer.VIEWER
-    files.write_text(path, text)
+    rewrite(folder, viewer.VIEWER, text)
     reporter.say(f"{path}: {len(finished)} frames, {len(text.encode()) / 1e6:.1f} MB")
     return path
 

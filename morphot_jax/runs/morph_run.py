@@ -1,13 +1,11 @@
 """Runs of ``morphot morph``: from the names of maps to a folder of results."""
 
-import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,11 +23,12 @@ from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.checkpoint import Checkpoint
 from morphot_jax.runs.estimate import estimate
+from morphot_jax.runs.folder import OutputFolder, Record
 from morphot_jax.runs.log import LOG
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.runs.request import Request
 from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, run_details, timed, with_memory
-from morphot_jax.show import figures, viewer
+from morphot_jax.show import chimerax, figures, viewer
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
@@ -43,97 +42,81 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     """Read and prepare the maps, solve, and write the results; None where nothing is solved.
 
     Frames are written as they are solved. With ``resume``, frames that an earlier run of the same maps and
-    settings finished are not solved again. Nothing is solved where that run finished all, and in a dry run.
-    Raises InputError for bad input, before anything is written.
+    settings finished are not solved again, if their files are as they were written. Nothing is done where all
+    files of that run are. A dry run solves nothing. Raises InputError for bad input, before anything is written.
     """
-    seconds: dict[str, float] = {}
-    with timed(seconds, "total"):
-        if len(request.maps) < 2:
-            raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
-        times = frame_times(settings)
-        _check_folder(request, len(times))
-        device = device_of(request)
-        inputs, prepared = prepared_maps(request, reporter, seconds)
-        key = checkpoint.fingerprint(prepared, settings)
-        if _is_finished(request, key):
-            reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
-            return None
-        settings = with_memory(settings, device)
-        with jax.default_device(device):
-            plan = plan_for(prepared.volumes, settings)
-        expected = estimate(prepared, plan, settings, on_cpu=device.platform == "cpu")
-        reporter.outlook(settings, plan, expected, len(times), in_full=request.dry_run)
-        if request.dry_run:
-            return None
-        template, clear = prepared.volumes[0], partial(_clear, request.output)
-        with Checkpoint(request.output, key, template, report.frame_name, clear) as kept:
-            known = kept.known() if request.resume else {}
-            if known:
-                reporter.say(f"{len(known)} of {len(times)} frames were finished by an earlier run")
-            with (
-                jax.default_device(device),
-                reporter.solving(expected.seconds) as report_progress,
-                _interruptible(kept, reporter, report_progress) as report_or_stop,
-            ):
-                keep = _writer(kept, request, reporter, device)
-                trajectory = morph(prepared, settings, plan=plan, report=report_or_stop, keep=keep, known=known)
-            run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
-            with timed(seconds, "write"), reporter.working("writing") as report_progress:
-                kept.begin()
-                keep_log(request, reporter, device)
-                kept.wait()
-                content = report.compose(run, trajectory, None)
-                content |= {"estimate": asdict(expected), "fingerprint": key}
-                _write_pictures(request, trajectory, prepared, content, report_progress)
-    content["peak_memory_bytes"] = memory.peak()
-    files.write_text(request.output / report.REPORT, report.to_json(content))
-    kept.end()
+    started, seconds = time.perf_counter(), dict[str, float]()
+    if len(request.maps) < 2:
+        raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
+    times = frame_times(settings)
+    folder = OutputFolder.of(request, file_names(len(times)))
+    folder.check()
+    device = device_of(request)
+    inputs, prepared = prepared_maps(request, reporter, seconds)
+    folder.fingerprint = checkpoint.fingerprint(prepared, settings)
+    folder.check()
+    if request.resume and _is_finished(folder, reporter):
+        reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
+        return None
+    settings = with_memory(settings, device)
+    with jax.default_device(device):
+        plan = plan_for(prepared.volumes, settings)
+    expected = estimate(prepared, plan, settings, on_cpu=device.platform == "cpu")
+    reporter.outlook(settings, plan, expected, len(times), in_full=request.dry_run)
+    if request.dry_run:
+        return None
+    with folder, Checkpoint(folder, prepared.volumes[0], report.frame_name) as kept:
+        known = kept.known() if request.resume else {}
+        if known:
+            reporter.say(f"{len(known)} of {len(times)} frames were finished by an earlier run")
+        with (
+            jax.default_device(device),
+            reporter.solving(expected.seconds) as report_progress,
+            _interruptible(kept, reporter, report_progress) as report_or_stop,
+        ):
+            keep = _writer(kept, request, reporter, device)
+            trajectory = morph(prepared, settings, plan=plan, report=report_or_stop, keep=keep, known=known)
+        run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
+        with timed(seconds, "write"), reporter.working("writing") as report_progress:
+            folder.begin()
+            keep_log(request, reporter, device)
+            kept.wait()
+            content = report.compose(run, trajectory, None)
+            content |= {"estimate": asdict(expected), "fingerprint": folder.fingerprint}
+            _write_pictures(request, trajectory, prepared, content, report_progress)
+        seconds["total"] = time.perf_counter() - started
+        content["peak_memory_bytes"] = memory.peak()
+        files.write_text(request.output / report.REPORT, report.to_json(content))
+        folder.finish()
     reporter.summary(trajectory, seconds)
     output = request.output
     reporter.say(f"{len(times)} frames and {report.REPORT} are in {output}; {output / viewer.VIEWER} shows them")
     return trajectory
 
 
-def _check_folder(request: Request, frames: int) -> None:
-    """Raise InputError, before the solve, if the results cannot be written to the output folder."""
-    folder = request.output
-    begun = (folder / checkpoint.FOLDER).is_dir()
-    if begun and not (request.resume or request.overwrite):
-        raise InputError(
-            f"the output folder '{folder}' holds an unfinished run: add --resume to continue it, or --overwrite "
-            "to replace it, or name another folder"
-        )
-    resumable = begun or report.fingerprint_in(folder) is not None
-    files.check_output_folder(folder, overwrite=request.overwrite or (request.resume and resumable))
-    for index in range(frames):
-        path = folder / report.frame_name(index)
-        if path.is_dir():
-            raise InputError(f"'{path}' is a folder, and a frame needs that name: name another output folder")
-    pictures = folder / FIGURES
-    if pictures.exists() and not pictures.is_dir():
-        raise InputError(
-            f"'{pictures}' is a file, and the figures need a folder there: name another output folder"
-        )
+def file_names(frames: int) -> list[str]:
+    """The names of all files that a run of so many frames may write."""
+    pictures = [f"{FIGURES}/{file}" for name in figures.OF_A_RUN for file in figures.file_names(name)]
+    tables = [report.METRICS, report.CONVERGENCE, chimerax.SERIES, report.REPORT]
+    return [*map(report.frame_name, range(frames)), *tables, viewer.VIEWER, *pictures, LOG]
 
 
-def _is_finished(request: Request, key: str) -> bool:
-    """Whether the run to resume has finished; InputError where the folder holds a different run."""
-    if not request.resume:
+def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:
+    """Whether the run to resume has come to its end, and all its files are as it wrote them."""
+    record = Record.read(folder.path)
+    if not record.finished or record.fingerprint != folder.fingerprint:
         return False
-    begun, finished = checkpoint.begun_in(request.output), report.fingerprint_in(request.output)
-    if not request.overwrite and (begun or finished) not in (None, key):
-        raise InputError(
-            f"'{request.output}' holds frames of other maps, settings or versions: give those of the first run, "
-            "or name another folder, or add --overwrite"
-        )
-    return begun is None and finished == key and all(path.is_file() for path in _earlier_files(request.output))
+    damaged = record.damaged(folder.path)
+    if damaged:
+        reporter.warn(f"missing or damaged in {folder.path}, and made again: {', '.join(damaged)}")
+    return not damaged
 
 
 def _writer(kept: Checkpoint, request: Request, reporter: Reporter, device: devices.DeviceHandle) -> Keep:
     """A function that writes each finished frame; the first one also begins the log."""
 
     def keep(frame: Frame, density: Float[np.ndarray, "z y x"]) -> None:
-        kept.begin()
+        kept.folder.begin()
         keep_log(request, reporter, device)
         kept.keep(frame, density)
 
@@ -168,9 +151,10 @@ def _interruptible(
     try:
         yield report_or_stop
     except KeyboardInterrupt:
-        if kept.begun:
+        if kept.folder.begun:
             kept.wait()
-            reporter.say(f"{len(kept.known())} frames are finished, in {kept.output}: add --resume to continue")
+            finished, place = len(kept.known()), kept.folder.path
+            reporter.say(f"{finished} frames are finished, in {place}: add --resume to continue")
         raise
     finally:
         if in_main_thread:
@@ -198,21 +182,3 @@ def _write_pictures(
     report_progress(work - 1, work)
     text = viewer.page(scene, viewer.run_details(content, levels, scene))
     files.write_text(request.output / viewer.VIEWER, text)
-
-
-def _clear(folder: Path) -> None:
-    """Remove the files of an earlier run; its report goes first, since it would describe other frames."""
-    earlier = _earlier_files(folder)
-    for path in (folder / report.REPORT, *sorted(earlier)):
-        if path.is_file():
-            path.unlink()
-
-
-def _earlier_files(folder: Path) -> set[Path]:
-    """The files that an earlier run wrote, by its report and records. A run may remove no others."""
-    names = {report.frame_name(index) for index in checkpoint.indices_in(folder)}
-    names |= {name for name in report.frames_in(folder) if re.fullmatch(report.FRAME_PATTERN, name)}
-    if not names:
-        return set()
-    tables = {report.CONVERGENCE, *(f"{FIGURES}/{figures.CONVERGENCE}{end}" for end in (".png", ".svg")), LOG}
-    return {folder / name for name in names | {name for name in tables if (folder / name).is_file()}}

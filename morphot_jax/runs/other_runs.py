@@ -1,6 +1,7 @@
 """Runs of ``morphot order``, ``prepare``, ``align`` and ``field``: each writes a folder of results."""
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from morphot_jax.prepare.align import Alignment, align_maps
 from morphot_jax.prepare.levels import level_of_mass
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import report
+from morphot_jax.runs.folder import OutputFolder
+from morphot_jax.runs.log import LOG
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.runs.request import Request
 from morphot_jax.runs.steps import (
@@ -38,34 +41,41 @@ from morphot_jax.system.words import Motion
 
 ALIGNED_MAP = "aligned.mrc"
 ARROWS = "field.bild"
+FIELD_MAPS = ("first", "displacement", "displacement_x", "displacement_y", "displacement_z")
+FIELD_FILES = (*(f"{name}.mrc" for name in FIELD_MAPS), ARROWS, chimerax.FIELD, report.DOMAINS, report.FIELD)
+FIELD_FILES += (*figures.file_names(figures.DISPLACEMENT), viewer.VIEWER, LOG)
 BILD_ARROWS, VIEWER_ARROWS = 1500, 400  # the most arrows in the file for ChimeraX and in the viewer
 
 
 def run_order(request: Request, settings: Settings, reporter: Reporter) -> Ordering:
     """Order maps between two ends, and write the order; the ends are the first two maps of the request."""
-    seconds: dict[str, float] = {}
-    with timed(seconds, "total"):
-        if len(request.maps) < 3:
-            raise InputError("no maps to order were given: name one or more beside the two ends")
-        files.check_output_folder(request.output, overwrite=request.overwrite)
-        device = device_of(request)
-        inputs, prepared = prepared_maps(request, reporter, seconds)
-        settings = with_memory(settings, device)
+    started, seconds = time.perf_counter(), dict[str, float]()
+    if len(request.maps) < 3:
+        raise InputError("no maps to order were given: name one or more beside the two ends")
+    pictures = figures.file_names(figures.ORDER)
+    folder = OutputFolder.of(request, (report.ORDER, report.DISTANCES, *pictures, report.REPORT, LOG))
+    folder.check()
+    device = device_of(request)
+    inputs, prepared = prepared_maps(request, reporter, seconds)
+    settings = with_memory(settings, device)
+    with folder:
         with jax.default_device(device), reporter.solving() as report_progress:
             ordering = order_maps(prepared, settings=settings, report=report_progress)
         trajectory = ordering.trajectory
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing"):
             names = request.maps[2:]
-            files.make_folder(request.output)
+            folder.begin()
             keep_log(request, reporter, device)
             for name, text in report.order_tables(ordering, names).items():
                 files.write_text(request.output / name, text)
             picture = figures.order_figure(ordering, [Path(name).name for name in names])
             for name, content in figures.both(figures.ORDER, picture).items():
                 files.write_bytes(request.output / name, content)
-    content = report.compose(run, trajectory, memory.peak(), written=False)
-    files.write_text(request.output / report.REPORT, report.to_json(content))
+        seconds["total"] = time.perf_counter() - started
+        content = report.compose(run, trajectory, memory.peak(), written=False)
+        files.write_text(request.output / report.REPORT, report.to_json(content))
+        folder.finish()
     reporter.ordering(ordering, names, seconds)
     reporter.say(
         f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER}.png and {report.REPORT} are in {request.output}"
@@ -75,18 +85,20 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
 
 def run_prepare(request: Request, reporter: Reporter) -> Prepared:
     """Read and prepare maps, and write them with a report. Nothing is solved."""
-    files.check_output_folder(request.output, overwrite=request.overwrite)
-    seconds: dict[str, float] = {}
-    inputs, prepared = prepared_maps(request, reporter, seconds)
-    names = [f"{index:03d}_{_stem(item.name)}.mrc" for index, item in enumerate(inputs)]
-    files.make_folder(request.output)
-    keep_log(request, reporter)
-    with reporter.working("writing") as report_progress:
-        for done, (name, volume) in enumerate(zip(names, prepared.volumes, strict=True)):
-            report_progress(done, len(names))
-            write_volume(volume, request.output / name, overwrite=request.overwrite)
-    content = report.compose_prepared(request, inputs, prepared, names)
-    files.write_text(request.output / report.PREPARED, report.to_json(content))
+    names = [f"{index:03d}_{_stem(name)}.mrc" for index, name in enumerate(request.maps)]
+    folder = OutputFolder.of(request, (*names, report.PREPARED, LOG))
+    folder.check()
+    inputs, prepared = prepared_maps(request, reporter, {})
+    with folder:
+        folder.begin()
+        keep_log(request, reporter)
+        with reporter.working("writing") as report_progress:
+            for done, (name, volume) in enumerate(zip(names, prepared.volumes, strict=True)):
+                report_progress(done, len(names))
+                write_volume(volume, request.output / name, overwrite=True)
+        content = report.compose_prepared(request, inputs, prepared, names)
+        files.write_text(request.output / report.PREPARED, report.to_json(content))
+        folder.finish()
     reporter.say(f"{len(names)} maps and {report.PREPARED} are in {request.output}")
     return prepared
 
@@ -95,22 +107,25 @@ def run_align(
     request: Request, reporter: Reporter, *, motion: Motion = "rigid", mirror: bool = False
 ) -> Alignment:
     """Align the first map of a request to the second, and write the moved map and its motion."""
-    files.check_output_folder(request.output, overwrite=request.overwrite)
+    folder = OutputFolder.of(request, (ALIGNED_MAP, report.ALIGNED, chimerax.ALIGNMENT, LOG))
+    folder.check()
     device = device_of(request)
     inputs = read_maps(request, reporter, {})
     volume, fixed = (item.volume for item in inputs)
-    with jax.default_device(device), reporter.working("aligning") as report_progress:
-        alignment = align_maps(volume, fixed, motion=motion, mirror=mirror, report=report_progress)
-    files.make_folder(request.output)
-    keep_log(request, reporter, device)
-    with reporter.working("writing"):
-        moved = resample_onto(volume, fixed, alignment.pose)
-        write_volume(moved, request.output / ALIGNED_MAP, overwrite=request.overwrite)
-    content = report.compose_alignment(request.command, inputs, motion, alignment, ALIGNED_MAP)
-    files.write_text(request.output / report.ALIGNED, report.to_json(content))
-    moving_file, fixed_file = map(file_of, request.maps)
-    script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, alignment.pose)
-    files.write_text(request.output / chimerax.ALIGNMENT, script)
+    with folder:
+        with jax.default_device(device), reporter.working("aligning") as report_progress:
+            alignment = align_maps(volume, fixed, motion=motion, mirror=mirror, report=report_progress)
+        folder.begin()
+        keep_log(request, reporter, device)
+        with reporter.working("writing"):
+            moved = resample_onto(volume, fixed, alignment.pose)
+            write_volume(moved, request.output / ALIGNED_MAP, overwrite=True)
+        content = report.compose_alignment(request.command, inputs, motion, alignment, ALIGNED_MAP)
+        files.write_text(request.output / report.ALIGNED, report.to_json(content))
+        moving_file, fixed_file = map(file_of, request.maps)
+        script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, alignment.pose)
+        files.write_text(request.output / chimerax.ALIGNMENT, script)
+        folder.finish()
     reporter.alignment(alignment)
     reporter.say(f"{ALIGNED_MAP}, {report.ALIGNED} and {chimerax.ALIGNMENT} are in {request.output}")
     return alignment
@@ -125,19 +140,22 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
         raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
     if twice := [name for name in masks if masks.count(name) > 1]:
         raise InputError(f"domain '{twice[0]}' was given twice: give each part once")
-    files.check_output_folder(request.output, overwrite=request.overwrite)
+    folder = OutputFolder.of(request, FIELD_FILES, masks)
+    folder.check()
     device = device_of(request)
     inputs, prepared = prepared_maps(request, reporter, {})
     parts = {name: load(name).volume for name in masks}
-    with jax.default_device(device), reporter.solving() as report_progress:
-        displacement = displacement_between(prepared, settings, domains=parts, report=report_progress)
-    for warning in displacement.warnings:
-        reporter.warn(warning)
-    files.make_folder(request.output)
-    keep_log(request, reporter, device)
-    _write_field(request, inputs, prepared, displacement)
-    content = report.compose_field(request, inputs, prepared, settings, displacement)
-    files.write_text(request.output / report.FIELD, report.to_json(content))
+    with folder:
+        with jax.default_device(device), reporter.solving() as report_progress:
+            displacement = displacement_between(prepared, settings, domains=parts, report=report_progress)
+        for warning in displacement.warnings:
+            reporter.warn(warning)
+        folder.begin()
+        keep_log(request, reporter, device)
+        _write_field(request, inputs, prepared, displacement)
+        content = report.compose_field(request, inputs, prepared, settings, displacement)
+        files.write_text(request.output / report.FIELD, report.to_json(content))
+        folder.finish()
     reporter.domains(displacement.domains)
     names = f"{ARROWS}, {report.DOMAINS}, {chimerax.FIELD} and {viewer.VIEWER}"
     reporter.say(f"maps of the field, {names} are in {request.output}")
@@ -151,7 +169,7 @@ def _write_field(
     first, field = prepared.volumes[0], displacement.field
     maps = field_maps(field, first)
     for name, volume in {"first": first, **maps}.items():
-        write_volume(volume, request.output / f"{name}.mrc", overwrite=request.overwrite)
+        write_volume(volume, request.output / f"{name}.mrc", overwrite=True)
     moved = moving(field, first)
     lengths, mass = maps["displacement"].data[moved].astype(np.float64), first.data[moved].astype(np.float64)
     longest = float(np.quantile(lengths, 0.99))

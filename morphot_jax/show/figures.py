@@ -29,6 +29,7 @@ Plane = Float[np.ndarray, "up across"]
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT = "convergence", "order", "displacement"
+OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE)
 COLUMNS = 7  # of frames in a figure
 PANEL = 150  # pixels of a surface in the contact sheet
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
@@ -219,13 +220,18 @@ def svg(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
+def file_names(name: str) -> tuple[str, str]:
+    """The names of the two files of a figure."""
+    return f"{name}.png", f"{name}.svg"
+
+
 def both(name: str, figure: Figure) -> dict[str, bytes]:
     """The file name and content of a figure as PNG and as SVG."""
     screen = png(figure)
     figure.set_layout_engine("none")  # the PNG has fixed all places
     for image in [image for panel in figure.axes for image in panel.images]:
         image.set_interpolation("none")  # SVG then holds the pixels as they are
-    return {f"{name}.png": screen, f"{name}.svg": svg(figure)}
+    return dict(zip(file_names(name), (screen, svg(figure)), strict=True))
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from itertools import islice
@@ -13,14 +12,14 @@ from typing import cast
 
 from morphot_jax.system.errors import InputError, nearest
 
-UNFINISHED = r"\.[0-9a-f]{16}\.part"  # names of unfinished files
+WRITER = secrets.token_hex(8)  # in the names of the files that this process has not finished: .WRITER.*.part
 MOST_NAMES = 10_000  # names of a folder that are compared with the name of a missing file
 
 
 @contextmanager
 def complete_file(path: Path) -> Iterator[BufferedIOBase]:
     """Open a file that gets the name ``path`` when the block succeeds; if it fails, no file is left behind."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = path.with_name(f".{WRITER}.{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
             yield cast(BufferedIOBase, file)
@@ -36,7 +35,7 @@ def complete_file(path: Path) -> Iterator[BufferedIOBase]:
 @contextmanager
 def complete_path(path: Path) -> Iterator[Path]:
     """Like ``complete_file``, for writers that need a path; InputError if they fail."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = path.with_name(f".{WRITER}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -97,11 +96,21 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
         raise InputError(f"the output folder '{folder}' is not empty: name another, or add --overwrite")
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove what killed writers left in a folder and its subfolders; no other process may write there."""
-    for path in folder.rglob(".*.part"):
-        if re.fullmatch(UNFINISHED, path.name) and path.is_file():
-            path.unlink()
+def keep_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise InputError if a file that will be written or removed is one that is read, whatever it is called."""
+    read = {identity for path in inputs if (identity := _identity(path)) is not None}
+    for path in outputs:
+        if _identity(path) in read:
+            raise InputError(f"'{path}' is read by this run, which would write over it: name another output")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What is the same for all names of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def make_folder(folder: Path) -> None:

@@ -28,7 +28,9 @@ def test_the_motion_and_the_moved_map_are_written(maps, tmp_path):
     out = tmp_path / "out"
     done = morphot("align", *maps, "-o", out)
     assert done.code == 0, done.err
-    assert {path.name for path in out.iterdir()} == {"aligned.mrc", "align.json", "align.cxc", "run.log"}
+    assert {path.name for path in out.iterdir()} == {
+        "aligned.mrc", "align.json", "align.cxc", "run.log", ".morphot",
+    }  # fmt: skip
     logged = (out / "run.log").read_text(encoding="utf-8")
     assert [words for words in ("morphot align", "DEBUG   aligning", "turned by") if words not in logged] == []
     content = json.loads((out / "align.json").read_text(encoding="utf-8"))

@@ -66,7 +66,7 @@ def test_report_and_picture_are_there(ordered):
     assert {frame["status"] for frame in report["frames"]} == {"converged"}
     assert {frame["file"] for frame in report["frames"]} == {None}
     assert imread(out / f"{figures.ORDER}.png").shape[0] > 50
-    tables = {"order.csv", "distances.csv", "report.json", "run.log"}
+    tables = {"order.csv", "distances.csv", "report.json", "run.log", ".morphot"}
     assert {path.name for path in out.iterdir()} == tables | {"order.png", "order.svg"}
     logged = (out / "run.log").read_text(encoding="utf-8")
     assert [words for words in ("morphot order", "rank", "middle.mrc") if words not in logged] == []
@@ -92,11 +92,11 @@ def test_bad_input_is_one_line_and_nothing_is_written(maps, tmp_path, options, w
 
 def test_a_folder_that_holds_something_is_refused(ordered, maps):
     out, _ = ordered
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
     done = morphot("order", maps["early"], "--between", maps["first"], maps["last"], "-o", out)
     assert done.code == 2
     assert "is not empty" in done.err
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
 
 
 def test_frames_that_do_not_converge_give_one(maps, tmp_path):

@@ -36,7 +36,7 @@ def test_prepared_maps_are_written_with_what_was_done(maps, tmp_path):
     done = morphot("prepare", maps["clean"], maps["noisy map"], "-o", out)
     assert done.code == 0, done.err
     expected = {"000_clean.mrc", "001_noisy_map.mrc", "prepare.json", "run.log"}
-    assert {path.name for path in out.iterdir()} == expected
+    assert {path.name for path in out.iterdir()} == expected | {".morphot"}
     content = json.loads((out / "prepare.json").read_text(encoding="utf-8"))
     assert [entry["file"] for entry in content["maps"]] == ["000_clean.mrc", "001_noisy_map.mrc"]
     assert any("solvent noise" in action for action in content["actions"])

@@ -23,8 +23,9 @@ from morphot_jax import Settings, morph, prepare_maps, write_volume
 from morphot_jax.cli import terminal as terminals
 from morphot_jax.cli.terminal import Terminal
 from morphot_jax.morphing.progress import Progress
-from morphot_jax.runs import checkpoint, log
+from morphot_jax.runs import log
 from morphot_jax.runs.estimate import Estimate
+from morphot_jax.runs.folder import FOLDER
 from morphot_jax.runs.log import LOG, Log
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.status import Status
@@ -224,7 +225,7 @@ def started(maps, output, *options):
     command = ["morph", maps.a, maps.b, "-o", output, "--method", "barycenter", "--batch", 1, *options]
     process = subprocess.Popen([*COMMAND, *map(str, command)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(output.glob(f"{checkpoint.FOLDER}/0*.json")):
+    while not list(output.glob(f"{FOLDER}/0*.json")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 
 import mrcfile
 import numpy as np
@@ -16,7 +18,8 @@ import pytest
 from helpers import COMMAND, morphot
 from morphot_jax import Settings, morph, prepare_maps, write_volume
 from morphot_jax.runs import checkpoint
-from morphot_jax.runs.checkpoint import Checkpoint, begun_in, fingerprint
+from morphot_jax.runs.checkpoint import Checkpoint, fingerprint
+from morphot_jax.runs.folder import FOLDER, OutputFolder, Record
 from morphot_jax.runs.report import frame_name
 from morphot_jax.system.errors import InputError
 from shapes import blob, volume_of
@@ -53,10 +56,13 @@ def frames_of(folder):
     return {path.name: path.read_bytes() for path in folder.glob("vol_*.mrc")}
 
 
-def opened(folder, prepared, settings, key=None):
-    return Checkpoint(
-        folder, key or fingerprint(prepared, settings), prepared.volumes[0], frame_name, lambda: None
-    )
+@contextmanager
+def opened(path, prepared, settings):
+    """The frames of a run that writes into a folder, which it may go on in."""
+    folder = OutputFolder(path, [frame_name(index) for index in range(settings.frames)], resume=True)
+    folder.fingerprint = fingerprint(prepared, settings)
+    with folder, Checkpoint(folder, prepared.volumes[0], frame_name) as kept:
+        yield kept
 
 
 # The library: any frames may be known.
@@ -92,13 +98,14 @@ def test_what_is_kept_is_what_comes_back(prepared, tmp_path):
         whole = morph(prepared, settings, keep=kept.keep)
         kept.wait()
         found = kept.known()
+        kept.folder.finish()
     assert sorted(found) == [0, 1, 2, 3]
     for index, entry in found.items():
         np.testing.assert_array_equal(entry.density, whole.densities[index])
         np.testing.assert_array_equal(entry.frame.history, whole.frames[index].history)
         assert repr(entry.frame) == repr(whole.frames[index])
-    kept.end()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [frame_name(i) for i in range(4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FOLDER, *(frame_name(i) for i in range(4))]
+    assert Record.read(tmp_path).finished
 
 
 @pytest.mark.parametrize("damage", ["map gone", "map changed", "record gone", "record cut"])
@@ -106,7 +113,7 @@ def test_a_frame_that_is_not_what_it_was_is_made_again(prepared, tmp_path, damag
     settings = Settings(method="linear", frames=3)
     with opened(tmp_path, prepared, settings) as kept:
         morph(prepared, settings, keep=kept.keep)
-    path, record = tmp_path / frame_name(1), tmp_path / checkpoint.FOLDER / "001.json"
+    path, record = tmp_path / frame_name(1), tmp_path / FOLDER / "001.json"
     match damage:
         case "map gone":
             path.unlink()
@@ -135,12 +142,14 @@ def test_the_fingerprint_is_that_of_all_that_frames_depend_on(prepared):
 
 def test_two_runs_do_not_write_into_one_folder(prepared, tmp_path):
     settings = Settings(method="linear", frames=3)
-    with opened(tmp_path, prepared, settings) as one, opened(tmp_path, prepared, settings) as other:
-        one.begin()
-        with pytest.raises(InputError, match="another run writes into"):
-            other.begin()
+    with (
+        opened(tmp_path, prepared, settings),
+        pytest.raises(InputError, match="another run writes into"),
+        opened(tmp_path, prepared, settings),
+    ):
+        pass
     with opened(tmp_path, prepared, settings) as third:
-        third.begin()
+        third.folder.begin()
 
 
 def test_an_error_of_a_writer_is_not_lost(prepared, tmp_path):
@@ -160,7 +169,6 @@ def test_resume_without_an_earlier_run_is_a_run(maps, tmp_path):
     assert morphot("morph", *maps, "-o", tmp_path / "one", *options, "--resume").code == 0
     assert morphot("morph", *maps, "-o", tmp_path / "two", *options).code == 0
     assert frames_of(tmp_path / "one") == frames_of(tmp_path / "two")
-    assert not (tmp_path / "one" / checkpoint.FOLDER).exists()
 
 
 def test_a_finished_run_is_left_as_it_is(maps, tmp_path):
@@ -179,7 +187,7 @@ def test_another_run_is_not_taken_for_this_one(maps, prepared, tmp_path, finishe
         assert morphot("morph", *maps, "-o", tmp_path, "--frames", 3, "--method", "linear").code == 0
     else:
         with opened(tmp_path, prepared, Settings(frames=9)) as kept:
-            kept.begin()
+            kept.folder.begin()
     before = frames_of(tmp_path)
     done = morphot("morph", *maps, "-o", tmp_path, "--frames", 4, "--method", "linear", "--resume")
     assert done.code == 2
@@ -193,7 +201,7 @@ def test_another_run_is_not_taken_for_this_one(maps, prepared, tmp_path, finishe
 
 def test_a_run_that_has_not_finished_is_named(maps, prepared, tmp_path):
     with opened(tmp_path, prepared, Settings(frames=9)) as kept:
-        kept.begin()
+        kept.folder.begin()
     done = morphot("morph", *maps, "-o", tmp_path, "--frames", 4)
     assert done.code == 2
     assert "--resume" in done.err
@@ -228,27 +236,33 @@ def assert_nothing_half(folder):
                     assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
+def wait_for_files(process, folder, count):
+    """Wait until so many more files are in a folder; whether the process still runs then."""
+    have = sum(1 for _ in folder.rglob("*"))
+    while sum(1 for _ in folder.rglob("*")) < have + count:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.005)
+    return process.poll() is None
+
+
 def killed_and_resumed(maps, tmp_path, options, kills, seed):
-    """Kill a run at random moments, the later the more it has done, and go on each time."""
+    """Kill a run at random moments, each after a few more files, and go on each time."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert started(maps, whole, *options).wait() == 0
-    took = json.loads((whole / "report.json").read_text(encoding="utf-8"))["seconds"]
-    seconds = took["total"] - took["compile"]  # the others find what the first has compiled
     rng, done = random.Random(seed), 0
     while done < kills:
         process = started(maps, broken, *options, "--resume")
-        try:
-            process.wait(timeout=rng.uniform(0.3, 1.0) * seconds)
-            assert process.returncode == 0  # it ended before it was to be killed
-            assert frames_of(broken) == frames_of(whole)
-            for path in sorted(broken.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-        except subprocess.TimeoutExpired:
+        if wait_for_files(process, broken, rng.randint(1, 9)):
+            time.sleep(rng.uniform(0.0, 0.1))
             process.send_signal(signal.SIGKILL)
-            process.wait()
+        if process.wait() == -signal.SIGKILL:
             done += 1
-            if broken.exists():
-                assert_nothing_half(broken)
+            assert_nothing_half(broken)
+        else:  # it ended before it was to be killed
+            assert process.returncode == 0
+            assert frames_of(broken) == frames_of(whole)
+            rmtree(broken)
     assert started(maps, broken, *options, "--resume").wait() == 0
     assert frames_of(broken) == frames_of(whole)
     reports = [json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in (whole, broken)]
@@ -259,7 +273,7 @@ def killed_and_resumed(maps, tmp_path, options, kills, seed):
     assert reports[0] == reports[1]
     assert (whole / "metrics.csv").read_bytes() == (broken / "metrics.csv").read_bytes()
     assert not list(broken.rglob("*.part"))
-    assert begun_in(broken) is None
+    assert Record.read(broken).finished
 
 
 @pytest.mark.study
@@ -282,7 +296,7 @@ def test_interrupted_by_hand_leaves_what_is_finished(tmp_path):
     arguments = ["morph", *maps, "-o", output, "--grid", "48", "--method", "barycenter", "--sigma", "0.6"]
     process = subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(output.glob(f"{checkpoint.FOLDER}/0*.json")):
+    while not list(output.glob(f"{FOLDER}/0*.json")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -15,6 +15,7 @@ from morphot_jax.maps.samples import sample_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.runs import morph_run as running
+from morphot_jax.runs.folder import FOLDER, RUN
 from morphot_jax.runs.morph_run import run_morph
 from morphot_jax.runs.request import Request
 from morphot_jax.system.errors import InputError
@@ -45,7 +46,9 @@ def run(maps, output, settings=LINEAR, **options):
 
 
 def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """The files of a folder but for the run's own records."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(FOLDER)}
 
 
 def reported(folder):
@@ -214,27 +217,30 @@ def test_overwriting_leaves_no_table_or_picture_of_another_run(maps, tmp_path):
         ["../vol_007.mrc"],
         ["{absolute}"],
         ["figures/../../vol_007.mrc"],
-        ["notes.txt"],
-        [None, 3],
+        [""],
+        5,
+        None,
     ],
 )
-def test_hostile_report_removes_nothing(maps, tmp_path, names):
+def test_hostile_record_removes_nothing(maps, tmp_path, names):
     out = tmp_path / "out"
-    out.mkdir()
+    (out / FOLDER).mkdir(parents=True)
     victims = [tmp_path / "victim.mrc", tmp_path / "vol_007.mrc", out / "notes.txt"]
     for victim in victims:
         victim.write_bytes(b"precious")
-    files = [{"file": name and str(name).format(absolute=tmp_path / "vol_007.mrc")} for name in names]
-    (out / "report.json").write_text(json.dumps({"frames": files}))
+    files = names
+    if isinstance(names, list):
+        files = {name.format(absolute=tmp_path / "vol_007.mrc"): None for name in names}
+    record = {"fingerprint": "a", "finished": True, "writer": "0" * 16, "files": files}
+    (out / FOLDER / RUN).write_text(json.dumps(record))
     run(maps, out, overwrite=True)
     assert [victim.read_bytes() for victim in victims] == [b"precious"] * 3
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"frames": 5}', '{"frames": [1]}', '{"frames": [{}]}', "[" * 100_000, "\xff"]
-)
-def test_earlier_report_that_is_none_does_not_matter(maps, tmp_path, text):
-    (tmp_path / "report.json").write_text(text, encoding="latin-1")
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"files": 5}', '{"writer": [1]}', "[" * 100_000, "\xff"])
+def test_earlier_record_that_is_none_does_not_matter(maps, tmp_path, text):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / RUN).write_text(text, encoding="latin-1")
     (tmp_path / "vol_005.mrc").write_bytes(b"precious")
     run(maps, tmp_path, overwrite=True)
     assert (tmp_path / "vol_005.mrc").read_bytes() == b"precious"
@@ -242,10 +248,12 @@ def test_earlier_report_that_is_none_does_not_matter(maps, tmp_path, text):
 
 
 def test_folder_named_as_an_earlier_frame_is_left_alone(maps, tmp_path):
+    run(maps, tmp_path, Settings(method="linear", frames=6))
+    (tmp_path / "vol_005.mrc").unlink()
     (tmp_path / "vol_005.mrc").mkdir()
     (tmp_path / "vol_005.mrc" / "kept").touch()
-    (tmp_path / "report.json").write_text('{"frames": [{"file": "vol_005.mrc"}]}')
-    run(maps, tmp_path, overwrite=True)
+    with pytest.raises(InputError, match=r"vol_005.mrc' is not as an earlier run wrote it"):
+        run(maps, tmp_path, overwrite=True)
     assert (tmp_path / "vol_005.mrc" / "kept").exists()
 
 

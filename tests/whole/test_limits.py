@@ -87,7 +87,7 @@ def test_a_full_disk_is_one_line_for_other_commands(maps, tmp_path, command):
 
 
 def test_a_log_that_the_disk_has_no_room_for_hides_no_other_error(maps, tmp_path):
-    with small_disk(tmp_path / "disk", "4k") as disk:
+    with small_disk(tmp_path / "disk", "8k") as disk:  # a page for the record, and none for the log
         (disk / "filler").write_bytes(b"x" * 4096)
         done = run("prepare", *maps, "-o", disk / "out")
         assert_one_line(done, "No space left on device", ".mrc")
