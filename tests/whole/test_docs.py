@@ -286,7 +286,7 @@ def test_every_key_and_column_is_told(stand_ins):
 def test_every_file_of_a_run_is_told(stand_ins):
     told = code_on("files.md")
     found = [path.relative_to(stand_ins / "run") for path in (stand_ins / "run").rglob("*") if path.is_file()]
-    frames = {f"vol_{index:03d}.mrc" for index in range(3)}
+    frames = {name.format(index) for name in ("vol_{:03d}.mrc", "{:03d}.json") for index in range(3)}
     for path in found:
         name = path.stem if path.parts[0] == "figures" else path.name
         assert name in told | frames, path
