@@ -65,7 +65,7 @@ def main(options: ShardOptions) -> None:
     cases = at_hand([entry.case for entry in maps])
     titles = [entry.title for entry in maps if entry.case in cases]
     sweep = Sweep(options.output, grid(study=["alignment"], map=titles, snr=SNR, motion=range(motions)), COLUMNS)
-    if sweep.missing():
+    if sweep.missing() and not options.quick:
         align_maps(volume_of(titles[0]), volume_of(titles[0]))  # compiled before anything is timed
     if rows := points.run(sweep, points.one_by_one(measure), options.share):
         with figures.style():

@@ -27,6 +27,7 @@ from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
 
 METHODS = ("linear", "bridge", "displacement", "barycenter", "debiased")
+QUICK_METHODS = ("displacement", "barycenter")
 GRIDS, QUICK_GRIDS = (48, 64, 96, 128, 192), (32,)
 FRAMES, QUICK_FRAMES = 25, 3
 LARGEST = {"debiased": 64, "barycenter": 128}  # of grids: more would take an hour
@@ -39,10 +40,10 @@ COMMAND = [sys.executable, "-c", "import sys; from morphot_jax.cli.main import m
 def main(options: ShardOptions) -> None:
     """Run morphs, and compare their memory and time with the estimates."""
     quick, output = options.quick, options.output
-    axes = {"study": ["estimates"], "frames": [QUICK_FRAMES if quick else FRAMES]}
+    frames, grids, methods = (QUICK_FRAMES, QUICK_GRIDS, QUICK_METHODS) if quick else (FRAMES, GRIDS, METHODS)
     places = [
         point
-        for point in grid(**axes, grid=QUICK_GRIDS if quick else GRIDS, method=METHODS, batch=BATCHES)
+        for point in grid(study=["estimates"], frames=[frames], grid=grids, method=methods, batch=BATCHES)
         if point["grid"] <= LARGEST.get(point["method"], max(GRIDS))
         and (point["batch"] is None or point["method"] == "barycenter")
     ]

@@ -1,17 +1,17 @@
 """The command ``morphot``: its commands, its error messages and its exit codes."""
 
-import codecs
 import io
+import logging
 import os
 import re
 import sys
-import unicodedata
 from contextlib import redirect_stdout
 from typing import Any
 
 import typer
 from pydantic import ValidationError
 
+from morphot_jax.cli import streams
 from morphot_jax.cli.commands import look, maps, solve
 from morphot_jax.cli.completion import after_break, joined
 from morphot_jax.cli.examples import FIRST_STEPS, lines_for
@@ -50,7 +50,8 @@ for command in (
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a frame did not converge, 2 bad input or usage, 130 interrupted."""
-    _allow_any_encoding()
+    streams.prepare()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains of a cache that it cannot write
     if os.environ.get(COMPLETING) == "complete_bash":
         _complete_in_bash()
     try:
@@ -61,22 +62,9 @@ def main() -> None:
         code = _fail(_usage(error))
     if code == INTERRUPTED:  # typer returns it after Ctrl-C
         print(f"{NAME}: interrupted", file=sys.stderr)
+    if lost := streams.failure():
+        code = _fail(lost)
     sys.exit(code or 0)
-
-
-def _allow_any_encoding() -> None:
-    """Print to terminals of any encoding: a letter that one lacks loses its marks (Å becomes A)."""
-
-    def plain(error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeEncodeError):
-            raise error
-        letters = unicodedata.normalize("NFKD", error.object[error.start : error.end])
-        return "".join(letter for letter in letters.replace("°", " deg") if letter.isascii()) or "?", error.end
-
-    codecs.register_error("morphot", plain)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="morphot")
 
 
 def _complete_in_bash() -> None:

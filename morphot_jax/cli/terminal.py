@@ -127,6 +127,11 @@ class Terminal:
         self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
         self.log.add(WARNING, text)
 
+    def complain(self, text: str) -> None:
+        """An error that does not end the command."""
+        self.console.print(f"morphot: error: {escape(text)}", soft_wrap=True)
+        self.log.add(ERROR, text)
+
     def detail(self, text: str) -> None:
         """A detail: a line that only ``verbose`` shows."""
         if self.verbose:
@@ -237,18 +242,19 @@ class Terminal:
     def ordering(self, ordering: Ordering, names: Sequence[str], seconds: dict[str, float]) -> None:
         """Show a table of the maps in their order, and the times of the parts."""
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in ("rank", "map", "t", "distance"):
-            table.add_column(title, justify="left" if title == "map" else "right", overflow="fold")
+        for title in ("rank", "map", "t", "distance", ""):
+            table.add_column(title, justify="left" if title in ("map", "") else "right", overflow="fold")
         for rank, i in enumerate(ordering.order, start=1):
             least = ordering.distances[i].min()
-            table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}")
+            far = "off the path" if ordering.off_path[i] else ""
+            table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}", far)
         self._show(table)
         self._times(seconds)
 
     def domains(self, domains: Sequence[Domain]) -> None:
         """Show a table of how each domain moves."""
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in ("domain", "of the mass", "mean Å", "turns by", "about", "slides Å", "rest Å"):
+        for title in ("domain", "of the mass", "mean Å", "turns by", "about", "slides Å", "rest Å", "found"):
             table.add_column(title, justify="left" if title in ("domain", "about") else "right", overflow="fold")
         for domain in domains:
             pose = domain.pose
@@ -261,6 +267,7 @@ class Terminal:
                 f"({axis})",
                 f"{pose.slide:.2f}",
                 f"{domain.rest:.2f}",
+                {None: "", True: "yes", False: "no"}[domain.settled],
             )
         self._show(table)
 

@@ -20,6 +20,7 @@ from morphot_jax.system.files import instead_of
 from morphot_jax.system.reporting import percent
 
 CUTOFF = 4.0  # an atom's Gaussian ends here, in standard deviations along each axis
+FARTHEST = 1e5  # Å from the origin of coordinates: beyond it an atom is at no place
 WIDTH_PER_RESOLUTION = 1 / (np.pi * np.sqrt(2))
 OUTSIDE_SHARE = 1e-3  # the largest share of the mass that a box may miss
 PADDING = 3.0  # room around the atoms on a chosen grid, in resolutions
@@ -70,7 +71,16 @@ def read_atoms(path: str | Path) -> Atoms:
     weights = [sum(atom.element.atomic_number * atom.occ for atom in places) for places in records.values()]
     best = [max(places, key=lambda atom: atom.occ) for places in records.values()]
     chains, residues, _, names, _ = zip(*records, strict=True)
-    return Atoms(np.array([atom.pos.tolist() for atom in best]), np.array(weights), chains, residues, names)
+    positions = np.array([atom.pos.tolist() for atom in best])
+    lost = np.flatnonzero(~(np.abs(positions) < FARTHEST).all(axis=1))
+    if lost.size:
+        first = lost[0]
+        where = ", ".join(f"{value:g}" for value in positions[first])
+        raise InputError(
+            f"{path}: {lost.size} of {len(best)} atoms have no place, the first is {names[first]} of residue "
+            f"{residues[first]} in chain {chains[first]}, at ({where}) Å; repair or remove them"
+        )
+    return Atoms(positions, np.array(weights), chains, residues, names)
 
 
 def _first_model(path: Path):
@@ -83,7 +93,7 @@ def _first_model(path: Path):
     try:
         _check_compression(path)
         structure = gemmi.read_structure(str(path))
-    except (OSError, EOFError, zlib.error, ValueError, RuntimeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not readable as a structure ({reason}); give PDB or mmCIF") from error
     return structure[0] if len(structure) else ()

@@ -8,6 +8,8 @@ from morphot_jax.maps.resample import triple_text
 from morphot_jax.maps.volume import Volume
 from morphot_jax.system.errors import InputError
 
+SMALLEST, LARGEST = 1e-30, 1e30  # of a map's maximum, a few digits inside of what single precision holds
+
 
 def one_map(given: object, needs: str) -> Volume:
     """Return ``given`` if it is a map; raise InputError for anything else.
@@ -41,7 +43,10 @@ def several_maps(given: object, needs: str) -> tuple[Volume, ...]:
 
 
 def check_map(volume: Volume, label: str) -> None:
-    """Raise InputError, quoting ``label``, for a map with oblique axes or without positive density."""
+    """Raise InputError, quoting ``label``, for a map with oblique axes or without positive density.
+
+    Frames are in single precision, so the largest density must be well inside of its range, too.
+    """
     if not volume.orthogonal:
         raise InputError(
             f"{label} has cell angles {triple_text(volume.cell_angles)}°: give a map whose angles are 90°"
@@ -49,6 +54,10 @@ def check_map(volume: Volume, label: str) -> None:
     if not (top := volume.data.max()) > 0:
         raise InputError(
             f"{label} has no positive density (its maximum is {top:g}): check the file and its contrast"
+        )
+    if not SMALLEST < top < LARGEST:
+        raise InputError(
+            f"{label} has the maximum {top:g}, and frames hold {SMALLEST:g} to {LARGEST:g}: scale its densities"
         )
 
 

@@ -9,15 +9,19 @@ the user asks for a fresh download. ``MORPHOT_EMDB`` and ``MORPHOT_PDB`` replace
 {id} in them stands for the entry.
 """
 
+import gzip
 import json
 import os
 import re
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 
+from morphot_jax.maps.atoms import read_atoms
+from morphot_jax.maps.mrc import check_file, read_header
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report, silent
@@ -84,7 +88,8 @@ def fetch(
     - ``retries``: after temporary failures. ``timeout``: seconds without an answer. ``largest``: bytes.
 
     Raises InputError for a name that is not an entry, an unknown entry, a failed connection, a file that is too
-    large, and content that differs from the first download. Incomplete downloads are never kept.
+    large, content that differs from the first download, and what is not a map or a model. Nothing but whole maps
+    and models is kept.
     """
     entry = Entry.parse(name)
     folder = cache_folder() if folder is None else folder
@@ -98,7 +103,10 @@ def fetch(
                     f"'{path}' has changed since it was downloaded for {name} (checksum {checksum[:12]}, then "
                     f"{known[:12]}): add --fresh to download it again"
                 )
-            return path
+            if _is_sound(entry, path):
+                return path
+            path.unlink()  # from an earlier version, which kept whatever came
+            known = None
         _download(entry, path, known, retries, timeout, _Meter(largest, report))
         with FileLock(folder / ".lock"):
             sums = _checksums(folder) | {entry.file: files.sha256(path)}
@@ -176,7 +184,7 @@ def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout
         retry_if_failed=retries,
     )
     try:
-        os.replace(store.fetch(entry.file, downloader=downloader), path)
+        loaded = Path(store.fetch(entry.file, downloader=downloader))
     except _Refused as error:
         raise InputError(f"{entry.address} {error}: check the entry {entry.bank}:{entry.id}") from None
     except (requests.RequestException, OSError) as error:
@@ -189,6 +197,32 @@ def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout
             f"the file at {entry.address} has changed since it was first downloaded (checksum then "
             f"{str(known)[:12]}): add --fresh to use the new one"
         ) from None
+    _check_content(entry, loaded)
+    os.replace(loaded, path)
+
+
+def _check_content(entry: Entry, loaded: Path) -> None:
+    """Throw a file away that is not what its entry should be, such as the page of a network that wants a login."""
+    try:
+        check_file(loaded) if entry.bank == "emdb" else read_atoms(loaded)
+    except InputError as error:
+        loaded.unlink(missing_ok=True)
+        kind, reason = ("map" if entry.bank == "emdb" else "model"), str(error).partition(": ")[2]
+        raise InputError(
+            f"what {entry.address} sends is not a {kind}, and was thrown away: {reason.partition(';')[0]}; check "
+            "the connection (does this network ask for a login?) and try again"
+        ) from None
+
+
+def _is_sound(entry: Entry, path: Path) -> bool:
+    """Whether a file in the cache begins as what it should be."""
+    with suppress(InputError, OSError, EOFError, zlib.error):
+        if entry.bank == "emdb":
+            read_header(path)
+            return True
+        with gzip.open(path) as stream:
+            return b"data_" in stream.read(CHUNK)
+    return False
 
 
 def _checksums(folder: Path) -> dict[str, str]:

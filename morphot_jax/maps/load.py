@@ -1,7 +1,9 @@
 """Maps by name: files, the samples of the package, and entries of data banks."""
 
 import os
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from morphot_jax.maps.mrc import MapHeader, read_stored, read_volume
 from morphot_jax.maps.samples import sample_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.system import files
-from morphot_jax.system.errors import InputError, nearest
+from morphot_jax.system.errors import InputError, InputWarning, nearest
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.words import SAMPLE, SAMPLE_NAMES
 
@@ -25,11 +27,15 @@ RESOLUTION = 8.0  # Å, of the density simulated from atoms
 
 @dataclass(frozen=True)
 class Input:
-    """A map as it was read: its name, the checksum of its file (None for a sample), and the map."""
+    """A map as it was read: its name, the checksum of its file (None for a sample), and the map.
+
+    ``warnings``: what was wrong with the file, though it could be read.
+    """
 
     name: str
     sha256: str | None
     volume: Volume
+    warnings: tuple[str, ...] = ()
 
 
 def load(name: str, voxel_size: float | None = None, report: Report = silent) -> Input:
@@ -40,6 +46,13 @@ def load(name: str, voxel_size: float | None = None, report: Report = silent) ->
     """
     if name.startswith(SAMPLE):
         return Input(name, None, sample_volume(name.removeprefix(SAMPLE)))
+    with _noting() as notes:
+        path, volume = _read(name, voxel_size, report)
+    return Input(name, files.sha256(path), volume, tuple(notes))
+
+
+def _read(name: str, voxel_size: float | None, report: Report) -> tuple[Path, Volume]:
+    """The file of a map, and the map."""
     if databanks.is_entry(name):
         path = databanks.fetch(name)
         if databanks.Entry.parse(name).bank == "pdb":
@@ -48,10 +61,23 @@ def load(name: str, voxel_size: float | None = None, report: Report = silent) ->
             volume = simulate_density(atoms, **vars(box), resolution=RESOLUTION)
         else:
             volume = read_volume(path, voxel_size=voxel_size, report=report)
-        return Input(name, files.sha256(path), volume)
+        return path, volume
     _check_exists(name)
-    volume = read_volume(name, voxel_size=voxel_size, report=report)
-    return Input(name, files.sha256(Path(name)), volume)
+    return Path(name), read_volume(name, voxel_size=voxel_size, report=report)
+
+
+@contextmanager
+def _noting() -> Iterator[list[str]]:
+    """Collect the messages of the ``InputWarning`` of a block; other warnings go their way."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        yield notes
+    for warning in caught:
+        if issubclass(warning.category, InputWarning):
+            notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def file_of(name: str) -> str | None:
@@ -83,9 +109,11 @@ def describe_map(name: str, report: Report = silent) -> dict[str, Any]:
         volume, entry = load(name).volume, {"path": name}
         return entry | _place(volume) | _statistics(volume.data)
     _check_exists(path)
-    header, data = read_stored(path, report=report)
+    with _noting() as notes:
+        header, data = read_stored(path, report=report)
     entry = {
         "path": name,
+        "warnings": notes,
         "sha256": files.sha256(Path(path)),
         "mode": header.mode,
         "byte_order": header.byte_order,

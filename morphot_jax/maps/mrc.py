@@ -14,6 +14,7 @@ import bz2
 import gzip
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,7 +37,7 @@ from morphot_jax import __version__
 from morphot_jax.maps.check import one_map
 from morphot_jax.maps.volume import Volume
 from morphot_jax.system import memory
-from morphot_jax.system.errors import InputError
+from morphot_jax.system.errors import InputError, InputWarning
 from morphot_jax.system.files import complete_file, instead_of
 from morphot_jax.system.reporting import Report, silent
 
@@ -44,8 +45,9 @@ HEADER_BYTES = HEADER_DTYPE.itemsize
 FORMAT_VERSION = 20141
 MACHINE_STAMP_OFFSET_BYTES = 212
 MACHINE_STAMP_BIG_ENDIAN = b"\x11\x11"
-VOXEL_TYPES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
-UNSUPPORTED_MODES = {3: "complex integers", 4: "complex floats", 16: "RGB bytes", 101: "4-bit integers"}
+VOXEL_TYPES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16", 101: "uint4"}
+UNSUPPORTED_MODES = {3: "complex integers", 4: "complex floats", 16: "RGB bytes"}
+HALF_BYTES = 101  # the mode of two voxels a byte: the first in its lower half, every line in whole bytes
 OUTPUT_MODE = 2
 IMOD_STAMP = 1146047817
 IMOD_STAMP_AND_FLAGS_OFFSETS_BYTES = (152, 156)
@@ -108,13 +110,25 @@ class MapHeader:
     @property
     def data_bytes(self) -> int:
         """Size of the block of voxels, uncompressed."""
-        return math.prod(self.shape) * np.dtype(self.voxel_type).itemsize
+        columns = self.shape[3 - self.axis_order[0]]
+        lines = math.prod(self.shape) // columns
+        return lines * (-(-columns // 2) if self.mode == HALF_BYTES else columns * self.stored.itemsize)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the whole file, uncompressed."""
+        return HEADER_BYTES + self.extended_header_bytes + self.data_bytes
+
+    @property
+    def stored(self) -> np.dtype:
+        """How voxels are stored; pairs of 4-bit ones as bytes."""
+        return np.dtype("uint8" if self.mode == HALF_BYTES else self.voxel_type).newbyteorder(self.byte_order)
 
 
 def read_volume(
     path: str | os.PathLike[str], *, voxel_size: VoxelSize | None = None, report: Report = silent
 ) -> Volume:
-    """Read a density map: MRC2014 or CCP4, any axis order, either byte order, modes 0, 1, 2, 6 and 12.
+    """Read a density map: MRC2014 or CCP4, any axis order, either byte order, modes 0, 1, 2, 6, 12 and 101.
 
     Compression by gzip or bzip2 is recognised by the content, not by the name. ``voxel_size`` (Å; one number, or
     along x, y, z) replaces the header's. The data become C-contiguous native float32 ``z y x``; ``origin`` is
@@ -128,13 +142,14 @@ def read_volume(
       whichever gives a voxel size closer to that along x and y.
     - Bytes after the last voxel are ignored.
     - If machine stamp and axis order contradict each other, the axis order decides the byte order.
+    - A file without the stamp 'MAP ' is read, with an ``InputWarning``, if its header is sound and fits its size.
 
     Raises ``InputError`` with one line when the file is missing, is not a map, is shorter than its header says,
     is damaged, has an unsupported mode or no voxel size, is a stack of volumes, or holds NaN or infinities.
     """
     path = Path(path)
     with _naming(path, "read"), _open(path) as (stream, compression):
-        header = _parse_header(stream.read(HEADER_BYTES), compression)
+        header = _header_of(stream, path, compression)
         if voxel_size is not None:
             header = replace(header, voxel_size=_checked_voxel_size(voxel_size))
         if header.voxel_size is None:
@@ -148,8 +163,9 @@ def read_header(path: str | os.PathLike[str]) -> MapHeader:
 
     Raises ``InputError`` as ``read_volume`` does, but not for faults of the voxels or a missing voxel size.
     """
-    with _naming(Path(path), "read"), _open(Path(path)) as (stream, compression):
-        return _parse_header(stream.read(HEADER_BYTES), compression)
+    path = Path(path)
+    with _naming(path, "read"), _open(path) as (stream, compression):
+        return _header_of(stream, path, compression)
 
 
 def read_stored(
@@ -161,8 +177,18 @@ def read_stored(
     """
     path = Path(path)
     with _naming(path, "read"), _open(path) as (stream, compression):
-        header = _parse_header(stream.read(HEADER_BYTES), compression)
+        header = _header_of(stream, path, compression)
         return header, _to_zyx(_read_voxels(stream, path, header, report), header)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Read a map file to its end without keeping it; InputError as from ``read_volume`` if it is no whole map."""
+    path = Path(path)
+    with _naming(path, "read"), _open(path) as (stream, compression):
+        header = _header_of(stream, path, compression)
+        _check_packing(path, header)
+        for _ in _pieces(stream, path, header):
+            pass
 
 
 def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -229,9 +255,26 @@ def _open(path: Path) -> Iterator[tuple[BufferedIOBase, str | None]]:
         yield cast(BufferedIOBase, stream), compression
 
 
+def _header_of(stream: BufferedIOBase, path: Path, compression: str | None) -> MapHeader:
+    """The header at the beginning of a file. InputWarning for a map that does not say that it is one."""
+    block = stream.read(HEADER_BYTES)
+    if block[MAP_ID_OFFSET_BYTES:][:3] == MAP_ID[:3]:
+        return _parse_header(block, compression)
+    refusal = InputError("it is not an MRC or CCP4 map (no 'MAP ' at byte 208); give an .mrc or .map file")
+    if len(block) < HEADER_BYTES:
+        raise refusal
+    try:
+        header = _parse_header(block, compression)
+    except InputError:
+        raise refusal from None
+    if compression is not None or path.stat().st_size != header.file_bytes:
+        raise refusal
+    message = f"'{path}' does not say that it is a map (no 'MAP ' at byte 208); its header is sound, so it is read"
+    warnings.warn(message, InputWarning, stacklevel=3)
+    return header
+
+
 def _parse_header(block: bytes, compression: str | None) -> MapHeader:
-    if block[MAP_ID_OFFSET_BYTES:][:3] != MAP_ID[:3]:
-        raise InputError("it is not an MRC or CCP4 map (no 'MAP ' at byte 208); give an .mrc or .map file")
     if len(block) < HEADER_BYTES:
         raise InputError(f"it ends after {len(block)} of the header's {HEADER_BYTES} bytes; {COPY_AGAIN}")
     record, byte_order = _record(block)
@@ -334,31 +377,43 @@ def _labels(record: np.void) -> tuple[str, ...]:
 
 
 def _read_voxels(stream: BufferedIOBase, path: Path, header: MapHeader, report: Report) -> bytearray:
-    start = HEADER_BYTES + header.extended_header_bytes
-    _check_size(path, header, start + header.data_bytes)
-    # the size of a compressed file does not tell the size of its content, so the content is read in pieces
-    available = path.stat().st_size - start if header.compression is None else header.data_bytes
+    _check_packing(path, header)
+    _check_memory(path, header)
     block = bytearray()
+    for piece in _pieces(stream, path, header):
+        block += piece
+        report(len(block), header.data_bytes)
+    return block
+
+
+def _pieces(stream: BufferedIOBase, path: Path, header: MapHeader) -> Iterator[bytes]:
+    """The voxels in pieces, since the size of a compressed file does not tell the size of its content."""
+    start = HEADER_BYTES + header.extended_header_bytes
+    available = path.stat().st_size - start if header.compression is None else header.data_bytes
     if available >= header.data_bytes:
         stream.seek(start)
-        while piece := stream.read(min(CHUNK_BYTES, header.data_bytes - len(block))):
-            block += piece
-            report(len(block), header.data_bytes)
+        available = 0
+        while piece := stream.read(min(CHUNK_BYTES, header.data_bytes - available)):
+            available += len(piece)
+            yield piece
         stream.read(1)  # past the last voxel, where gzip compares its checksum
-        available = len(block)
     if available < header.data_bytes:
         size = f"{' x '.join(map(str, header.shape))}, mode {header.mode}"
         expected = f"its header ({size}) asks for {header.data_bytes} bytes of voxels"
         raise InputError(f"it is truncated: {expected} and the file holds {max(available, 0)}; {COPY_AGAIN}")
-    return block
 
 
-def _check_size(path: Path, header: MapHeader, unpacked: int) -> None:
-    """Refuse a small compressed file that would unpack to a huge one, and a map that does not fit in memory."""
-    packed, free = path.stat().st_size, memory.free()
+def _check_packing(path: Path, header: MapHeader) -> None:
+    """Refuse a small compressed file that would unpack to a huge one."""
+    packed, unpacked = path.stat().st_size, header.file_bytes
     if header.compression is not None and unpacked > max(SMALL_BYTES, MOST_UNPACKED * packed):
         unusual = f"its {packed} bytes would unpack to {header.data_bytes} bytes of voxels, or it is truncated"
         raise InputError(f"{unusual}; if you trust it, unpack it yourself")
+
+
+def _check_memory(path: Path, header: MapHeader) -> None:
+    """Refuse a map that does not fit in memory."""
+    packed, unpacked, free = path.stat().st_size, header.file_bytes, memory.free()
     needed = header.data_bytes + 4 * math.prod(header.shape)
     if free is not None and needed > free and (header.compression is not None or packed >= unpacked):
         sizes = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
@@ -366,9 +421,11 @@ def _check_size(path: Path, header: MapHeader, unpacked: int) -> None:
 
 
 def _to_zyx(block: bytearray, header: MapHeader) -> Float[np.ndarray, "z y x"]:
-    dtype = np.dtype(header.voxel_type).newbyteorder(header.byte_order)
     slowest_first = header.axis_order[::-1]
-    in_file = np.frombuffer(block, dtype).reshape([header.shape[3 - axis] for axis in slowest_first])
+    *lines, columns = (header.shape[3 - axis] for axis in slowest_first)
+    in_file = np.frombuffer(block, header.stored).reshape(*lines, -1)
+    if header.mode == HALF_BYTES:
+        in_file = np.stack([in_file & 15, in_file >> 4], axis=-1).reshape(*lines, -1)[..., :columns]
     zyx = in_file.transpose([slowest_first.index(axis) for axis in (3, 2, 1)])
     return np.ascontiguousarray(zyx, np.float32)
 

@@ -71,17 +71,22 @@ def fourier_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0)
 
 
 def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
-    """Resample the map to another number of voxels; return also the share of its mass cut as ringing."""
-    data, cut = fourier_resample(volume.data, shape), 0.0
+    """Resample the map to another number of voxels over the same box; density values do not change.
+
+    Returns also the share of its power (the variance of its densities) that lay in detail finer than the new
+    voxels hold.
+    """
+    data = fourier_resample(volume.data, shape) * (prod(shape) / volume.data.size)
+    power = float(volume.data.var(dtype=np.float64))
+    lost = max(0.0, 1.0 - float(data.var()) / power) if power > 0 else 0.0
     if volume.data.min() >= 0:
         # A sharp-edged map rings over the whole box; the positive half of the ringing would be false mass.
         clean = np.where((data > 0) & _footprint(volume.data, shape), data, 0.0)
-        cut = float(abs(data - clean).sum()) / volume.mass
-        data = with_mass(clean, volume.mass)
+        data = with_mass(clean, float(data.sum()))
     pairs = zip(volume.voxel_size, volume.shape[::-1], shape[::-1], strict=True)
     x, y, z = (v * n / m for v, n, m in pairs)
     result = replace(volume, data=data.astype(_dtype(volume)), voxel_size=(x, y, z), nstart=(0, 0, 0))
-    return result, cut
+    return result, lost
 
 
 def with_mass(data: Float[np.ndarray, "z y x"], mass: float) -> Float[np.ndarray, "z y x"]:
@@ -207,7 +212,7 @@ def _band_limited(volume: Volume, like: Volume | Grid) -> Volume:
     ratios = np.minimum(1.0, np.divide(volume.voxel_size, like.voxel_size))[::-1]
     shape = shape_of(np.maximum(1, np.rint(volume.shape * ratios)))
     coarse, _ = resampled(volume, shape) if shape != volume.shape else (volume, 0.0)
-    return coarse.with_data(coarse.data.astype(np.float64) * (prod(shape) / volume.data.size))
+    return coarse.with_data(coarse.data.astype(np.float64))
 
 
 def _place(volume: Volume, like: Volume | Grid, start: np.ndarray) -> Grid:

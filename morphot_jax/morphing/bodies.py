@@ -41,7 +41,7 @@ from morphot_jax.maps.resample import indices_of, places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
 from morphot_jax.prepare.align import align_maps
-from morphot_jax.prepare.prepared import mask_on
+from morphot_jax.prepare.masks import as_mask, mask_on
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import percent
 from morphot_jax.transport import anderson
@@ -127,7 +127,8 @@ def bodies_of(volume: Volume, masks: Mapping[str, Volume]) -> tuple[Body, ...]:
     holds too few voxels with mass, and where more than half of the mass in one is also in another.
     """
     given = {name: one_map(mask, f"domain '{name}' needs a mask") for name, mask in masks.items()}
-    weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in given.items()}
+    masks = {name: as_mask(mask, f"domain '{name}'")[0] for name, mask in given.items()}
+    weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in masks.items()}
     for name, weight in weights.items():
         check_holds(name, int(((weight > INSIDE) & (volume.data > 0)).sum()))
     _check_apart(volume.data, weights)

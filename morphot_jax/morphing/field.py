@@ -54,7 +54,8 @@ class Domain:
     - ``pose``: the rigid motion nearest to the field, weighted by mass; ``rest``: its residual, root mean square
       in Å.
     - ``rounds``: how many rounds of transport and fit were made; ``change``: how far one more round would move the
-      part, root mean square in Å (``bodies``). Both are None for a part that is not moved as a body.
+      part, root mean square in Å (``bodies``); ``settled``: whether that is little enough. They are None for a
+      part that is not moved as a body.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Domain:
     rest: float
     rounds: int | None = None
     change: float | None = None
+    settled: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,11 @@ class Displacement:
     field: Float[np.ndarray, "3 z y x"] = dataclasses.field(repr=False)
     domains: tuple[Domain, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the motion of every body was found."""
+        return all(domain.settled is not False for domain in self.domains)
 
 
 def displacement_field(
@@ -137,6 +144,7 @@ def displacement_between(
             _domain(body.name, body.points, ends - body.points, body.mass, first.mass),
             rounds=final.number,
             change=change,
+            settled=change < _still(first),
         )
         for body, ends, change in zip(bodies, best.ends, best.changes, strict=True)
     ]
@@ -193,9 +201,14 @@ class _Displacements:
         self.report(replace(progress, done=min(self.rounds, self.most), lanes=self.most, seconds_left=left))
 
 
+def _still(volume: Volume) -> float:
+    """How little one more round moves a body that has settled, Å."""
+    return SETTLED * min(volume.voxel_size)
+
+
 def _warnings(first: Volume, bodies: Sequence[Body], best: Round, final: Round) -> tuple[str, ...]:
     """A warning for rounds that did not converge, and for each body whose motion is doubtful."""
-    bound = SETTLED * min(first.voxel_size)
+    bound = _still(first)
     notes = []
     if best is not final:
         notes.append(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from morphot_jax.maps import metrics
 from morphot_jax.maps.check import several_maps
@@ -26,6 +26,8 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import silent
 
+FAR = 0.5  # of the distance between the ends: a map that lies farther from every frame may not belong there
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ordering:
@@ -34,6 +36,8 @@ class Ordering:
     - ``distances``: D_it. ``times``: t of each frame.
     - ``places``: the time at which each map lies. ``nearest``: the index of its nearest frame.
     - ``order``: indices of the maps, sorted by place; maps of equal place keep their given order.
+    - ``span``: the distance D between the first and the last frame. ``off_path``: the maps whose least distance is
+      more than half of it: they may not belong on the trajectory.
     """
 
     distances: Float[np.ndarray, "maps t"]
@@ -41,6 +45,7 @@ class Ordering:
     places: Float[np.ndarray, " maps"]
     nearest: Int[np.ndarray, " maps"]
     trajectory: Trajectory
+    span: float
 
     def __repr__(self) -> str:
         first, last = self.places.min(), self.places.max()
@@ -49,6 +54,10 @@ class Ordering:
     @property
     def order(self) -> Int[np.ndarray, " maps"]:
         return np.argsort(self.places, kind="stable")
+
+    @property
+    def off_path(self) -> Bool[np.ndarray, " maps"]:
+        return self.distances.min(axis=1) > FAR * self.span
 
 
 def order_maps(
@@ -81,11 +90,10 @@ def order_maps(
     two = replace(maps, volumes=maps.volumes[:2], masses=maps.masses[:2], levels=levels)
     trajectory = morph(two, settings, report=report)
     times = np.array([frame.time for frame in trajectory.frames])
-    distances = distances_between(
-        np.stack([volume.data for volume in maps.volumes[2:]]), np.asarray(trajectory.densities)
-    )
-    nearest = distances.argmin(axis=1)
-    return Ordering(distances, times, refined(distances, times), nearest, trajectory)
+    frames = np.asarray(trajectory.densities)
+    distances = distances_between(np.stack([volume.data for volume in maps.volumes[2:]]), frames)
+    span = float(distances_between(frames[:1], frames[-1:])[0, 0])
+    return Ordering(distances, times, refined(distances, times), distances.argmin(axis=1), trajectory, span)
 
 
 def distances_between(

@@ -92,26 +92,28 @@ def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) ->
 
 def sampled(
     volumes: Sequence[Volume], grid: int | None, apix: float | None, labels: Sequence[str]
-) -> tuple[Sequence[Volume], float, list[Remark]]:
-    """Resample maps of one grid to ``grid`` or ``apix``; return the factor of their densities and remarks too."""
+) -> tuple[Sequence[Volume], list[Remark]]:
+    """Resample maps of one grid to ``grid`` or ``apix``; density values do not change."""
     first = volumes[0]
     padded, shape = _target_shape(first, grid, apix)
     if padded == shape == first.shape:
-        return volumes, 1.0, []
+        return volumes, []
     padding = [(0, p - n) for p, n in zip(padded, first.shape, strict=True)]
-    results, ringing = [], []
+    results, losses = [], []
     for volume, label in zip(volumes, labels, strict=True):
-        result, cut = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
+        result, lost = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
         results.append(result)
-        if cut > NOTICEABLE:
-            where = "below zero and away from the map"
-            ringing.append(Remark(f"{label}: ringing of {percent(cut)} of the mass cut, {where}"))
-    scale = prod(padded) / prod(shape)
+        if lost > NOTICEABLE:
+            finest = 2.0 * max(result.voxel_size)
+            losses.append(
+                Remark(f"{label}: detail finer than {finest:.4g} Å is gone, {percent(lost)} of its power")
+            )
     text = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
     if padded != first.shape:
         text += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
-    text += f"masses kept, densities and contour levels multiplied by {scale:.6g}"
-    return results, scale, [Remark(text), *ringing]
+    ratio = prod(shape) / prod(padded)
+    text += f"densities and contour levels kept, masses multiplied by the ratio of voxel volumes, {ratio:.6g}"
+    return results, [Remark(text), *losses]
 
 
 def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:

@@ -16,10 +16,11 @@ from jaxtyping import Float
 
 from morphot_jax.maps.check import check_map, several_maps
 from morphot_jax.maps.load import load
-from morphot_jax.maps.resample import resample_onto, triple_text, with_mass
+from morphot_jax.maps.resample import triple_text, with_mass
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare import clean
 from morphot_jax.prepare.common_grid import aligned_to_first, boxed, onto_first, sampled
+from morphot_jax.prepare.masks import as_mask, mask_on
 from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_is
@@ -78,7 +79,7 @@ def prepare_maps(
     4. ``box=N``: cut or pad every map with zeros to N^3 voxels about the middle of the box.
     5. ``grid=N``: Fourier-resample every map to N^3 voxels over the same box; a box that is not a cube is first
        padded with zeros at its high end. ``apix=A``: resample to the whole number of voxels along each axis whose
-       size is nearest to A (Å). Origin and mass do not change, so densities grow by the ratio of the voxel
+       size is nearest to A (Å). Origin and densities do not change, so the mass changes by the ratio of the voxel
        volumes. In maps without negative density, ringing below zero or away from the map is cut and the mass
        restored.
     6. ``level='auto'``: remove the noise of the solvent from each map that has any (``clean.without_noise``).
@@ -88,14 +89,15 @@ def prepare_maps(
     8. ``level``: set densities below it to zero; one number or one per map, in the densities of the maps as given.
        ``floor``: set densities below this fraction of the map's maximum to zero; not with ``level='none'``.
     9. ``dust``: set pieces of fewer voxels to zero; if None, none.
-    10. ``mask``: multiply densities by this map, or by the map of this name (``load``). The mask is resampled onto
-        the grid, and its values are clipped to 0 and 1.
+    10. ``mask``: multiply densities by this map, or by the map of this name (``load``), resampled onto the grid.
+        Its values go from 0 to 1, or it is a mask that was stored as bytes (``masks.as_mask``).
     11. ``match='mass'``: scale each map to the mass of the first one.
 
     ``names`` appear in the sentences. ``report`` gets the work done and the total work.
 
     Raises ``InputError`` for a value that is not a ``Volume``, for maps without positive density or with oblique
-    cells, for maps whose boxes do not overlap, for levels that leave no density, and for impossible grids.
+    cells, for maps whose boxes do not overlap, for levels that leave no density, for impossible grids, and for a
+    mask that is not one.
     """
     volumes = several_maps(volumes, "prepare_maps needs maps")
     labels = _labels(volumes, names)
@@ -104,11 +106,12 @@ def prepare_maps(
     options = Preparation() if preparation is None else preparation
     check_is("preparation", options, Preparation)
     levels = _levels(volumes, options, labels)
-    mask = load(options.mask).volume if isinstance(options.mask, str) else options.mask
+    mask, remarks = _mask(options)
     report_filter, report_contrast, report_placing, report_cleaning = split(
         report, options.lowpass is not None, 1, ALIGNING * (options.align != "none"), 1
     )
-    volumes, remarks = _low_passed(volumes, options.lowpass, labels, report_filter)
+    volumes, new_remarks = _low_passed(volumes, options.lowpass, labels, report_filter)
+    remarks += new_remarks
     labelled = _each(list(zip(volumes, labels, strict=True)), report_contrast)
     inverted = [label for volume, label in labelled if clean.inverted(volume.data)]
     remarks += [Remark(f"{label}: {INVERTED}", warning=True) for label in inverted]
@@ -116,12 +119,12 @@ def prepare_maps(
     remarks += new_remarks
     placed, new_remarks = boxed(placed, options.box, labels)
     remarks += new_remarks
-    placed, density_scale, new_remarks = sampled(placed, options.grid, options.apix, labels)
+    placed, new_remarks = sampled(placed, options.grid, options.apix, labels)
     remarks += new_remarks
     weight = None if mask is None else mask_on(mask, placed[0])
     prepared, prepared_levels = [], []
     for volume, level, label in _each(list(zip(placed, levels, labels, strict=True)), report_cleaning):
-        cut = None if options.level == "auto" else density_scale * level
+        cut = None if options.level == "auto" else level
         floor = 0.0 if options.level == "none" else options.floor
         cleaned, new_remarks = _cleaned(volume, cut, floor, options.dust, label)
         remarks += new_remarks
@@ -131,7 +134,7 @@ def prepare_maps(
         scaled, new_remarks = _of_mass(cleaned, target, label)
         remarks += new_remarks
         prepared.append(scaled)
-        prepared_levels.append(density_scale * level * scaled.mass / cleaned.mass)
+        prepared_levels.append(level * scaled.mass / cleaned.mass)
     masses = tuple(volume.mass for volume in prepared)
     actions, warnings = (tuple(one.text for one in remarks if one.warning == kind) for kind in (False, True))
     return Prepared(
@@ -253,9 +256,15 @@ def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, li
     return cleaned, [Remark(f"{label}: {dust} set to zero, {percent(share)} of the mass")]
 
 
-def mask_on(mask: Volume, like: Volume) -> Float[np.ndarray, "z y x"]:
-    """Resample a mask onto the grid of a map, and clip it to 0 and 1."""
-    return np.clip((mask if mask.same_grid(like) else resample_onto(mask, like)).data, 0.0, 1.0)
+def _mask(options: Preparation) -> tuple[Volume | None, list[Remark]]:
+    """The mask that the options name or hold, with values from 0 to 1."""
+    if options.mask is None:
+        return None, []
+    if isinstance(options.mask, str):
+        mask, said = as_mask(load(options.mask).volume, f"mask '{options.mask}'")
+    else:
+        mask, said = as_mask(options.mask, "mask")
+    return mask, [Remark(said)] if said else []
 
 
 def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: str) -> tuple[Volume, list[Remark]]:

@@ -75,7 +75,7 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
             raise InputError(
                 f"'{folder}' is a morph of {maps} maps, and --colour displacement needs two: leave it out"
             )
-        devices.keep_compilations()
+        devices.keep_compilations(reporter.say)
         with reporter.solving() as report_progress:
             values, longest = lengths_along(scene, _sigma(finished), report_progress)
         coloured = viewer.Coloured(values, longest)

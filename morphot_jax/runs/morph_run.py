@@ -51,7 +51,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     times = frame_times(settings)
     folder = OutputFolder.of(request, file_names(len(times)))
     folder.check()
-    device = device_of(request)
+    device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, seconds)
     folder.fingerprint = checkpoint.fingerprint(prepared, settings)
     folder.check()

@@ -17,6 +17,7 @@ from morphot_jax.morphing.order import Ordering, order_maps
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import Alignment, align_maps
 from morphot_jax.prepare.levels import level_of_mass
+from morphot_jax.prepare.masks import as_mask
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import report
 from morphot_jax.runs.folder import OutputFolder
@@ -55,12 +56,20 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
     pictures = figures.file_names(figures.ORDER)
     folder = OutputFolder.of(request, (report.ORDER, report.DISTANCES, *pictures, report.REPORT, LOG))
     folder.check()
-    device = device_of(request)
+    device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, seconds)
     settings = with_memory(settings, device)
     with folder:
         with jax.default_device(device), reporter.solving() as report_progress:
             ordering = order_maps(prepared, settings=settings, report=report_progress)
+        nearest = ordering.distances.min(axis=1)
+        for name, least, off in zip(request.maps[2:], nearest, ordering.off_path, strict=True):
+            if not off:
+                continue
+            reporter.warn(
+                f"{name} lies {least:.2f} from the nearest frame, and the ends of the "
+                f"trajectory lie {ordering.span:.2f} apart: it may not belong on it"
+            )
         trajectory = ordering.trajectory
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing"):
@@ -109,7 +118,7 @@ def run_align(
     """Align the first map of a request to the second, and write the moved map and its motion."""
     folder = OutputFolder.of(request, (ALIGNED_MAP, report.ALIGNED, chimerax.ALIGNMENT, LOG))
     folder.check()
-    device = device_of(request)
+    device = device_of(request, reporter)
     inputs = read_maps(request, reporter, {})
     volume, fixed = (item.volume for item in inputs)
     with folder:
@@ -142,9 +151,13 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
         raise InputError(f"domain '{twice[0]}' was given twice: give each part once")
     folder = OutputFolder.of(request, FIELD_FILES, masks)
     folder.check()
-    device = device_of(request)
+    device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, {})
-    parts = {name: load(name).volume for name in masks}
+    parts = {}
+    for name in masks:
+        parts[name], said = as_mask(load(name).volume, f"domain '{name}'")
+        if said:
+            reporter.say(said)
     with folder:
         with jax.default_device(device), reporter.solving() as report_progress:
             displacement = displacement_between(prepared, settings, domains=parts, report=report_progress)

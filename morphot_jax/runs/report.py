@@ -36,7 +36,7 @@ ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
 DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
-DOMAIN_COLUMNS += ("rounds", "last_change")
+DOMAIN_COLUMNS += ("rounds", "last_change", "settled")
 FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 
 
@@ -118,7 +118,7 @@ def compose_prepared(
             "voxel_size": list(volume.voxel_size),
             "origin": list(volume.origin),
             "mass": mass,
-            "mass_kept": mass / item.volume.mass if item.volume.mass > 0 else None,
+            "mass_kept": _kept(volume, item.volume),
         }
         for name, volume, mass, item in zip(names, prepared.volumes, prepared.masses, inputs, strict=True)
     ]
@@ -128,6 +128,13 @@ def compose_prepared(
         "warnings": list(prepared.warnings),
         "maps": maps,
     }
+
+
+def _kept(prepared: Volume, given: Volume) -> float | None:
+    """The share of a map's density that is left, per volume; None where it had none in all."""
+    if given.mass <= 0:
+        return None
+    return prepared.mass * voxel_volume(prepared) / (given.mass * voxel_volume(given))
 
 
 def compose_alignment(
@@ -170,7 +177,8 @@ def domains_table(domains: Sequence[Domain]) -> str:
 def _domain_row(domain: Domain) -> list[Any]:
     pose = domain.pose
     vectors = (*domain.mean, domain.length, pose.degrees, *pose.axis, *pose.pivot, pose.slide, domain.rest)
-    return [domain.name, domain.share, *(float(value) for value in vectors), domain.rounds, domain.change]
+    numbers = [float(value) for value in vectors]
+    return [domain.name, domain.share, *numbers, domain.rounds, domain.change, domain.settled]
 
 
 def preparation_entry(request: Request) -> dict[str, Any]:
@@ -231,12 +239,15 @@ def frame_rows(
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
     """File names and texts: the maps in their order; the distance of each from every frame, as they were named."""
     ranked = [
-        [rank, names[i], float(ordering.places[i]), int(ordering.nearest[i]), float(ordering.distances[i].min())]
+        [
+            *(rank, names[i], float(ordering.places[i]), int(ordering.nearest[i])),
+            *(float(ordering.distances[i].min()), bool(ordering.off_path[i])),
+        ]
         for rank, i in enumerate(ordering.order, start=1)
     ]
     rows = [[name, *row.tolist()] for name, row in zip(names, ordering.distances, strict=True)]
     return {
-        ORDER: to_csv(["rank", "map", "time", "nearest_frame", "distance"], ranked),
+        ORDER: to_csv(["rank", "map", "time", "nearest_frame", "distance", "off_path"], ranked),
         DISTANCES: to_csv(["map", *(f"t={time:.6g}" for time in ordering.times)], rows),
     }
 
@@ -276,6 +287,7 @@ def _input_entry(item: Input) -> dict[str, Any]:
         "voxel_size": list(item.volume.voxel_size),
         "origin": list(item.volume.origin),
         "mass": item.volume.mass,
+        "warnings": list(item.warnings),
     }
 
 

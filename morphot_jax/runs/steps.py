@@ -23,10 +23,10 @@ from morphot_jax.runs.request import Request
 from morphot_jax.system import devices
 
 
-def device_of(request: Request) -> devices.DeviceHandle:
-    """The device that the request names; compiled code is kept for later runs."""
+def device_of(request: Request, reporter: Reporter) -> devices.DeviceHandle:
+    """The device that the request names; compiled code is kept for later runs, or the reporter told why not."""
     device = devices.pick_device(request.device)
-    devices.keep_compilations()
+    devices.keep_compilations(reporter.say)
     return device
 
 
@@ -41,6 +41,8 @@ def read_maps(request: Request, reporter: Reporter, seconds: dict[str, float]) -
             inputs.append(load(name, request.voxel_size, part_of(report_progress, index, count)))
             report_progress(index + 1, count)
     for item in inputs:
+        for warning in item.warnings:
+            reporter.warn(warning)
         reporter.detail(f"{item.name}: {item.volume.shape} voxels, {item.volume.voxel_size} Å")
     return inputs
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ import jax
 from morphot_jax.system import memory
 from morphot_jax.system.errors import INTERRUPTED, InputError
 from morphot_jax.system.options import check_word
+from morphot_jax.system.reporting import silent
 from morphot_jax.system.words import Device
 
 DeviceHandle = Any  # type checkers do not accept jax.Device as a type
@@ -38,8 +40,10 @@ def describe(device: DeviceHandle) -> str:
     return device.platform if device.platform == device.device_kind else f"{device.platform}: {device.device_kind}"
 
 
-def keep_compilations() -> Path | None:
-    """Let JAX store compiled code on disk for the next run. Return the folder, or None if it is not writable.
+def keep_compilations(complain: Callable[[str], None] = silent) -> Path | None:
+    """Let JAX store compiled code on disk for the next run. Return the folder, or None if nothing is stored.
+
+    ``complain`` gets a sentence if the folder cannot be written; JAX then stores nothing.
 
     If the user has given JAX a cache folder, that one is used. Otherwise the folder is ``morphot_jax`` in the
     user's cache, with a subfolder for each kind of processor, because compiled code may not run on another. It
@@ -49,19 +53,29 @@ def keep_compilations() -> Path | None:
     if not jax.config.values["jax_enable_compilation_cache"]:
         return None
     if given := jax.config.values["jax_compilation_cache_dir"]:
-        return Path(given)
+        return Path(given) if _can_write(Path(given)) else _keep_nothing(given, complain)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "morphot_jax" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    if not os.access(folder, os.W_OK):
-        return None
+    if not _can_write(folder):
+        return _keep_nothing(folder, complain)
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether files can be written into a folder; it is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _keep_nothing(folder: Path | str, complain: Callable[[str], None]) -> None:
+    complain(f"'{folder}' cannot be written, so every run compiles anew for some seconds: set XDG_CACHE_HOME")
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 def leave_at_once() -> None:

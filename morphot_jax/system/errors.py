@@ -15,6 +15,10 @@ class InputError(ValueError):
     """
 
 
+class InputWarning(UserWarning):
+    """An input could be used, but not as it stands. The message is one line, as that of an ``InputError``."""
+
+
 def quoted(value: object) -> str:
     """Quote a value for a message: its ``repr`` on one line, or its type if the ``repr`` is long."""
     text = " ".join(repr(value).split())

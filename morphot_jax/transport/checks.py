@@ -32,10 +32,12 @@ def check_densities(name: str, values: Any, *, axes: str) -> None:
     if array.size == 0:
         raise InputError(f"{name} has the shape {array.shape} and no values: give at least one")
     summed = tuple(-1 - i for i, axis in enumerate(reversed(axes)) if axis in "zyx") or (-1,)
-    if not np.all(np.isfinite(array)) or array.min() < 0 or not np.all(array.sum(axis=summed) > 0):
+    with np.errstate(over="ignore"):
+        sums = array.sum(axis=summed)
+    if not np.all(np.isfinite(array)) or array.min() < 0 or not np.all((sums > 0) & np.isfinite(sums)):
         raise InputError(
             f"the values of {name} go from {array.min():g} to {array.max():g}: "
-            "give finite, non-negative ones with a positive sum"
+            "give finite, non-negative ones with a positive, finite sum"
         )
 
 

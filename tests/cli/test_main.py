@@ -519,7 +519,6 @@ def test_output_that_is_a_file_is_refused(maps, tmp_path, overwrite, below):
         (["compare", "{a}", "{b}", "--threshold", "1.5"], ["threshold 1.5"]),
         (["compare", "{a}", "{none}"], ["{none}"]),
         (["info", "{text}"], ["{text}"]),
-        (["info", "{a}", "{none}", "--json"], ["{none}"]),
         (["info", "sample:nothing"], ["nothing"]),
         (["simulate", "{none}", "-o", "{out}"], ["{none}", "structure"]),
         (["simulate", "sample:adk", "-o", "{out}"], ["'adk'", "adk-open"]),
@@ -641,6 +640,16 @@ def simulated(tmp_path_factory):
         options = "--resolution", resolution, "--grid", 24, "--apix", 5
         assert morphot("simulate", "sample:adk-open", "-o", path, *options).code == 0
     return list(paths.values())
+
+
+def test_info_goes_on_after_a_file_that_it_cannot_read(maps):
+    done = morphot("info", maps["text"], maps["a"], maps["none"], maps["b"], "--json")
+    assert done.code == 1
+    assert [entry["path"] for entry in json.loads(done.out)] == [str(maps["a"]), str(maps["b"])]
+    errors = done.err.splitlines()
+    assert [line.startswith("morphot: error: ") for line in errors] == [True, True]
+    assert str(maps["text"]) in errors[0]
+    assert str(maps["none"]) in errors[1]
 
 
 def test_info_tells_what_simulate_made(simulated):

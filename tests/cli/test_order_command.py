@@ -43,6 +43,7 @@ def test_maps_are_listed_by_their_places(ordered, maps):
     assert [row["map"] for row in rows] == [str(maps[name]) for name in ("early", "middle", "late")]
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
     np.testing.assert_allclose([float(row["time"]) for row in rows], [0.25, 0.5, 0.8], atol=0.02)
+    assert {row["off_path"] for row in rows} == {"False"}
     lines = [line.split() for line in done.err.splitlines()]
     ranks = [line[0] for line in lines if line and line[0] in ("1", "2", "3")]
     assert ranks == ["1", "2", "3"]
@@ -99,6 +100,20 @@ def test_a_folder_that_holds_something_is_refused(ordered, maps):
     assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
 
 
+def test_a_map_of_something_else_is_named(maps, tmp_path):
+    """It was placed at t = 1 once without a word."""
+    write_volume(volume_of(blob(SHAPE, (4, 7, 20), 0.9, 1e-4)), tmp_path / "other.mrc")
+    others = (tmp_path / "other.mrc", maps["middle"])
+    done = morphot(
+        "order", *others, "--between", maps["first"], maps["last"], "-o", tmp_path / "out", "--frames", 5
+    )
+    assert done.code == 0
+    assert done.err.count("it may not belong on it") == 1
+    assert f"warning: {tmp_path / 'other.mrc'} lies " in done.err
+    rows = table(tmp_path / "out" / "order.csv")
+    assert {row["map"]: row["off_path"] for row in rows} == {str(others[0]): "True", str(others[1]): "False"}
+
+
 def test_frames_that_do_not_converge_give_one(maps, tmp_path):
     ends = ("--between", maps["first"], maps["last"])
     options = ("-o", tmp_path / "out", "--frames", 3, "--sigma", 0.3, "--method", "barycenter")
@@ -115,7 +130,7 @@ def test_the_picture_has_a_box_at_each_nearest_frame_and_shows_names_word_for_wo
     distances = np.abs(times - places[:, None])
     ends = [volume_of(blob((4, 5, 6), (2, 2, x), 1.0)) for x in (2, 3)]
     trajectory = morph(ends, Settings(method="linear", frames=11))
-    ordering = Ordering(distances, times, places, distances.argmin(axis=1), trajectory)
+    ordering = Ordering(distances, times, places, distances.argmin(axis=1), trajectory, span=1.0)
     panel = figures.order_figure(ordering, ["a$x$b.mrc", "c.mrc"]).axes[0]
     middles = [box.get_x() + box.get_width() / 2 for box in panel.patches]
     np.testing.assert_allclose(middles, [0.2, 0.7])

@@ -358,3 +358,18 @@ def test_a_folder_is_no_model(tmp_path):
     (tmp_path / "folder.pdb").mkdir()
     with pytest.raises(InputError, match="no such file"):
         read_atoms(tmp_path / "folder.pdb")
+
+
+@pytest.mark.parametrize("value", ["nan", "?", ".", "inf", "-1e300", "9e5"])
+def test_atoms_without_a_place_are_refused_in_one_line(tmp_path, value):
+    names = "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id"
+    names += " label_seq_id Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id"
+    lines = ["data_x", "loop_", *(f"_atom_site.{name}" for name in names.split())]
+    lines += [f"ATOM {i} C CA . ALA A 1 {i} 1.0 {y} 1.0 1.0 0.0 {i} A" for i, y in ((1, "2.0"), (2, value))]
+    path = tmp_path / "m.cif"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        InputError, match="1 of 2 atoms have no place, the first is CA of residue 2 in chain A"
+    ) as error:
+        read_atoms(path)
+    assert "\n" not in str(error.value)

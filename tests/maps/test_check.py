@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from morphot_jax import Settings, Volume, morph, prepare_maps
 from morphot_jax.maps.check import one_map, several_maps
 from morphot_jax.system.errors import InputError
 from shapes import volume_of
 
 MAP = volume_of(np.ones((2, 3, 4)))
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e31, 1e-31, 1e-300])
+def test_densities_that_frames_cannot_hold_are_refused(scale):
+    """Frames of a map of 1e300 were infinite once, those of 1e-300 zero, and both said 'converged'."""
+    given = Volume(np.full((2, 3, 4), scale), (1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match=r"map 1 has the maximum 1e.*, and frames hold 1e-30 to 1e\+30: scale"):
+        prepare_maps([given, given])
+    for sound in (1e29, 1e-29):
+        prepared = prepare_maps([given.with_data(given.data / scale * sound)] * 2)
+        assert morph(prepared, Settings(method="linear", times=(0.5,))).densities.max() == pytest.approx(sound)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import http.server
 import json
+import tempfile
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +19,39 @@ from morphot_jax.maps.databanks import Entry, fetch
 from morphot_jax.maps.load import load
 from morphot_jax.maps.samples import sample_volume
 from morphot_jax.system.errors import InputError
+from shapes import volume_of
 
-CONTENT = gzip.compress(b"a map" * 40_000, mtime=0)
+
+def packed_map(seed):
+    """A small map of noise, as a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.map.gz"
+        write_volume(volume_of(np.random.default_rng(seed).random((20, 20, 20))), path)
+        return path.read_bytes()
+
+
+def packed_model():
+    """A chain of five carbon atoms, as a file."""
+    lines = ["data_x", "loop_"]
+    names = "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id"
+    names += " label_seq_id Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id"
+    names += " pdbx_PDB_model_num"
+    lines += [f"_atom_site.{name}" for name in names.split()]
+    lines += [f"ATOM {i} C CA . ALA A 1 {i} {3.8 * i} 0 0 1 10 {i} A 1" for i in range(1, 6)]
+    return gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
+
+
+CONTENT, MODEL = packed_map(1), packed_model()
+PORTAL = b"<!DOCTYPE html><html><body>Log in to use this network.</body></html>"
+NO_MAP = {  # and no model
+    "nothing": b"",
+    "page": PORTAL,
+    "packed page": gzip.compress(PORTAL, mtime=0),
+    "packed nothing": gzip.compress(b"", mtime=0),
+    "map cut short": CONTENT[:-300],
+    "model cut short": MODEL[:-9],
+    "beginning of gzip": b"\x1f\x8b\x08",
+}
 
 pytest.importorskip("pooch")
 # pooch leaves the sockets of broken answers to the garbage collector.
@@ -36,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == "busy":
             self.send_error(503)
             return
-        body = server.content
+        body = server.model if self.path.endswith(".cif.gz") else server.content
         self.send_response(200)
         if fault != "unsized":
             self.send_header("Content-Length", str(len(body) + (1000 if fault == "long" else 0)))
@@ -51,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch, tmp_path):
     """A server on loopback; ``faults``: the fault of each request, in order."""
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.content, httpd.faults, httpd.asked = CONTENT, [], []
+    httpd.content, httpd.model, httpd.faults, httpd.asked = CONTENT, MODEL, [], []
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
     base = f"http://127.0.0.1:{httpd.server_port}"
@@ -175,7 +208,7 @@ def test_a_file_that_was_changed_here_is_refused_until_a_fresh_one_is_asked_for(
 def test_content_that_has_changed_at_its_source_is_refused_until_it_is_asked_for(server, cache):
     path = fetch("emdb:5138")
     path.unlink()
-    server.content = gzip.compress(b"another map", mtime=0)
+    server.content = packed_map(2)
     with pytest.raises(InputError, match="has changed since it was first downloaded"):
         fetch("emdb:5138", retries=0)
     assert not path.exists()
@@ -190,6 +223,32 @@ def test_a_fresh_download_that_fails_leaves_the_old_file(server, cache):
         fetch("emdb:5138", fresh=True)
     assert path.read_bytes() == CONTENT
     assert fetch("emdb:5138") == path
+
+
+@pytest.mark.parametrize("name", ["emdb:5138", "pdb:3iyf"])
+@pytest.mark.parametrize(
+    "sent",
+    list(NO_MAP.values()),
+    ids=list(NO_MAP),
+)
+def test_what_is_no_map_and_no_model_is_thrown_away_and_said(server, cache, name, sent):
+    server.content = server.model = sent
+    with pytest.raises(
+        InputError, match=r"is not a (map|model), and was thrown away: .*; check the connection"
+    ) as error:
+        fetch(name)
+    assert "\n" not in str(error.value)
+    assert kept(cache) == set()
+    server.content, server.model = CONTENT, MODEL
+    assert fetch(name).read_bytes() in (CONTENT, MODEL)
+
+
+@pytest.mark.parametrize(("name", "file"), [("emdb:5138", "emd_5138.map.gz"), ("pdb:3iyf", "3iyf.cif.gz")])
+def test_what_an_earlier_version_kept_is_downloaded_again(server, cache, name, file):
+    cache.mkdir()
+    (cache / file).write_bytes(PORTAL)
+    (cache / "checksums.json").write_text(json.dumps({file: hashlib.sha256(PORTAL).hexdigest()}))
+    assert fetch(name).read_bytes() in (CONTENT, MODEL)
 
 
 def test_damaged_checksums_are_said(server, cache):
@@ -252,13 +311,6 @@ def test_entries_are_maps(server, tmp_path):
 
 
 def test_a_model_becomes_the_density_of_its_atoms(server):
-    lines = ["data_x", "loop_"]
-    names = "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id"
-    names += " label_seq_id Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id"
-    names += " pdbx_PDB_model_num"
-    lines += [f"_atom_site.{name}" for name in names.split()]
-    lines += [f"ATOM {i} C CA . ALA A 1 {i} {3.8 * i} 0 0 1 10 {i} A 1" for i in range(1, 6)]
-    server.content = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
     loaded = load("pdb:1abc")
     assert loaded.volume.mass == pytest.approx(5 * 6, rel=1e-3)  # electrons
     done = morphot("info", "pdb:1abc", "--json")

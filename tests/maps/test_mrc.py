@@ -29,7 +29,8 @@ from helpers import SHARED_DATA
 from map_bytes import MODES, by_hand, ramp
 from morphot_jax.maps.mrc import read_header, read_volume, write_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.system.errors import InputError
+from morphot_jax.system.errors import InputError, InputWarning
+from shapes import blob, volume_of
 
 COMPRESSORS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}
 FEW = settings(max_examples=30, deadline=None)
@@ -304,7 +305,7 @@ def test_other_files_are_refused(tmp_path, content, suffix):
     [
         ({"mode": 3}, ["mode 3", "complex"]),
         ({"mode": 4}, ["mode 4", "complex"]),
-        ({"mode": 101}, ["mode 101", "4-bit"]),
+        ({"mode": 16}, ["mode 16", "RGB"]),
         ({"mode": -77}, ["mode -77", "unknown"]),
         ({"maps": 2}, ["mapc, mapr, maps", "(1, 2, 2)"]),
         ({"mapc": 0, "mapr": 0, "maps": 0}, ["mapc, mapr, maps", "(0, 0, 0)"]),
@@ -582,3 +583,50 @@ def test_new_file_has_the_usual_rights(tmp_path):
     write_volume(VOLUME, tmp_path / "out.mrc")
     (tmp_path / "plain").touch()
     assert (tmp_path / "out.mrc").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def unstamped(path, **changes):
+    """A map in a file that does not say that it is one."""
+    write_volume(volume_of(blob((5, 6, 7), (2, 3, 3), 1.0)), path)
+    content = bytearray(path.read_bytes())
+    content[208:212] = bytes(4)
+    for name, value in changes.items():
+        offset = {"nx": 0, "mode": 12, "mapc": 64, "nsymbt": 92}[name]
+        content[offset : offset + 4] = int(value).to_bytes(4, "little", signed=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_map_without_a_stamp_is_read_with_a_warning(tmp_path):
+    path = unstamped(tmp_path / "a.mrc")
+    with pytest.warns(InputWarning, match=r"a.mrc' does not say that it is a map \(no 'MAP ' at byte 208\)"):
+        found = read_volume(path)
+    np.testing.assert_array_equal(found.data, volume_of(blob((5, 6, 7), (2, 3, 3), 1.0)).data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"nx": 6}, {"nx": -7}, {"mode": 7}, {"mode": 1}, {"mapc": 2}, {"nsymbt": 4}, {"nsymbt": -1}],
+)
+def test_what_has_neither_a_stamp_nor_a_sound_header_is_no_map(tmp_path, damage):
+    with pytest.raises(InputError, match="it is not an MRC or CCP4 map"):
+        read_volume(unstamped(tmp_path / "a.mrc", **damage))
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_voxels_of_four_bits_are_read(tmp_path, columns, order):
+    """Two a byte, the first in the lower half; a line of an odd number ends with half a byte."""
+    in_file = np.random.default_rng(1).integers(0, 16, (4, 5, columns), np.uint8)
+    padded = np.pad(in_file, ((0, 0), (0, 0), (0, columns % 2)))
+    path = tmp_path / "a.mrc"
+    write_volume(Volume(in_file.astype(np.float32), (2.0, 2.0, 2.0)), path)
+    header = bytearray(path.read_bytes()[:1024])
+    header[12:16] = (101).to_bytes(4, "little")
+    for place, axis in zip((64, 68, 72), order, strict=True):
+        header[place : place + 4] = axis.to_bytes(4, "little")
+    path.write_bytes(bytes(header) + (padded[..., ::2] | (padded[..., 1::2] << 4)).tobytes())
+    found = read_volume(path).data
+    axes = [order[::-1].index(axis) for axis in (3, 2, 1)]
+    np.testing.assert_array_equal(found, in_file.transpose(axes))
+    assert read_header(path).voxel_type == "uint4"

@@ -266,6 +266,18 @@ def test_the_command_writes_maps_arrows_and_domains(run):
     assert "slides" in done.err
 
 
+def test_a_body_that_does_not_settle_gives_one_and_is_marked(run, tmp_path, monkeypatch):
+    paths, _, done = run
+    assert done.code == 0
+    monkeypatch.setattr("morphot_jax.morphing.bodies.ROUNDS", 1)
+    done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "out", "--domain", paths["mask"])
+    assert done.code == 1
+    assert "did not settle" in done.err
+    with (tmp_path / "out" / "domains.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["settled"] for row in csv.DictReader(file)] == ["", "False"]
+    assert (tmp_path / "out" / "displacement.mrc").is_file()
+
+
 def test_a_field_is_between_two_maps(run, tmp_path):
     paths, _, _ = run
     done = morphot("field", paths["a"], "-o", tmp_path / "x")

@@ -28,6 +28,7 @@ def test_maps_are_found_where_they_lie(method):
     np.testing.assert_allclose(found.places, times, atol=0.02)
     assert found.order.tolist() == [1, 2, 0]
     assert found.distances.shape == (3, 13)
+    assert not found.off_path.any()
     assert np.abs(found.times[found.nearest] - found.places).max() <= 1 / 12
     assert found.trajectory.complete
     first, last = min(times), max(times)

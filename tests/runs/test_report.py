@@ -92,6 +92,7 @@ def test_report_of_a_solved_trajectory(tmp_path):
         "voxel_size": [1.0, 1.25, 1.5],
         "origin": [-4.0, 5.0, 6.0],
         "mass": volume.mass,
+        "warnings": [],
     }
     assert {
         "index": 1,

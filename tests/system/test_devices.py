@@ -9,8 +9,10 @@ import jax
 import pytest
 
 from helpers import COMMAND
+from morphot_jax import write_volume
 from morphot_jax.system import devices, memory
 from morphot_jax.system.errors import InputError
+from shapes import blob, volume_of
 
 GIB = 2**30
 
@@ -89,13 +91,35 @@ def test_compiled_code_is_kept_for_the_next_run(tmp_path):
 def test_runs_go_on_without_a_cache_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    before = jax.config.jax_compilation_cache_dir
+    before, said = jax.config.jax_compilation_cache_dir, []
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        assert devices.keep_compilations() is None
+        assert devices.keep_compilations(said.append) is None
         assert jax.config.jax_compilation_cache_dir is None
+        assert not jax.config.jax_enable_compilation_cache
     finally:
+        jax.config.update("jax_enable_compilation_cache", True)
         jax.config.update("jax_compilation_cache_dir", before)
+    assert [text.endswith("set XDG_CACHE_HOME") for text in said] == [True]
+    assert str(tmp_path / "file" / "morphot_jax") in said[0]
+
+
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"])
+def test_a_run_without_a_cache_says_one_line(tmp_path, variable):
+    """Other libraries had a page of warnings."""
+    (tmp_path / "file").write_text("not a folder")
+    for name, x in (("a", 5), ("b", 6)):
+        write_volume(volume_of(blob((10, 11, 12), (5, 5, x), 1.4, 1e-4)), tmp_path / f"{name}.mrc")
+    variables = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    variables |= {"HOME": str(tmp_path / "file"), "XDG_CONFIG_HOME": str(tmp_path / "file")}
+    variables |= {"XDG_CACHE_HOME": str(tmp_path / "file"), variable: str(tmp_path / "file" / "x")}
+    command = ("morph", tmp_path / "a.mrc", tmp_path / "b.mrc", "-o", tmp_path / "out", "--frames", 2, "-v")
+    arguments = [*COMMAND, *map(str, command)]
+    done = subprocess.run(arguments, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = [text for text in done.stderr.splitlines() if "cannot be written" in text or "atplotlib" in text]
+    assert "every run compiles anew" in line
+    assert "Warning" not in done.stderr
 
 
 def test_a_folder_that_was_given_to_jax_is_used():

@@ -475,6 +475,11 @@ def test_another_t_sigma_weight_or_tolerance_compiles_nothing(count_compilations
         (-np.ones((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from -1 to -1"),
         (np.zeros((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from 0 to 0"),
         (np.full((2, 3, 3, 3), np.nan), np.ones((1, 2)), "the values of maps go from nan"),
+        (
+            np.full((2, 3, 3, 3), 1e308),
+            np.ones((1, 2)),
+            "from 1e.308 to 1e.308: give .* with a positive, finite sum",
+        ),
         (np.ones((2, 3, 3, 3)), np.array([[2.0, -1.0]]), "the values of weights go from -1 to 2"),
     ],
 )

@@ -66,10 +66,12 @@ def compare(
     from morphot_jax.maps.metrics import compare_maps
     from morphot_jax.system.reporting import part_of
 
-    with Terminal().working("reading") as progress:
-        a, b = (
-            load(name, report=part_of(progress, index, 2)).volume for index, name in enumerate((first, second))
-        )
+    terminal = Terminal()
+    with terminal.working("reading") as progress:
+        given = [load(name, report=part_of(progress, index, 2)) for index, name in enumerate((first, second))]
+    for warning in (text for item in given for text in item.warnings):
+        terminal.warn(warning)
+    a, b = (item.volume for item in given)
     if not a.same_grid(b):
         raise InputError(
             f"'{first}' has {a.shape} voxels at {a.origin} Å and '{second}' has {b.shape} at {b.origin} Å: "
@@ -98,6 +100,7 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the map if it exists.")] = False,
 ) -> None:
     """Make a density map from an atomic model: a Gaussian for each atom."""
+    from morphot_jax.cli.terminal import Terminal
     from morphot_jax.maps.atoms import choose_box, read_atoms, simulate_density
     from morphot_jax.maps.load import SAMPLE, file_of, load
     from morphot_jax.maps.mrc import write_volume
@@ -113,7 +116,10 @@ def simulate(
     elif grid or apix:
         raise InputError(f"--like {like} already gives a grid: leave out --grid and --apix")
     else:
-        template = load(like).volume
+        given = load(like)
+        for warning in given.warnings:
+            Terminal().warn(warning)
+        template = given.volume
         box = Grid(template.shape, template.voxel_size, template.origin)
     volume = simulate_density(atoms, **vars(box), resolution=resolution)
     write_volume(volume, output, overwrite=overwrite)
@@ -137,19 +143,26 @@ def fetch(
 def info(
     maps: Maps,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-) -> None:
-    """Print the headers of map files, and statistics of their voxels."""
+) -> int:
+    """Print the headers of map files, and statistics of their voxels. A file that cannot be read is named."""
     import json
 
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.maps.load import describe_map
     from morphot_jax.system.reporting import part_of
 
-    with Terminal().working("reading") as progress:
-        parts = (part_of(progress, index, len(maps)) for index in range(len(maps)))
-        described = [describe_map(name, part) for name, part in zip(maps, parts, strict=True)]
+    described, terminal = [], Terminal()
+    with terminal.working("reading") as progress:
+        for index, name in enumerate(maps):
+            try:
+                described.append(describe_map(name, part_of(progress, index, len(maps))))
+            except InputError as error:
+                if len(maps) == 1:
+                    raise
+                terminal.complain(str(error))
     for entry in described:
         if not as_json:
             print("\n".join(f"{key:18s}{value}" for key, value in entry.items()), end="\n\n")
     if as_json:
         print(json.dumps(described, indent=2))
+    return 0 if len(described) == len(maps) else 1

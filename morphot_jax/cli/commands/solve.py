@@ -67,14 +67,15 @@ def field(
     ] = None,
     request: Request,
     quiet: Quiet = False,
-) -> None:
+) -> int:
     """Find where the mass of one map goes in another: maps of the displacement, arrows, motion of parts."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.runs.other_runs import run_field
 
     request = replace(request, maps=(first, last), command=command_line())
     with Terminal(quiet=quiet) as terminal:
-        run_field(request, settings, terminal, domain or [])
+        displacement = run_field(request, settings, terminal, domain or [])
+    return 0 if displacement.settled else 1
 
 
 def _run(request: Request, settings: Settings, quiet: bool, verbose: bool) -> int:
