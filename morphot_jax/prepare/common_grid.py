@@ -22,12 +22,14 @@ from morphot_jax.maps.resample import (
 )
 from morphot_jax.maps.volume import Grid, Shape, Volume
 from morphot_jax.prepare.align import align_maps
+from morphot_jax.prepare.levels import enclosed, level_of_mass
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Remark, Report, percent
 from morphot_jax.system.words import Motion
 
 NOTICEABLE = 1e-3  # share of a map's density whose loss is reported
 SOLID = 0.1  # fraction of the maximum that separates the body of a map from noise if no level is given
+LARGER, SAME_FACTOR = 0.14, 0.1  # logarithms of ratios of lengths: 15 % more, and the same to 10 %
 UNLIKE = 0.5  # overlap of aligned maps below which they may not show the same structure
 
 
@@ -61,8 +63,8 @@ def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple
     if outside > 0.5:
         raise InputError(
             f"{label} with origin {triple_text(volume.origin)} Å has {percent(outside)} of its density outside "
-            f"the box of map 1 (origin {triple_text(first.origin)} Å): align them with --align, or rewrite the "
-            "wrong origin"
+            f"the box of map 1 (origin {triple_text(first.origin)} Å): align them with --align, lay middle on "
+            "middle with --place centre, or rewrite the wrong origin"
         )
     text = f"{label} resampled from {grid_text(volume)} onto the grid of map 1, {grid_text(first)}; "
     if volume.shape == first.shape and volume.voxel_size == first.voxel_size:
@@ -71,6 +73,69 @@ def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple
     if outside > NOTICEABLE:
         text += f"; {percent(outside)} of its density lies outside that box and is lost"
     return resample_onto(volume, first), [Remark(text, warning=outside > NOTICEABLE)]
+
+
+def centred(volume: Volume, first: Volume, label: str) -> tuple[Volume, list[Remark]]:
+    """Lay the middle of a map's box, the voxel n // 2, on that of the first map's box."""
+    shift = np.subtract(_middle(first), _middle(volume))
+    if not shift.any():
+        return volume, []
+    x, y, z = np.add(volume.origin, shift)
+    moved = replace(volume, origin=(float(x), float(y), float(z)), nstart=(0, 0, 0))
+    return moved, [Remark(f"{label}: its middle laid on that of map 1, by {triple_text(np.round(shift, 3))} Å")]
+
+
+def unplaced(volume: Volume, first: Volume, label: str) -> list[Remark]:
+    """A warning for boxes of different size of which neither says where it lies."""
+    if any((*volume.origin, *volume.nstart, *first.origin, *first.nstart)):
+        return []
+    apart = np.abs(np.subtract(_middle(first), _middle(volume)) / first.voxel_size).max()
+    if apart < 0.5:
+        return []
+    sizes = f"{by_text(volume.shape[::-1])} and {by_text(first.shape[::-1])} voxels"
+    return [
+        Remark(
+            f"{label} and map 1 have boxes of different size ({sizes}) and no origin: they lie corner on corner, "
+            f"with their middles {apart:.3g} voxels apart; --place centre lays middle on middle",
+            warning=True,
+        )
+    ]
+
+
+def scaled(volume: Volume, first: Volume, given: Sequence[float], label: str) -> list[Remark]:
+    """A warning for a map that looks like the first one enlarged: one of the voxel sizes may be wrong.
+
+    ``given``: the voxel sizes along x of both maps before they were brought onto one grid.
+    """
+    radii = [radius_of_gyration(one) for one in (volume, first)]
+    voxels = [enclosed(one.data, level_of_mass(one.data)) for one in (volume, first)]
+    ratio, by_volume = radii[0] / radii[1], (voxels[0] / voxels[1]) ** (1 / 3)
+    if abs(np.log(ratio)) < LARGER or abs(np.log(by_volume / ratio)) > SAME_FACTOR:
+        return []
+    return [
+        Remark(
+            f"{label} looks like map 1, {ratio:.3g} times as large: its radius of gyration is {radii[0]:.4g} Å, "
+            f"that of map 1 {radii[1]:.4g} Å, and the volumes that they enclose differ alike. A voxel size "
+            f"wrong by this factor would explain it: {given[0]:g} Å was given, and {given[1]:g} Å for map 1",
+            warning=True,
+        )
+    ]
+
+
+def radius_of_gyration(volume: Volume) -> float:
+    """sqrt( sum m |r - c|^2 / sum m ) in Å, c being the centre of mass."""
+    squared = 0.0
+    for axis, step in zip((2, 1, 0), volume.voxel_size, strict=True):
+        mass = volume.data.sum(axis=tuple(k for k in range(3) if k != axis), dtype=np.float64)
+        places = step * np.arange(len(mass))
+        squared += np.average((places - np.average(places, weights=mass)) ** 2, weights=mass)
+    return float(np.sqrt(squared))
+
+
+def _middle(volume: Volume) -> tuple[float, ...]:
+    """The position of the voxel n // 2, Å along x, y, z."""
+    halves = np.array(volume.shape[::-1]) // 2
+    return tuple(np.array(volume.origin) + halves * volume.voxel_size)
 
 
 def boxed(volumes: Sequence[Volume], side: int | None, labels: Sequence[str]) -> tuple[list[Volume], list[Remark]]:

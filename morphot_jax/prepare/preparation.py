@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Align = Literal["none", "rigid", "translation"]
 Match = Literal["none", "mass", "spectrum"]
+Place = Literal["header", "centre"]
 
 MAPS = "Preparing the maps"  # a group of options
 PREPARING = ("morph", "order", "field", "prepare")  # commands that prepare maps
@@ -54,6 +55,12 @@ class Preparation:
         commands=PREPARING,
     )
     align: Align = option("none", "Align every map to the first one.", group=MAPS, commands=PREPARING)
+    place: Place = option(
+        "header",
+        "Lay maps where their headers say, or the middle of every box on that of the first.",
+        group=MAPS,
+        commands=PREPARING,
+    )
     box: int | None = option(
         None,
         "Cut or pad the maps to N^3 voxels about the middle of their box.",

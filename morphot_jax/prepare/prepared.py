@@ -19,7 +19,15 @@ from morphot_jax.maps.load import load
 from morphot_jax.maps.resample import triple_text, with_mass
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare import clean
-from morphot_jax.prepare.common_grid import aligned_to_first, boxed, onto_first, sampled
+from morphot_jax.prepare.common_grid import (
+    aligned_to_first,
+    boxed,
+    centred,
+    onto_first,
+    sampled,
+    scaled,
+    unplaced,
+)
 from morphot_jax.prepare.masks import as_mask, mask_on
 from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.system.errors import InputError
@@ -73,7 +81,8 @@ def prepare_maps(
     1. ``lowpass`` (Å): remove finer detail from every map (``clean.low_pass``).
     2. ``align``: align every map but the first to the first one, by a shift ('translation') or a rotation and a
        shift ('rigid'), and sample it on the first map's grid (``align_maps``). With 'none', resample every map
-       whose grid differs from the first map's onto that grid, at the position in its header (``resample_onto``).
+       whose grid differs from the first map's onto that grid, at the position in its header (``resample_onto``);
+       ``place='centre'`` first lays the middle of its box on that of the first map's.
     3. ``match='spectrum'``: give every map the first map's mean amplitude at each resolution
        (``clean.with_spectrum_of``), so that all maps are equally sharp.
     4. ``box=N``: cut or pad every map with zeros to N^3 voxels about the middle of the box.
@@ -131,10 +140,12 @@ def prepare_maps(
         cleaned, new_remarks = _masked(cleaned, weight, label)
         remarks += new_remarks
         target = prepared[0].mass if options.match == "mass" and prepared else None
-        scaled, new_remarks = _of_mass(cleaned, target, label)
+        matched, new_remarks = _of_mass(cleaned, target, label)
         remarks += new_remarks
-        prepared.append(scaled)
-        prepared_levels.append(level * scaled.mass / cleaned.mass)
+        prepared.append(matched)
+        prepared_levels.append(level * matched.mass / cleaned.mass)
+    for one, given, label in zip(prepared[1:], volumes[1:], labels[1:], strict=True):
+        remarks += scaled(one, prepared[0], (given.voxel_size[0], volumes[0].voxel_size[0]), label)
     masses = tuple(volume.mass for volume in prepared)
     actions, warnings = (tuple(one.text for one in remarks if one.warning == kind) for kind in (False, True))
     return Prepared(
@@ -154,6 +165,11 @@ def _on_first_grid(
     placed, remarks = [first], []
     for index in range(1, len(volumes)):
         volume, label = volumes[index], labels[index]
+        if options.place == "centre":
+            volume, new_remarks = centred(volume, first, label)
+            remarks += new_remarks
+        elif options.align == "none":
+            remarks += unplaced(volume, first, label)
         if options.align == "none":
             moved, new_remarks = onto_first(volume, first, levels[index], label)
         else:
