@@ -109,6 +109,8 @@ def scaled(volume: Volume, first: Volume, given: Sequence[float], label: str) ->
     """
     radii = [radius_of_gyration(one) for one in (volume, first)]
     voxels = [enclosed(one.data, level_of_mass(one.data)) for one in (volume, first)]
+    if not min(radii) > 0:  # a single voxel
+        return []
     ratio, by_volume = radii[0] / radii[1], (voxels[0] / voxels[1]) ** (1 / 3)
     if abs(np.log(ratio)) < LARGER or abs(np.log(by_volume / ratio)) > SAME_FACTOR:
         return []

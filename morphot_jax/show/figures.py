@@ -21,7 +21,7 @@ from morphot_jax.morphing.trajectory import Trajectory
 from morphot_jax.show.colours import INK, MARK
 from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.show.scene import Scene
-from morphot_jax.system.reporting import percent
+from morphot_jax.system.reporting import percent, printable
 from morphot_jax.system.threads import side_by_side
 
 Density = Float[np.ndarray, "z y x"]
@@ -202,7 +202,7 @@ def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray
 
 def escaped(name: str) -> str:
     """A name for matplotlib, which reads text between two dollar signs as a formula."""
-    return name.replace("$", r"\$")
+    return printable(name).replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

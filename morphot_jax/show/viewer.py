@@ -19,6 +19,7 @@ from morphot_jax.morphing.field import Displacement
 from morphot_jax.morphing.trajectory import ENDED_WELL
 from morphot_jax.show.colours import BLUE, INK, PALETTE, packed, rgb
 from morphot_jax.show.scene import FACTORS, Scene
+from morphot_jax.system.reporting import printable
 
 VIEWER = "viewer.html"
 FOV = 30.0  # degrees
@@ -98,7 +99,7 @@ def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrow
         text = plot.get_snapshot(compression_level=COMPRESSION, additional_js_code=_part("viewer.js"))
         for widget in (*items, plot):
             widget.close()  # else ipywidgets keeps them and their arrays in memory
-    return _with_page(text, details.title)
+    return _with_page(text, printable(details.title))
 
 
 def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: Scene) -> Details:
@@ -149,9 +150,9 @@ def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[
     densities = np.where(scene.densities > 0.5 * scene.contours.min(), scene.densities, 0.0)
     halves = np.minimum(densities, np.finfo(np.float16).max).astype(np.float16).view(np.uint16)
     content = {
-        "title": details.title,
-        "facts": [list(fact) for fact in details.facts],
-        "notes": list(details.notes),
+        "title": printable(details.title),
+        "facts": [[printable(part) for part in fact] for fact in details.facts],
+        "notes": [printable(note) for note in details.notes],
         "rows": [list(row) for row in details.rows],
         "good": [str(status) for status in ENDED_WELL],
         "times": scene.times.tolist(),

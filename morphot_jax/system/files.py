@@ -58,8 +58,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file in UTF-8; InputError if that fails."""
-    write_bytes(path, text.encode())
+    """Write a whole text file in UTF-8; InputError if that fails. Parts of names that are no text become codes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,11 @@ class Remark(NamedTuple):
     warning: bool = False
 
 
+def printable(text: str) -> str:
+    """The text, with what is no text in it (bytes of a file name, say) as codes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def percent(share: float) -> str:
     """Write a share as in every message: percent with two digits."""
     return "less than 0.01%" if 0 < share < 0.5e-4 else f"{share:.2%}"

@@ -331,7 +331,8 @@ def test_negative_voxels_are_cut_and_said(maps, tmp_path):
 def test_map_on_another_grid_is_resampled_and_said(maps, tmp_path):
     done = linear(maps, tmp_path, "--frames", 2, names=("a", "coarse"))
     assert done.code == 0
-    (line,) = report(tmp_path)["warnings"]  # a part of it lies outside the first map's box
+    line, other = report(tmp_path)["warnings"]  # a part of it lies outside the first map's box
+    assert "looks like map 1" in other  # the same blob, with voxels of twice the size
     assert f"({maps['coarse']}) resampled" in line
     assert f"warning: {line}" in done.err.splitlines()
     assert read_volume(tmp_path / "vol_001.mrc").shape == SHAPE

@@ -95,3 +95,11 @@ def test_one_object_in_two_boxes_stays_where_it_is(tmp_path):
     index = np.indices(a.shape)
     centres = [np.array([np.average(axis, weights=data) for axis in index]) for data in (a, b)]
     np.testing.assert_allclose(centres[0], centres[1], atol=0.15)  # voxels; the smaller box cuts tails
+
+
+def test_single_voxels_have_no_size_to_compare():
+    data = np.zeros((5, 6, 7))
+    data[2, 3, 3] = 1.0
+    point = Volume(data, (2.0, 2.0, 2.0))
+    assert radius_of_gyration(point) == 0.0
+    assert prepare_maps([point, point.with_data(np.roll(data, 2))]).warnings == ()

@@ -6,6 +6,7 @@ begins, so that an allocation of what a header merely claims would fail.
 
 import bz2
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import ROOT
+from helpers import ROOT, morphot
 from map_bytes import by_hand, ramp
+from morphot_jax import write_volume
 from morphot_jax.maps.mrc import read_header, read_volume
 from morphot_jax.system import memory
 from morphot_jax.system.errors import InputError
+from shapes import blob, volume_of
 
 HEADERS = 5000
 SECONDS = 5.0
@@ -122,3 +125,28 @@ def test_a_map_beyond_the_free_memory_is_refused_before_it_is_read(tmp_path, mon
         read_volume(path)
     monkeypatch.setattr(memory, "free", lambda: None)
     assert read_volume(path).shape == (4, 5, 6)
+
+
+@pytest.mark.parametrize("command", ["morph", "prepare", "align", "field", "order"])
+def test_file_names_that_are_no_text_go_through_every_command(tmp_path, command):
+    names = [tmp_path / os.fsdecode(b"m\xff%d.mrc" % number) for number in range(3)]
+    for number, name in enumerate(names):
+        write_volume(volume_of(blob((10, 11, 12), (5, 5, 5 + 0.5 * number), 1.4, 1e-4)), name)
+    given = {
+        "order": (names[1], "--between", names[0], names[2], "--frames", 3),
+        "morph": (*names[:2], "--frames", 3, "--method", "linear"),
+    }.get(command, names[:2])
+    out = tmp_path / os.fsdecode(b"out\xfe")
+    done = morphot(command, *given, "-o", out)
+    assert done.code == 0, done.err
+    for path in out.rglob("*"):
+        if path.suffix in (".json", ".csv", ".html", ".cxc", ".log"):
+            path.read_text(encoding="utf-8")
+
+
+def test_a_missing_file_whose_name_is_no_text_is_one_line(tmp_path):
+    for command in ("info", "simulate"):
+        name = tmp_path / os.fsdecode(b"gone\xff.pdb")
+        done = morphot(command, name, *(("-o", tmp_path / "a.mrc") if command == "simulate" else ()))
+        assert done.code == 2
+        assert len(done.err.splitlines()) == 1
