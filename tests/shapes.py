@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.volume import Volume
 
@@ -39,6 +40,14 @@ def scatter(shape, seed, fill=0.3) -> np.ndarray:
 def volume_of(data, mass=1.0) -> Volume:
     """A map of voxels of 2 Å, in a place of its own."""
     return Volume((mass * data).astype(np.float32), (2.0, 2.0, 2.0), (1.0, 2.0, 3.0))
+
+
+def blobs_in_files(folder, shape, centres, sd=1.6):
+    """Maps a.mrc, b.mrc ... of a Gaussian at each centre; their paths."""
+    paths = [folder / f"{name}.mrc" for name, _ in zip("abc", centres, strict=False)]
+    for path, centre in zip(paths, centres, strict=True):
+        write_volume(volume_of(blob(shape, centre, sd, 1e-4)), path)
+    return paths
 
 
 def moments(density) -> tuple[np.ndarray, np.ndarray]:

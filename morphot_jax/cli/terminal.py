@@ -245,7 +245,7 @@ class Terminal:
         for title in ("rank", "map", "t", "distance", ""):
             table.add_column(title, justify="left" if title in ("map", "") else "right", overflow="fold")
         for rank, i in enumerate(ordering.order, start=1):
-            least = ordering.distances[i].min()
+            least = ordering.least[i]
             far = "off the path" if ordering.off_path[i] else ""
             table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}", far)
         self._show(table)

@@ -34,6 +34,7 @@ NAMES = {  # the spellings of an entry, and the name of its file
     "emdb": (re.compile(r"(?:emdb:|emd[-_])(?:emd[-_])?(\d{4,5})", re.IGNORECASE), "emd_{id}.map.gz"),
     "pdb": (re.compile(r"(?:pdb:)?([0-9][a-z0-9]{3}|pdb_[0-9]{5}[a-z0-9]{3})", re.IGNORECASE), "{id}.cif.gz"),
 }
+CONTENT = {"emdb": ("map", check_file), "pdb": ("model", read_atoms)}  # kind of file, and its reader
 CHECKSUMS, LOADING = "checksums.json", ".loading"
 TIMEOUT = 30.0  # seconds without an answer
 RETRIES = 3
@@ -203,11 +204,12 @@ def _download(entry: Entry, path: Path, known: str | None, retries: int, timeout
 
 def _check_content(entry: Entry, loaded: Path) -> None:
     """Throw a file away that is not what its entry should be, such as the page of a network that wants a login."""
+    kind, read = CONTENT[entry.bank]
     try:
-        check_file(loaded) if entry.bank == "emdb" else read_atoms(loaded)
+        read(loaded)
     except InputError as error:
         loaded.unlink(missing_ok=True)
-        kind, reason = ("map" if entry.bank == "emdb" else "model"), str(error).partition(": ")[2]
+        reason = str(error).partition(": ")[2]
         raise InputError(
             f"what {entry.address} sends is not a {kind}, and was thrown away: {reason.partition(';')[0]}; check "
             "the connection (does this network ask for a login?) and try again"

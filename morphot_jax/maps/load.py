@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +83,11 @@ def _noting() -> Iterator[list[str]]:
 def file_of(name: str) -> str | None:
     """Return the path of a map's file; None for samples and entries, which viewers cannot open."""
     return None if name.startswith(SAMPLE) or databanks.is_entry(name) else str(Path(name).resolve())
+
+
+def files_among(names: Iterable[str | None]) -> list[Path]:
+    """The paths of those names that are files."""
+    return [Path(path) for name in names if name is not None and (path := file_of(name)) is not None]
 
 
 def _check_exists(path: str) -> None:

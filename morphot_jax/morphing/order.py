@@ -36,8 +36,8 @@ class Ordering:
     - ``distances``: D_it. ``times``: t of each frame.
     - ``places``: the time at which each map lies. ``nearest``: the index of its nearest frame.
     - ``order``: indices of the maps, sorted by place; maps of equal place keep their given order.
-    - ``span``: the distance D between the first and the last frame. ``off_path``: the maps whose least distance is
-      more than half of it: they may not belong on the trajectory.
+    - ``least``: the distance of each map from its nearest frame. ``span``: D between the first and the last frame.
+    - ``off_path``: the maps whose ``least`` is more than half of ``span``: they may not belong on the trajectory.
     """
 
     distances: Float[np.ndarray, "maps t"]
@@ -56,8 +56,12 @@ class Ordering:
         return np.argsort(self.places, kind="stable")
 
     @property
+    def least(self) -> Float[np.ndarray, " maps"]:
+        return self.distances.min(axis=1)
+
+    @property
     def off_path(self) -> Bool[np.ndarray, " maps"]:
-        return self.distances.min(axis=1) > FAR * self.span
+        return self.least > FAR * self.span
 
 
 def order_maps(

@@ -108,11 +108,10 @@ def scaled(volume: Volume, first: Volume, given: Sequence[float], label: str) ->
     ``given``: the voxel sizes along x of both maps before they were brought onto one grid.
     """
     radii = [radius_of_gyration(one) for one in (volume, first)]
-    voxels = [enclosed(one.data, level_of_mass(one.data)) for one in (volume, first)]
-    if not min(radii) > 0:  # a single voxel
+    if not min(radii) > 0 or abs(np.log(ratio := radii[0] / radii[1])) < LARGER:  # a single voxel has no radius
         return []
-    ratio, by_volume = radii[0] / radii[1], (voxels[0] / voxels[1]) ** (1 / 3)
-    if abs(np.log(ratio)) < LARGER or abs(np.log(by_volume / ratio)) > SAME_FACTOR:
+    voxels = [enclosed(one.data, level_of_mass(one.data)) for one in (volume, first)]
+    if abs(np.log((voxels[0] / voxels[1]) ** (1 / 3) / ratio)) > SAME_FACTOR:
         return []
     return [
         Remark(

@@ -276,11 +276,13 @@ def _mask(options: Preparation) -> tuple[Volume | None, list[Remark]]:
     """The mask that the options name or hold, with values from 0 to 1."""
     if options.mask is None:
         return None, []
-    if isinstance(options.mask, str):
-        mask, said = as_mask(load(options.mask).volume, f"mask '{options.mask}'")
-    else:
+    if not isinstance(options.mask, str):
         mask, said = as_mask(options.mask, "mask")
-    return mask, [Remark(said)] if said else []
+        return mask, [Remark(said)] if said else []
+    read = load(options.mask)
+    mask, said = as_mask(read.volume, f"mask '{options.mask}'")
+    remarks = [Remark(text, warning=True) for text in read.warnings]
+    return mask, [*remarks, Remark(said)] if said else remarks
 
 
 def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: str) -> tuple[Volume, list[Remark]]:

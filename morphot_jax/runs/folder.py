@@ -21,7 +21,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from morphot_jax.maps.load import file_of
+from morphot_jax.maps.load import files_among
 from morphot_jax.runs.log import LOG
 from morphot_jax.runs.request import Request
 from morphot_jax.system import files
@@ -99,9 +99,8 @@ class OutputFolder:
     @classmethod
     def of(cls, request: Request, names: Iterable[str], inputs: Iterable[str] = ()) -> "OutputFolder":
         """The output folder of a request. ``inputs``: names of maps beside those of the request."""
-        given = [*request.maps, request.preparation.mask, *inputs]
-        paths = [file_of(name) for name in given if isinstance(name, str)]
-        read = [Path(path) for path in paths if path is not None]
+        mask = request.preparation.mask
+        read = files_among([*request.maps, *inputs, mask if isinstance(mask, str) else None])
         return cls(request.output, names, read, overwrite=request.overwrite, resume=request.resume)
 
     @property

@@ -62,13 +62,10 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
     with folder:
         with jax.default_device(device), reporter.solving() as report_progress:
             ordering = order_maps(prepared, settings=settings, report=report_progress)
-        nearest = ordering.distances.min(axis=1)
-        for name, least, off in zip(request.maps[2:], nearest, ordering.off_path, strict=True):
-            if not off:
-                continue
+        for index in np.flatnonzero(ordering.off_path).tolist():
             reporter.warn(
-                f"{name} lies {least:.2f} from the nearest frame, and the ends of the "
-                f"trajectory lie {ordering.span:.2f} apart: it may not belong on it"
+                f"{request.maps[2 + index]} lies {ordering.least[index]:.2f} from the nearest frame, and the ends "
+                f"of the trajectory lie {ordering.span:.2f} apart: it may not belong on it"
             )
         trajectory = ordering.trajectory
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
@@ -155,7 +152,10 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
     inputs, prepared = prepared_maps(request, reporter, {})
     parts = {}
     for name in masks:
-        parts[name], said = as_mask(load(name).volume, f"domain '{name}'")
+        read = load(name)
+        for warning in read.warnings:
+            reporter.warn(warning)
+        parts[name], said = as_mask(read.volume, f"domain '{name}'")
         if said:
             reporter.say(said)
     with folder:

@@ -37,7 +37,6 @@ FIELD, DOMAINS = "field.json", "domains.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
 DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
 DOMAIN_COLUMNS += ("rounds", "last_change", "settled")
-FRAME_PATTERN = r"vol_\d{3,}\.mrc"
 
 
 @dataclass
@@ -58,19 +57,6 @@ def earlier(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def fingerprint_in(folder: Path) -> str | None:
-    """The fingerprint in the report in a folder; None where there is none."""
-    fingerprint = earlier(folder).get("fingerprint")
-    return fingerprint if isinstance(fingerprint, str) else None
-
-
-def frames_in(folder: Path) -> list[str]:
-    """The file names of frames in the report in a folder."""
-    frames = earlier(folder).get("frames")
-    entries = frames if isinstance(frames, list) else []
-    return [str(entry["file"]) for entry in entries if isinstance(entry, dict) and "file" in entry]
 
 
 def frame_name(index: int) -> str:
@@ -238,11 +224,10 @@ def frame_rows(
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
     """File names and texts: the maps in their order; the distance of each from every frame, as they were named."""
+    columns = (ordering.places, ordering.nearest, ordering.least, ordering.off_path)
+    places, nearest, least, off_path = (column.tolist() for column in columns)
     ranked = [
-        [
-            *(rank, names[i], float(ordering.places[i]), int(ordering.nearest[i])),
-            *(float(ordering.distances[i].min()), bool(ordering.off_path[i])),
-        ]
+        [rank, names[i], places[i], nearest[i], least[i], off_path[i]]
         for rank, i in enumerate(ordering.order, start=1)
     ]
     rows = [[name, *row.tolist()] for name, row in zip(names, ordering.distances, strict=True)]

@@ -7,8 +7,7 @@ import subprocess
 import pytest
 
 from helpers import COMMAND
-from morphot_jax import write_volume
-from shapes import blob, volume_of
+from shapes import blobs_in_files
 
 SHAPE = (10, 11, 12)
 LINEAR = ("--frames", 3, "--method", "linear")
@@ -16,10 +15,7 @@ LINEAR = ("--frames", 3, "--method", "linear")
 
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("maps")
-    for name, centre in (("a", (4, 5, 5)), ("b", (5, 5, 6))):
-        write_volume(volume_of(blob(SHAPE, centre, 1.3, 1e-4)), folder / f"{name}.mrc")
-    return folder / "a.mrc", folder / "b.mrc"
+    return blobs_in_files(tmp_path_factory.mktemp("maps"), SHAPE, [(4, 5, 5), (5, 5, 6)], sd=1.3)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,20 @@ def test_a_map_is_not_taken_for_a_mask(tmp_path):
         displacement_field([volume, volume], domains={"part": density})
 
 
+@pytest.mark.parametrize(("command", "option"), [("prepare", "--mask"), ("field", "--domain")])
+def test_what_is_wrong_with_the_file_of_a_mask_is_said(tmp_path, command, option):
+    for name, x in (("a", 7), ("b", 8)):
+        write_volume(volume_of(blob((14, 15, 16), (7, 7, x), 1.8, 1e-4)), tmp_path / f"{name}.mrc")
+    mask = tmp_path / "mask.mrc"
+    write_volume(volume_of(np.ones((14, 15, 16))), mask)
+    content = bytearray(mask.read_bytes())
+    content[208:212] = bytes(4)
+    mask.write_bytes(content)
+    done = morphot(command, tmp_path / "a.mrc", tmp_path / "b.mrc", option, mask, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert f"warning: '{mask}' does not say that it is a map" in done.err
+
+
 @pytest.mark.parametrize("command", ["prepare", "field"])
 def test_a_mask_of_bytes_does_what_the_mask_does_and_is_said(tmp_path, command):
     a, b = (volume_of(blob((14, 15, 16), (7, 7, x), 1.8, 1e-4)) for x in (7, 8))

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from helpers import COMMAND, morphot
-from morphot_jax import Settings, morph, prepare_maps, write_volume
+from morphot_jax import Settings, morph, prepare_maps
 from morphot_jax.runs import checkpoint
 from morphot_jax.runs.checkpoint import Checkpoint, fingerprint
 from morphot_jax.runs.folder import FOLDER, OutputFolder, Record
 from morphot_jax.runs.report import frame_name
 from morphot_jax.system.errors import InputError
-from shapes import blob, volume_of
+from shapes import blob, blobs_in_files, volume_of
 
 SHAPE = (14, 15, 16)
 VARYING = (
@@ -37,12 +37,7 @@ VARYING = (
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
     """Three maps in files."""
-    folder = tmp_path_factory.mktemp("maps")
-    paths = []
-    for name, centre in (("a", (5, 6, 5)), ("b", (7, 8, 9)), ("c", (8, 6, 11))):
-        paths.append(folder / f"{name}.mrc")
-        write_volume(volume_of(blob(SHAPE, centre, 1.6, 1e-4)), paths[-1])
-    return paths
+    return blobs_in_files(tmp_path_factory.mktemp("maps"), SHAPE, [(5, 6, 5), (7, 8, 9), (8, 6, 11)])
 
 
 @pytest.fixture(scope="module")

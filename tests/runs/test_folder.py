@@ -13,7 +13,7 @@ from morphot_jax import write_volume
 from morphot_jax.runs.folder import FOLDER, LOCK, RUN, OutputFolder, Record
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError
-from shapes import blob, volume_of
+from shapes import blobs_in_files, volume_of
 
 SHAPE = (14, 15, 16)
 LINEAR = ("--frames", 3, "--method", "linear")
@@ -29,12 +29,7 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
     """Two maps in files."""
-    folder = tmp_path_factory.mktemp("maps")
-    paths = []
-    for name, centre in (("a", (5, 6, 5)), ("b", (7, 8, 9))):
-        paths.append(folder / f"{name}.mrc")
-        write_volume(volume_of(blob(SHAPE, centre, 1.6, 1e-4)), paths[-1])
-    return paths
+    return blobs_in_files(tmp_path_factory.mktemp("maps"), SHAPE, [(5, 6, 5), (7, 8, 9)])
 
 
 def contents(folder):

@@ -11,22 +11,17 @@ import mrcfile
 import pytest
 
 from helpers import COMMAND, morphot
-from morphot_jax import read_volume, write_volume
+from morphot_jax import read_volume
 from morphot_jax.maps.load import load
 from morphot_jax.system.errors import InputError
-from shapes import blob, volume_of
+from shapes import blobs_in_files
 
 GROUPS = Path("/sys/fs/cgroup/memory")
 
 
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("maps")
-    paths = []
-    for name, centre in (("a", (12, 12, 9)), ("b", (14, 13, 17))):
-        paths.append(folder / f"{name}.mrc")
-        write_volume(volume_of(blob((28, 28, 28), centre, 2.0, 1e-4)), paths[-1])
-    return paths
+    return blobs_in_files(tmp_path_factory.mktemp("maps"), (28, 28, 28), [(12, 12, 9), (14, 13, 17)], sd=2.0)
 
 
 def run(*arguments, **options):

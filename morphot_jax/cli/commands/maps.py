@@ -102,14 +102,13 @@ def simulate(
     """Make a density map from an atomic model: a Gaussian for each atom."""
     from morphot_jax.cli.terminal import Terminal
     from morphot_jax.maps.atoms import choose_box, read_atoms, simulate_density
-    from morphot_jax.maps.load import SAMPLE, file_of, load
+    from morphot_jax.maps.load import SAMPLE, files_among, load
     from morphot_jax.maps.mrc import write_volume
     from morphot_jax.maps.samples import sample_atoms
     from morphot_jax.maps.volume import Grid
     from morphot_jax.system.files import keep_apart
 
-    read = [Path(path) for name in (model, like) if name is not None and (path := file_of(name)) is not None]
-    keep_apart([output], read)
+    keep_apart([output], files_among((model, like)))
     atoms = sample_atoms(model.removeprefix(SAMPLE)) if model.startswith(SAMPLE) else read_atoms(model)
     if like is None:
         box = choose_box(atoms, resolution=resolution, grid=grid, apix=apix)
