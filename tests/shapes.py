@@ -6,12 +6,15 @@ from scipy.spatial.transform import Rotation
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.volume import Volume
+from morphot_jax.prepare.preparation import Preparation
+from morphot_jax.prepare.prepared import prepare_maps
 
 ARMS = {"x": 13, "y": 9, "z": 5}  # voxels from the corner that three bars start from
 # What lies to the right, above and towards the eye in each view.
 AXES = {"z": ("+x", "+y", "+z"), "y": ("+x", "+z", "-y"), "x": ("+y", "+z", "+x")}
 
 
+BODY_SHAPE = (24, 25, 26)
 BODY = np.array([[0.0, 0.0, 0.0], [9.0, 1.0, -2.0], [-3.0, 8.0, 4.0], [2.0, -4.0, 10.0], [-8.0, -5.0, -3.0]])
 
 
@@ -22,6 +25,23 @@ def blob(shape, centre, sd, floor=1e-9) -> np.ndarray:
     density = np.exp(-sum((g - c) ** 2 / (2 * s**2) for g, c, s in zip(grids, centre, sd, strict=True)))
     density[density < floor] = 0.0
     return density / density.sum()
+
+
+def body() -> np.ndarray:
+    """A compact density of maximum one in a box that is mostly empty."""
+    density = blob(BODY_SHAPE, (12, 12, 13), 3.0, 1e-3)
+    return density / density.max()
+
+
+def noisy(sd, seed=0, middle=0.0) -> np.ndarray:
+    """That body in white noise."""
+    return body() + np.random.default_rng(seed).normal(middle, sd, BODY_SHAPE)
+
+
+def prepared_alone(density, **options):
+    """The densities of one map after preparation, and all that is said of it."""
+    result = prepare_maps([volume_of(density)], Preparation(**options))
+    return result.volumes[0].data, " ".join([*result.actions, *result.warnings])
 
 
 def scatter(shape, seed, fill=0.3) -> np.ndarray:

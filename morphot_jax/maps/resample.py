@@ -1,19 +1,46 @@
 """Resampling of a map from one grid onto another.
 
 Computed in double precision on the host, returned in the input's dtype.
+
+**Faces.** A Fourier series repeats the box. That suits maps that are empty at the faces of their box, and those
+that do repeat, but not a structure that runs out of the box through a face: the step from the last slice to the
+first would ring. Along such an axis (``cut_axes``) maps are interpolated by cubic splines, which end at the faces.
 """
 
 from dataclasses import replace
 from math import isfinite, prod
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
+from scipy.interpolate import CubicSpline
 
 from morphot_jax.maps.limits import FLOOR
 from morphot_jax.maps.pose import IDENTITY, Pose
 from morphot_jax.maps.volume import Grid, Shape, Volume, same_grid
 from morphot_jax.system.errors import InputError
+
+STEP = 0.01  # of the strongest slice: a smaller step from the last slice to the first does not ring noticeably
+STEEP = 2.0  # times the largest change between the slices at the faces: a larger step is no repetition
+LEAST_SLICES = 4  # of a cubic spline
+MARGIN = 4  # voxels by which a map goes on beyond the faces that cut it when it is turned
+
+
+def cut_axes(data: Float[np.ndarray, "z y x"]) -> tuple[int, ...]:
+    """The axes along which the faces of the box cut the structure: its last slice does not go on in its first.
+
+    The step |f_0 - f_(n-1)| is compared with |f_1 - f_0| and |f_(n-1) - f_(n-2)|, in the norm of slices.
+    """
+    return tuple(axis for axis, n in enumerate(data.shape) if n >= LEAST_SLICES and _is_cut(data, axis))
+
+
+def _is_cut(data: Float[np.ndarray, "z y x"], axis: int) -> bool:
+    first, second, last_but_one, last = (data.take(k, axis).astype(np.float64, copy=False) for k in (0, 1, -2, -1))
+    step = float(np.linalg.norm(first - last))
+    if step <= STEEP * max(np.linalg.norm(second - first), np.linalg.norm(last - last_but_one)):
+        return False
+    others = tuple(k for k in range(3) if k != axis)
+    return step > STEP * float(np.sqrt((data.astype(np.float64) ** 2).sum(axis=others).max()))
 
 
 def fourier_resample(data: Float[np.ndarray, "z y x"], shape: Shape) -> Float[np.ndarray, "Z Y X"]:
@@ -38,7 +65,8 @@ def resample_onto(volume: Volume, like: Volume | Grid, pose: Pose = IDENTITY) ->
 
     - Shifts by whole voxels: copied bit for bit.
     - No motion: interpolated by the Fourier series without the frequencies that the target's voxels cannot hold
-      (``fourier_matrix``), which is exact for band-limited maps.
+      (``fourier_matrix``), which is exact for band-limited maps; by splines (``spline_matrix``) along axes whose
+      faces cut the structure.
     - A motion: interpolated by cubic splines, after Fourier cropping to about the target's voxel size if that is
       coarser (interpolation alone would alias).
 
@@ -70,19 +98,38 @@ def fourier_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0)
     return np.where(((places >= -0.5) & (places <= n - 0.5))[:, None], matrix, 0.0)
 
 
+def spline_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0) -> Float[np.ndarray, "m n"]:
+    """The matrix that interpolates n samples at other places by a cubic spline without a knot next to its ends.
+
+    Arguments and zero rows are those of ``fourier_matrix``. Wavelengths shorter than ``finest`` are first left out
+    of the samples, by the Fourier series of the samples and their mirror image.
+    """
+    matrix = CubicSpline(np.arange(n), np.eye(n))(places)
+    if finest > 2.0:
+        both = fourier_matrix(2 * n, np.arange(float(n)), finest)
+        matrix = matrix @ (both[:, :n] + both[:, : n - 1 : -1])
+    return np.where(((places >= -0.5) & (places <= n - 0.5))[:, None], matrix, 0.0)
+
+
 def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
     """Resample the map to another number of voxels over the same box; density values do not change.
 
-    Returns also the share of its power (the variance of its densities) that lay in detail finer than the new
-    voxels hold.
+    By splines along axes whose faces cut the structure, else by Fourier cropping or padding. Returns also the
+    share of its power (the variance of its densities) that lay in detail finer than the new voxels hold.
     """
-    data = fourier_resample(volume.data, shape) * (prod(shape) / volume.data.size)
+    cut = cut_axes(volume.data) if shape != volume.shape else ()
+    between = shape_of(volume.shape[axis] if axis in cut else shape[axis] for axis in range(3))
+    data = fourier_resample(volume.data, between) * (prod(between) / volume.data.size)
+    for axis in cut:
+        n, m = volume.shape[axis], shape[axis]
+        places = np.minimum(np.arange(m) * n / m, n - 0.5)
+        data = _along(spline_matrix(n, places, 2.0 * n / m), data, axis)
     power = float(volume.data.var(dtype=np.float64))
     lost = max(0.0, 1.0 - float(data.var()) / power) if power > 0 else 0.0
     if volume.data.min() >= 0:
-        # A sharp-edged map rings over the whole box; the positive half of the ringing would be false mass.
-        clean = np.where((data > 0) & _footprint(volume.data, shape), data, 0.0)
-        data = with_mass(clean, float(data.sum()))
+        reach = [int(np.ceil(max(n / m, 1.0))) for n, m in zip(volume.shape, shape, strict=True)]
+        places = [np.arange(m) * n / m for n, m in zip(volume.shape, shape, strict=True)]
+        data = without_ringing(data, volume.data, places, reach)
     pairs = zip(volume.voxel_size, volume.shape[::-1], shape[::-1], strict=True)
     x, y, z = (v * n / m for v, n, m in pairs)
     result = replace(volume, data=data.astype(_dtype(volume)), voxel_size=(x, y, z), nstart=(0, 0, 0))
@@ -99,6 +146,21 @@ def with_mass(data: Float[np.ndarray, "z y x"], mass: float) -> Float[np.ndarray
     if not (isfinite(total) and total > 0):
         raise InputError(f"densities sum to {total:g}: only a positive sum can be scaled to a mass")
     return data.astype(np.float64) * (mass / total)
+
+
+def without_ringing(
+    data: Float[np.ndarray, "z y x"],
+    given: Float[np.ndarray, "Z Y X"],
+    places: list[np.ndarray],
+    reach: list[int],
+) -> Float[np.ndarray, "z y x"]:
+    """Cut what a filter of a non-negative map left below zero, or away from the map, and restore the mass.
+
+    A sharp-edged map rings over the whole box; the positive half of the ringing would be false mass. ``given``:
+    the map before the filter. ``places``: where the voxels of ``data`` lie along each of its axes, in its voxels.
+    ``reach``: how many of its voxels the filter may carry density.
+    """
+    return with_mass(np.where((data > 0) & _near(given, places, reach), data, 0.0), float(data.sum()))
 
 
 def share_outside(volume: Volume, like: Volume | Grid, surface: float) -> float:
@@ -150,36 +212,60 @@ def grid_text(volume: Volume | Grid) -> str:
 
 def _interpolated(volume: Volume, like: Volume | Grid) -> Float[np.ndarray, "z y x"]:
     """Interpolate the map at the voxels of another grid, by its Fourier series along each axis."""
-    data, places, ratios = volume.data.astype(np.float64), [], []
+    data, places, ratios, cut = volume.data.astype(np.float64), [], [], cut_axes(volume.data)
     for axis, n in enumerate(volume.shape):
         x = 2 - axis
         position = like.origin[x] + np.arange(like.shape[axis]) * like.voxel_size[x]
         places.append((position - volume.origin[x]) / volume.voxel_size[x])
         ratios.append(like.voxel_size[x] / volume.voxel_size[x])
-        matrix = fourier_matrix(n, places[-1], 2.0 * ratios[-1])
-        data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
+        interpolating = spline_matrix if axis in cut else fourier_matrix
+        data = _along(interpolating(n, places[-1], 2.0 * ratios[-1]), data, axis)
     if volume.data.min() < 0 or data.sum() <= 0:
         return data
-    # A sharp-edged map rings over the whole box; the positive half of the ringing would be false mass.
-    reach = [int(np.ceil(max(ratio, 1.0))) for ratio in ratios]
-    return with_mass(np.where((data > 0) & _near(volume.data, places, reach), data, 0.0), float(data.sum()))
+    return without_ringing(data, volume.data, places, [int(np.ceil(max(ratio, 1.0))) for ratio in ratios])
 
 
 def _splined(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray, "z y x"]:
     """Interpolate the moved map at the voxels of another grid, by cubic splines."""
     fine = _band_limited(volume, like)
+    cut = cut_axes(fine.data)
+    inside = _inside(fine, like, pose, cut)
+    fine = _continued(fine, cut)
     # grid-constant: the interpolation includes the zeros beyond the box, so there is no step at its faces.
     options = {"output_shape": like.shape, "order": 3, "mode": "grid-constant", "cval": 0.0}
-    data = ndimage.affine_transform(fine.data, _affine(fine, like, pose), **options)
+    data = inside * ndimage.affine_transform(fine.data, _affine(fine, like, pose), **options)
     if volume.data.min() >= 0 > data.min() and data.sum() > 0:
         return with_mass(np.maximum(data, 0.0), float(data.sum()))
     return data
 
 
-def _footprint(data: np.ndarray, shape: Shape) -> np.ndarray:
-    """Mark voxels of a grid of ``shape`` over the same box that lie within a voxel, old or new, of the map."""
-    reach = [int(np.ceil(max(n / m, 1.0))) for n, m in zip(data.shape, shape, strict=True)]
-    return _near(data, [np.arange(m) * n / m for n, m in zip(data.shape, shape, strict=True)], reach)
+def _continued(volume: Volume, axes: tuple[int, ...]) -> Volume:
+    """Continue a map beyond both faces of some axes, by its point reflection at the last voxels."""
+    width = [MARGIN * (axis in axes) for axis in range(3)]
+    if not axes:
+        return volume
+    data = np.pad(volume.data, [(k, k) for k in width], mode="reflect", reflect_type="odd")
+    x, y, z = (o - k * v for o, k, v in zip(volume.origin, width[::-1], volume.voxel_size, strict=True))
+    return replace(volume, data=data, origin=(x, y, z))
+
+
+def _inside(
+    volume: Volume, like: Volume | Grid, pose: Pose, axes: tuple[int, ...]
+) -> Bool[np.ndarray, "#z #y #x"]:
+    """Mark the voxels of ``like`` that come from between the faces of the map's box along some axes."""
+    affine = _affine(volume, like, pose)
+    inside = np.ones((1, 1, 1), bool)
+    grids = np.meshgrid(*map(np.arange, like.shape), indexing="ij", sparse=True)
+    for axis in axes:
+        turn, start = affine[axis, :3], affine[axis, 3]
+        place = start + sum(t * grid for t, grid in zip(turn, grids, strict=True))
+        inside = inside & (place >= -0.5) & (place <= volume.shape[axis] - 0.5)
+    return inside
+
+
+def _along(matrix: Float[np.ndarray, "m n"], data: Float[np.ndarray, "z y x"], axis: int) -> np.ndarray:
+    """Apply a matrix along one axis."""
+    return np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
 
 
 def _near(data: np.ndarray, places: list[np.ndarray], reach: list[int]) -> np.ndarray:

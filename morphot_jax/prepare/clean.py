@@ -2,14 +2,6 @@
 
 Pure functions of arrays, axes z y x; inputs are not modified.
 
-**Noise.** In a reconstruction without a mask most voxels are solvent: noise, symmetric about its most common value
-m. Structure only adds density, so the values below m are noise alone, and
-
-    sd^2 = mean (x - m)^2 over x < m .
-
-``noise_of`` finds m as the half-sample mode, which needs no bins. It reports noise if enough voxels lie below m,
-if their tails are like those of a normal distribution, and if some structure stands out.
-
 **The body.** A level of m + 3 sd leaves one solvent voxel in 740, in pieces of one to three voxels if the noise
 is white. As a cut, however, it also removes the faint rim of the structure. ``without_noise`` keeps the pieces
 above that level that are not small compared with the largest, and one voxel around them, where any value above m
@@ -17,51 +9,15 @@ is density. On maps of Mm-cpn with noise of 5 % of the maximum in the solvent, f
 L2) from those of clean maps, against 13 to 19 % with the level as a cut.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation, label
 
 from morphot_jax.maps.spectrum import radii, shells, summed
+from morphot_jax.prepare.background import Noise
 
-LEVEL_SDS = 3.0  # standard deviations of the noise by which structure stands out
-LEAST_SHARE = 0.02  # share of the voxels that must lie below the middle to count as noise
-LEAST_VOXELS = 500  # number of voxels that must lie there for an estimate
-LEAST_KURTOSIS = 2.4  # of these voxels: 3 is normal, 1.8 uniform
-SOLVENT = 0.01  # of the maximum: noise of a smaller standard deviation is left in the map
 SMALL_PIECE = 0.01  # of the largest piece's voxels: smaller pieces are dust in a map with noise
-FAR = 6.0  # median distances from the most common value: beyond that lies structure
 GROWN = 1  # voxels around the body that belong to it
-
-
-class Noise(NamedTuple):
-    """The middle and the standard deviation of the solvent's density."""
-
-    middle: float
-    sd: float
-
-    @property
-    def level(self) -> float:
-        """The level above which density is structure rather than noise."""
-        return self.middle + LEVEL_SDS * self.sd
-
-
-def noise_of(density: Float[np.ndarray, "z y x"]) -> Noise | None:
-    """Measure the noise of the solvent; None if the map has no such noise."""
-    if _flat(density):
-        return None
-    values, middle = _about_its_mode(density)
-    top = values[-1]
-    offsets = values[: np.searchsorted(values, middle)] - middle
-    if len(offsets) < max(LEAST_VOXELS, LEAST_SHARE * len(values)):
-        return None
-    sd = float(np.sqrt(np.mean(offsets**2)))
-    if np.mean(offsets**4) < LEAST_KURTOSIS * sd**4:
-        return None
-    noise = Noise(middle, sd)
-    # If nothing stands out, this is not noise around a structure; if it is faint, it does no harm.
-    return noise if SOLVENT * (top - middle) < sd and noise.level < top else None
 
 
 def without_noise(
@@ -134,47 +90,8 @@ def with_spectrum_of(
     return matched.astype(np.result_type(density, np.float32))
 
 
-def inverted(density: Float[np.ndarray, "z y x"]) -> bool:
-    """Whether structure appears dark: more density lies far below the most common value than far above it.
-
-    Far is more than ``FAR`` times the median distance from that value. Voxels count by the cube of their distance.
-    """
-    if _flat(density):
-        return False
-    values, middle = _about_its_mode(density)
-    offsets = values - middle
-    far = offsets[np.abs(offsets) > FAR * np.median(np.abs(offsets))]
-    return bool(-(far[far < 0] ** 3).sum() > 2.0 * (far[far > 0] ** 3).sum())
-
-
 def _pieces(inside: Bool[np.ndarray, "z y x"]) -> tuple[np.ndarray, np.ndarray]:
     """Number the pieces: the number of each voxel's piece, 0 for none, and the size of each piece in voxels."""
     piece = np.zeros(inside.shape, np.int32)
     label(inside, output=piece)
     return piece, np.bincount(piece.ravel())
-
-
-def _flat(density: Float[np.ndarray, "z y x"]) -> bool:
-    """Whether half of the voxels have the minimum density: then it is the most common, with nothing below it."""
-    return bool(2 * np.count_nonzero(density == density.min()) >= density.size)
-
-
-def _about_its_mode(density: Float[np.ndarray, "z y x"]) -> tuple[Float[np.ndarray, " n"], float]:
-    """Sort the values, and find the most common one."""
-    values = np.sort(density, axis=None).astype(np.float64)
-    return values, _half_sample_mode(values)
-
-
-def _half_sample_mode(values: Float[np.ndarray, " n"]) -> float:
-    """The most common of sorted values: the narrowest half of the narrowest half, and so on.
-
-    Source: Bickel & Fruehwirth, Comput. Stat. Data Anal. 50:3500-3530 (2006).
-    """
-    while len(values) > 3:
-        half = (len(values) + 1) // 2
-        widths = values[half - 1 :] - values[: len(values) - half + 1]
-        start = int(widths.argmin())
-        if widths[start] == 0:
-            return float(values[start])
-        values = values[start : start + half]
-    return float(values.mean())

@@ -12,6 +12,7 @@ import numpy as np
 from morphot_jax.maps.limits import MAX_AXIS, MIN_AXIS
 from morphot_jax.maps.resample import (
     by_text,
+    cut_axes,
     grid_text,
     resample_onto,
     resampled,
@@ -51,7 +52,7 @@ def aligned_to_first(
     if alignment.correlation < UNLIKE:
         doubt = f"{label} overlaps little with map 1 even after alignment: check that both show the same structure"
         remarks.append(Remark(doubt, warning=True))
-    return resample_onto(volume, first, pose), remarks
+    return resample_onto(volume, first, pose), [*remarks, *_cut(volume, label)]
 
 
 def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple[Volume, list[Remark]]:
@@ -72,7 +73,8 @@ def onto_first(volume: Volume, first: Volume, level: float, label: str) -> tuple
     text += f"mass changes by the ratio of voxel volumes, {voxel_volume(volume) / voxel_volume(first):.6g}"
     if outside > NOTICEABLE:
         text += f"; {percent(outside)} of its density lies outside that box and is lost"
-    return resample_onto(volume, first), [Remark(text, warning=outside > NOTICEABLE)]
+    remarks = [Remark(text, warning=outside > NOTICEABLE), *_cut(volume, label)]
+    return resample_onto(volume, first), remarks
 
 
 def centred(volume: Volume, first: Volume, label: str) -> tuple[Volume, list[Remark]]:
@@ -133,6 +135,15 @@ def radius_of_gyration(volume: Volume) -> float:
     return float(np.sqrt(squared))
 
 
+def _cut(volume: Volume, label: str) -> list[Remark]:
+    """Say which faces cut the structure, where resampling must not take the map for one that repeats."""
+    axes = " and ".join("zyx"[axis] for axis in cut_axes(volume.data))
+    if not axes:
+        return []
+    ending = "it is resampled by splines that end there, and not as if it repeated"
+    return [Remark(f"{label}: the faces of its box across {axes} cut its structure; {ending}")]
+
+
 def _middle(volume: Volume) -> tuple[float, ...]:
     """The position of the voxel n // 2, Å along x, y, z."""
     halves = np.array(volume.shape[::-1]) // 2
@@ -165,13 +176,14 @@ def sampled(
     if padded == shape == first.shape:
         return volumes, []
     padding = [(0, p - n) for p, n in zip(padded, first.shape, strict=True)]
-    results, losses = [], []
+    results, remarks = [], []
     for volume, label in zip(volumes, labels, strict=True):
         result, lost = resampled(volume.with_data(np.pad(volume.data, padding)), shape)
         results.append(result)
+        remarks += _cut(volume, label)
         if lost > NOTICEABLE:
             finest = 2.0 * max(result.voxel_size)
-            losses.append(
+            remarks.append(
                 Remark(f"{label}: detail finer than {finest:.4g} Å is gone, {percent(lost)} of its power")
             )
     text = f"all maps resampled in Fourier space from {grid_text(first)} to {grid_text(results[0])}; "
@@ -179,7 +191,7 @@ def sampled(
         text += f"first padded with zeros to {by_text(padded[::-1])} voxels, a cube; "
     ratio = prod(shape) / prod(padded)
     text += f"densities and contour levels kept, masses multiplied by the ratio of voxel volumes, {ratio:.6g}"
-    return results, [Remark(text), *losses]
+    return results, [Remark(text), *remarks]
 
 
 def _target_shape(volume: Volume, grid: int | None, apix: float | None) -> tuple[Shape, Shape]:

@@ -30,7 +30,6 @@ class Preparation:
     level: float | Sequence[float] | Literal["auto", "none"] = option(
         "auto",
         "Remove density below this level: auto, none, one number, or one for each map (1.2,0.9).",
-        least=0,
         group=MAPS,
         commands=PREPARING,
     )
@@ -89,7 +88,7 @@ class Preparation:
 
     @property
     def has_levels(self) -> bool:
-        """Whether levels above zero are given as numbers."""
+        """Whether levels other than zero are given as numbers."""
         if isinstance(self.level, str):
             return False
-        return any(self.level) if isinstance(self.level, Sequence) else self.level > 0
+        return any(self.level) if isinstance(self.level, Sequence) else self.level != 0

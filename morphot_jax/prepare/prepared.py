@@ -16,9 +16,9 @@ from jaxtyping import Float
 
 from morphot_jax.maps.check import check_map, several_maps
 from morphot_jax.maps.load import load
-from morphot_jax.maps.resample import triple_text, with_mass
+from morphot_jax.maps.resample import triple_text, with_mass, without_ringing
 from morphot_jax.maps.volume import Volume
-from morphot_jax.prepare import clean
+from morphot_jax.prepare import background, clean
 from morphot_jax.prepare.common_grid import (
     aligned_to_first,
     boxed,
@@ -49,6 +49,7 @@ class Prepared:
     - ``actions``: the changes to the maps, one sentence each, in order.
     - ``warnings``: sentences about what the user should check.
     - ``levels``: contour levels in the densities of the prepared maps; None if no levels were given.
+    - ``backgrounds``: the density that was taken off each map as its background, in the densities as given.
     """
 
     volumes: tuple[Volume, ...]
@@ -56,6 +57,7 @@ class Prepared:
     actions: tuple[str, ...]
     warnings: tuple[str, ...]
     levels: tuple[float, ...] | None = None
+    backgrounds: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         first = self.volumes[0]
@@ -78,29 +80,30 @@ def prepare_maps(
 
     The steps, in this order:
 
-    1. ``lowpass`` (Å): remove finer detail from every map (``clean.low_pass``).
-    2. ``align``: align every map but the first to the first one, by a shift ('translation') or a rotation and a
+    1. Unless ``level='none'``: take the background off every map, so that it is zero (``background_of``).
+    2. ``lowpass`` (Å): remove finer detail from every map (``clean.low_pass``). In this step and in 6, ringing
+       below zero or away from the map is cut in maps without negative density, and the mass restored.
+    3. ``align``: align every map but the first to the first one, by a shift ('translation') or a rotation and a
        shift ('rigid'), and sample it on the first map's grid (``align_maps``). With 'none', resample every map
        whose grid differs from the first map's onto that grid, at the position in its header (``resample_onto``);
        ``place='centre'`` first lays the middle of its box on that of the first map's.
-    3. ``match='spectrum'``: give every map the first map's mean amplitude at each resolution
+    4. ``match='spectrum'``: give every map the first map's mean amplitude at each resolution
        (``clean.with_spectrum_of``), so that all maps are equally sharp.
-    4. ``box=N``: cut or pad every map with zeros to N^3 voxels about the middle of the box.
-    5. ``grid=N``: Fourier-resample every map to N^3 voxels over the same box; a box that is not a cube is first
+    5. ``box=N``: cut or pad every map with zeros to N^3 voxels about the middle of the box.
+    6. ``grid=N``: Fourier-resample every map to N^3 voxels over the same box; a box that is not a cube is first
        padded with zeros at its high end. ``apix=A``: resample to the whole number of voxels along each axis whose
        size is nearest to A (Å). Origin and densities do not change, so the mass changes by the ratio of the voxel
-       volumes. In maps without negative density, ringing below zero or away from the map is cut and the mass
-       restored.
-    6. ``level='auto'``: remove the noise of the solvent from each map that has any (``clean.without_noise``).
-       Pieces of fewer than ``dust`` voxels go with it; if ``dust`` is None, pieces smaller than a hundredth of the
-       largest.
-    7. Set negative densities to zero.
-    8. ``level``: set densities below it to zero; one number or one per map, in the densities of the maps as given.
+       volumes.
+    7. ``level='auto'``: remove the noise of the solvent (``clean.without_noise``), from all maps or from none
+       (``background.noises_of``). Pieces of fewer than ``dust`` voxels go with it; if ``dust`` is None, pieces
+       smaller than a hundredth of the largest.
+    8. Set negative densities to zero.
+    9. ``level``: set densities below it to zero; one number or one per map, in the densities of the maps as given.
        ``floor``: set densities below this fraction of the map's maximum to zero; not with ``level='none'``.
-    9. ``dust``: set pieces of fewer voxels to zero; if None, none.
-    10. ``mask``: multiply densities by this map, or by the map of this name (``load``), resampled onto the grid.
+    10. ``dust``: set pieces of fewer voxels to zero; if None, none.
+    11. ``mask``: multiply densities by this map, or by the map of this name (``load``), resampled onto the grid.
         Its values go from 0 to 1, or it is a mask that was stored as bytes (``masks.as_mask``).
-    11. ``match='mass'``: scale each map to the mass of the first one.
+    12. ``match='mass'``: scale each map to the mass of the first one.
 
     ``names`` appear in the sentences. ``report`` gets the work done and the total work.
 
@@ -110,32 +113,36 @@ def prepare_maps(
     """
     volumes = several_maps(volumes, "prepare_maps needs maps")
     labels = _labels(volumes, names)
-    for volume, label in zip(volumes, labels, strict=True):
-        check_map(volume, label)
     options = Preparation() if preparation is None else preparation
     check_is("preparation", options, Preparation)
-    levels = _levels(volumes, options, labels)
     mask, remarks = _mask(options)
-    report_filter, report_contrast, report_placing, report_cleaning = split(
-        report, options.lowpass is not None, 1, ALIGNING * (options.align != "none"), 1
+    report_contrast, report_filter, report_placing, report_cleaning = split(
+        report, 1, options.lowpass is not None, ALIGNING * (options.align != "none"), 1
     )
-    volumes, new_remarks = _low_passed(volumes, options.lowpass, labels, report_filter)
+    given = list(zip(volumes, labels, strict=True))
+    backgrounds, raised = [], []
+    for volume, label in _each(given, report_contrast):
+        own, new_remarks = _background(volume, options.level == "none", label)
+        remarks += new_remarks
+        backgrounds.append(own)
+        raised.append(_without_background(volume, own, label))
+    levels = _levels(volumes, backgrounds, options, labels)
+    volumes, new_remarks = _low_passed(raised, options.lowpass, labels, report_filter)
     remarks += new_remarks
-    labelled = _each(list(zip(volumes, labels, strict=True)), report_contrast)
-    inverted = [label for volume, label in labelled if clean.inverted(volume.data)]
-    remarks += [Remark(f"{label}: {INVERTED}", warning=True) for label in inverted]
     placed, new_remarks = _on_first_grid(volumes, options, levels, labels, report_placing)
     remarks += new_remarks
     placed, new_remarks = boxed(placed, options.box, labels)
     remarks += new_remarks
     placed, new_remarks = sampled(placed, options.grid, options.apix, labels)
     remarks += new_remarks
+    noises, new_remarks = _noises(placed, levels, options, labels)
+    remarks += new_remarks
     weight = None if mask is None else mask_on(mask, placed[0])
     prepared, prepared_levels = [], []
-    for volume, level, label in _each(list(zip(placed, levels, labels, strict=True)), report_cleaning):
-        cut = None if options.level == "auto" else level
+    steps = list(zip(placed, levels, noises, labels, strict=True))
+    for volume, level, noise, label in _each(steps, report_cleaning):
         floor = 0.0 if options.level == "none" else options.floor
-        cleaned, new_remarks = _cleaned(volume, cut, floor, options.dust, label)
+        cleaned, new_remarks = _cleaned(volume, noise, level, floor, options.dust, label)
         remarks += new_remarks
         cleaned, new_remarks = _masked(cleaned, weight, label)
         remarks += new_remarks
@@ -144,13 +151,12 @@ def prepare_maps(
         remarks += new_remarks
         prepared.append(matched)
         prepared_levels.append(level * matched.mass / cleaned.mass)
-    for one, given, label in zip(prepared[1:], volumes[1:], labels[1:], strict=True):
-        remarks += scaled(one, prepared[0], (given.voxel_size[0], volumes[0].voxel_size[0]), label)
+    for one, before, label in zip(prepared[1:], volumes[1:], labels[1:], strict=True):
+        remarks += scaled(one, prepared[0], (before.voxel_size[0], volumes[0].voxel_size[0]), label)
     masses = tuple(volume.mass for volume in prepared)
     actions, warnings = (tuple(one.text for one in remarks if one.warning == kind) for kind in (False, True))
-    return Prepared(
-        tuple(prepared), masses, actions, warnings, tuple(prepared_levels) if options.has_levels else None
-    )
+    contours = tuple(prepared_levels) if any(levels) else None
+    return Prepared(tuple(prepared), masses, actions, warnings, contours, tuple(backgrounds))
 
 
 def _on_first_grid(
@@ -190,17 +196,53 @@ def _each(items: Sequence[Item], report: Report) -> Iterator[Item]:
         report(done, len(items))
 
 
+def _background(volume: Volume, kept: bool, label: str) -> tuple[float, list[Remark]]:
+    """The background to take off, 0 for none; ``kept``: it stays, with a warning."""
+    remarks = [Remark(f"{label}: {INVERTED}", warning=True)] if background.inverted(volume.data) else []
+    own = background.background_of(volume.data)
+    if own == 0:
+        return 0.0, remarks
+    found = f"{label}: its background, the most common density, is {own:.4g}"
+    if kept:
+        return 0.0, [*remarks, Remark(f"{found}, not zero, and stays; try --level auto", warning=True)]
+    return own, [*remarks, Remark(f"{found}: taken off, so that it is zero")]
+
+
+def _without_background(volume: Volume, own: float, label: str) -> Volume:
+    """Take the background off; raise InputError for maps that cannot be used."""
+    if own == 0:
+        check_map(volume, label)
+        return volume
+    low, high = float(volume.data.min()), float(volume.data.max())
+    raised = volume.with_data((volume.data - own).astype(volume.data.dtype))
+    check_map(raised, f"{label}, with densities from {low:g} to {high:g} and its background of {own:g} taken off,")
+    return raised
+
+
+def _noises(
+    placed: Sequence[Volume], levels: Sequence[float], options: Preparation, labels: Sequence[str]
+) -> tuple[Sequence[background.Noise | None], list[Remark]]:
+    """The noise to remove from each map; and a warning for noise that a level leaves in it."""
+    if options.level == "auto":
+        return background.noises_of([volume.data for volume in placed]), []
+    remarks = []
+    for volume, level, label in zip(placed, levels, labels, strict=True):
+        noise = background.noise_of(volume.data)
+        if noise is not None and level < noise.level:
+            measured = f"{label}: solvent noise of standard deviation {noise.sd:.3g} about {noise.middle:.3g}"
+            advice = f"densities up to {noise.level:.3g} are mostly noise and count as mass; try --level auto"
+            remarks.append(Remark(f"{measured}: {advice}", warning=True))
+    return [None] * len(placed), remarks
+
+
 def _cleaned(
-    volume: Volume, level: float | None, floor: float, dust: int | None, label: str
+    volume: Volume, noise: background.Noise | None, level: float, floor: float, dust: int | None, label: str
 ) -> tuple[Volume, list[Remark]]:
-    """Remove noise if no level is given, then negative densities, those below the level or floor, and dust."""
+    """Remove noise if there is any, then negative densities, those below the level or floor, and dust."""
     remarks: list[Remark] = []
-    noise = clean.noise_of(volume.data)
-    if noise is not None and level is None:
+    if noise is not None:
         volume, remarks = _without_noise(volume, noise, dust, label)
-    elif noise is not None and level is not None:
-        remarks = _noise_left(noise, level, label)
-    volume, new_remarks = _non_negative(volume, level or 0.0, floor, label)
+    volume, new_remarks = _non_negative(volume, level, floor, label)
     remarks += new_remarks
     volume, new_remarks = _without_dust(volume, dust or 0, label)
     return volume, remarks + new_remarks
@@ -219,19 +261,21 @@ def _low_passed(
         for volume, label in zip(volumes, labels, strict=True)
         if resolution < 2.0 * max(volume.voxel_size)
     ]
-    filtered = [
-        volume.with_data(
-            clean.low_pass(volume.data, volume.voxel_size, resolution).astype(
-                np.result_type(volume.data, np.float32)
-            )
-        )
-        for volume in _each(volumes, report)
-    ]
+    filtered = [_filtered(volume, resolution) for volume in _each(volumes, report)]
     return filtered, [*remarks, Remark(f"all maps low-passed to {resolution:g} Å")]
 
 
+def _filtered(volume: Volume, resolution: float) -> Volume:
+    """Low-pass a map; what rings below zero or away from a map without negative density is cut."""
+    data = clean.low_pass(volume.data, volume.voxel_size, resolution)
+    if volume.data.min() >= 0:
+        reach = [int(np.ceil(resolution / step)) for step in volume.voxel_size[::-1]]
+        data = without_ringing(data, volume.data, [np.arange(n) for n in volume.shape], reach)
+    return volume.with_data(data.astype(np.result_type(volume.data, np.float32)))
+
+
 def _without_noise(
-    volume: Volume, noise: clean.Noise, dust: int | None, label: str
+    volume: Volume, noise: background.Noise, dust: int | None, label: str
 ) -> tuple[Volume, list[Remark]]:
     data, smallest = clean.without_noise(volume.data, noise, dust)
     if not data.any():
@@ -246,14 +290,6 @@ def _without_noise(
         f"{percent(share)} of the positive density"
     )
     return volume.with_data(data), [Remark(remark)]
-
-
-def _noise_left(noise: clean.Noise, level: float, label: str) -> list[Remark]:
-    if level >= noise.level:
-        return []
-    measured = f"{label}: solvent noise of standard deviation {noise.sd:.3g} about {noise.middle:.3g}"
-    advice = f"densities up to {noise.level:.3g} are mostly noise and count as mass; try --level auto"
-    return [Remark(f"{measured}: {advice}", warning=True)]
 
 
 def _without_dust(volume: Volume, smallest: int, label: str) -> tuple[Volume, list[Remark]]:
@@ -321,8 +357,10 @@ def _labels(volumes: Sequence[Volume], names: Sequence[str] | None) -> list[str]
     return [f"map {k} ({name})" for k, name in enumerate(names, 1)]
 
 
-def _levels(volumes: Sequence[Volume], options: Preparation, labels: Sequence[str]) -> list[float]:
-    """One level per map in the densities of the maps as given; zero if no level is given."""
+def _levels(
+    volumes: Sequence[Volume], backgrounds: Sequence[float], options: Preparation, labels: Sequence[str]
+) -> list[float]:
+    """One level per map above its background; zero if no level is given."""
     if isinstance(options.level, str):
         return [0.0] * len(volumes)
     levels: list[float] = (
@@ -330,13 +368,14 @@ def _levels(volumes: Sequence[Volume], options: Preparation, labels: Sequence[st
     )
     if len(levels) != len(volumes):
         raise InputError(f"{len(levels)} levels were given for {len(volumes)} maps: give one, or one per map")
-    for volume, value, label in zip(volumes, levels, labels, strict=True):
+    for volume, value, own, label in zip(volumes, levels, backgrounds, labels, strict=True):
         top = float(volume.data.max())
-        if not 0 <= value < top:
+        if not (own <= value < top or value == 0):
+            least = f"its background {own:g}" if own else "0"
             raise InputError(
-                f"level {value:g} is out of range for {label}: give one from 0 to below its maximum {top:g}"
+                f"level {value:g} is out of range for {label}: give one from {least} to below its maximum {top:g}"
             )
-    return levels
+    return [max(value - own, 0.0) for value, own in zip(levels, backgrounds, strict=True)]
 
 
 def _non_negative(volume: Volume, level: float, floor: float, label: str) -> tuple[Volume, list[Remark]]:

@@ -104,9 +104,12 @@ def compose_prepared(
             "voxel_size": list(volume.voxel_size),
             "origin": list(volume.origin),
             "mass": mass,
-            "mass_kept": _kept(volume, item.volume),
+            "background": own,
+            "mass_kept": _kept(volume, item.volume, own),
         }
-        for name, volume, mass, item in zip(names, prepared.volumes, prepared.masses, inputs, strict=True)
+        for name, volume, mass, own, item in zip(
+            names, prepared.volumes, prepared.masses, prepared.backgrounds, inputs, strict=True
+        )
     ]
     return _heading(request.command, inputs) | {
         "settings": preparation_entry(request),
@@ -116,11 +119,12 @@ def compose_prepared(
     }
 
 
-def _kept(prepared: Volume, given: Volume) -> float | None:
-    """The share of a map's density that is left, per volume; None where it had none in all."""
-    if given.mass <= 0:
+def _kept(prepared: Volume, given: Volume, background: float) -> float | None:
+    """The share of a map's density above its background that is left, per volume; None where it had none."""
+    above = float(np.maximum(given.data - background, 0.0).sum(dtype=np.float64))
+    if above <= 0:
         return None
-    return prepared.mass * voxel_volume(prepared) / (given.mass * voxel_volume(given))
+    return prepared.mass * voxel_volume(prepared) / (above * voxel_volume(given))
 
 
 def compose_alignment(

@@ -1,10 +1,12 @@
 """Small files of other people that failed once (``faults/README.md`` beside the real maps), and what is right."""
 
+import json
+
 import numpy as np
 import pytest
 
 from helpers import SHARED_DATA, morphot
-from morphot_jax import read_volume
+from morphot_jax import Settings, metrics, morph, prepare_maps, read_volume
 from morphot_jax.maps.mrc import check_file
 from morphot_jax.system.errors import InputError
 
@@ -24,6 +26,46 @@ def test_a_map_without_its_stamp_is_morphed_as_the_map_that_it_is(tmp_path):
     done = morphot("info", FAULTS / "no_stamp.mrc")
     assert done.code == 0
     assert "does not say that it is a map" in done.out
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+@pytest.mark.parametrize("method", ["displacement", "barycenter"])
+def test_a_pedestal_does_not_change_the_frames(method, share):
+    """Twentieth and fifth of the maximum added to every voxel."""
+    maps = [read_volume(FAULTS / f"{name}.mrc") for name in ("shift_a", "shift_b")]
+    raised = [volume.with_data(volume.data + share * volume.data.max()) for volume in maps]
+    frames, found = (morph(pair, Settings(method=method, times=(0.25, 0.5))).densities for pair in (maps, raised))
+    for expected, frame in zip(frames, found, strict=True):
+        assert metrics.relative_rms(frame, expected) < 0.01
+        assert frame.sum() == pytest.approx(expected.sum(), rel=0.01)
+
+
+def test_signed_bytes_hold_the_molecule_that_was_stored():
+    prepared = prepare_maps([read_volume(FAULTS / f"{name}.mrc") for name in ("bytes_a", "shift_a")])
+    stored, given = (volume.data / volume.data.max() for volume in prepared.volumes)
+    assert prepared.backgrounds == (-128.0, 0.0)
+    assert np.abs(stored - given).max() <= 0.5 / 255 + 1e-6  # rounded to bytes
+    assert np.count_nonzero(stored) == np.count_nonzero(given > 0.5 / 255)
+
+
+def test_ripples_of_a_filter_are_kept_and_no_mass_is_made(tmp_path):
+    done = morphot("prepare", FAULTS / "shift_a.mrc", "-o", tmp_path / "a", "--lowpass", 8)
+    assert done.code == 0
+    assert "noise" not in done.out + done.err
+    entry = json.loads((tmp_path / "a" / "prepare.json").read_text())["maps"][0]
+    assert entry["mass_kept"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_fibre_through_the_faces_ends_there(tmp_path):
+    """It is moved by half a voxel along z, so one first slice lies half a voxel beyond the other."""
+    fibres = [FAULTS / f"{name}.mrc" for name in ("fibre", "fibre_half_voxel")]
+    done = morphot("prepare", *fibres, "-o", tmp_path / "a", "--level", "none")
+    assert done.code == 0
+    assert "the faces of its box across z cut its structure" in done.out + done.err
+    first, second = (read_volume(path).data for path in sorted((tmp_path / "a").glob("*.mrc")))
+    for own, other in zip(second, first, strict=True):
+        assert np.abs(own - other).sum() < 0.02 * other.sum()
+        assert np.linalg.norm(own - other) < 0.02 * np.linalg.norm(other)
 
 
 def test_a_model_with_an_atom_at_no_place_is_one_line(tmp_path):
