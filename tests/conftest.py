@@ -25,10 +25,10 @@ if "MORPHOT_TESTS_COMPILED" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["MORPHOT_TESTS_COMPILED"], ignore_errors=True)
 os.environ |= {
     "JAX_COMPILATION_CACHE_DIR": os.environ["MORPHOT_TESTS_COMPILED"],
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 # No test fails for being slow: machines are shared.
 settings.register_profile("untimed", deadline=None)

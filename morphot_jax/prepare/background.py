@@ -63,7 +63,7 @@ def background_of(density: Float[np.ndarray, "z y x"]) -> float:
     spread = _spread(below)
     near = np.searchsorted(values, [middle - PLATEAU * height, middle + PLATEAU * height])
     flat = 2 * (near[1] - near[0]) >= len(values)
-    between = len(below) >= BOTH_SIDES * len(values) and spread <= NARROW * height
+    between = len(below) >= max(LEAST_VOXELS, BOTH_SIDES * len(values)) and spread <= NARROW * height
     if height <= 0 or not (flat or between):
         return 0.0
     return middle if abs(middle) > max(FLOOR * height, TOLD_APART * spread) else 0.0
