@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from morphot_jax.morphing.field import displacement_field
     from morphot_jax.morphing.order import order_maps
     from morphot_jax.morphing.settings import Settings
-    from morphot_jax.morphing.trajectory import morph
+    from morphot_jax.morphing.trajectory import Trajectory, morph
+    from morphot_jax.prepare.align import align_maps
     from morphot_jax.prepare.preparation import Preparation
     from morphot_jax.prepare.prepared import prepare_maps
     from morphot_jax.system.errors import InputError
@@ -28,6 +29,7 @@ __version__ = version("morphot_jax")
 
 _HOMES = {
     "InputError": "system.errors",
+    "align_maps": "prepare.align",
     "displacement_field": "morphing.field",
     "Preparation": "prepare.preparation",
     "Settings": "morphing.settings",
@@ -39,6 +41,7 @@ _HOMES = {
     "solve_barycenter": "transport.barycenter",
     "sinkhorn_divergence": "transport.divergence",
     "Status": "transport.status",
+    "Trajectory": "morphing.trajectory",
     "solve_sinkhorn": "transport.sinkhorn",
     "write_volume": "maps.mrc",
 }
@@ -49,8 +52,10 @@ __all__ = [
     "Preparation",
     "Settings",
     "Status",
+    "Trajectory",
     "Volume",
     "__version__",
+    "align_maps",
     "displacement_field",
     "kernels",
     "metrics",

@@ -83,14 +83,23 @@ def moments(density) -> tuple[np.ndarray, np.ndarray]:
     return np.array(means), np.array(variances)
 
 
-def balls(points, side=32, voxel=2.0, width=3.0, origin=(-31.0, -31.0, -31.0)):
-    """Gaussians at points (Å; x, y, z) of weights that differ: a map in closed form, at any place."""
+def balls(points, side=32, voxel=2.0, width=3.0, origin=(-31.0, -31.0, -31.0), alike=False):
+    """Gaussians at points (Å; x, y, z) of weights that differ, or do not: a map in closed form, at any place."""
     axes = [o + voxel * np.arange(side) for o in origin]
     z, y, x = np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
     data = np.zeros((side,) * 3)
     for weight, (px, py, pz) in enumerate(points, start=2):
-        data += weight * np.exp(-((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2) / (2 * width**2))
+        data += (1.0 if alike else weight) * np.exp(
+            -((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2) / (2 * width**2)
+        )
     return Volume(data.astype(np.float32), (voxel, voxel, voxel), origin)
+
+
+def ring(arms):
+    """Points with an n-fold axis along z through 0, without other symmetry."""
+    arm = np.array([[10.0, 0.0, -6.0], [14.0, 4.0, 3.0]])
+    turns = Rotation.from_rotvec(np.outer(2 * np.pi / arms * np.arange(arms), [0.0, 0.0, 1.0]))
+    return np.concatenate([turn.apply(arm) for turn in turns])
 
 
 def motion(seed, furthest=8.0):

@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "align": (
         ("move one map onto another", "morphot align closed.mrc open.mrc -o out"),
         ("the same, where the hand of the map is not known", "morphot align closed.mrc open.mrc -o out --mirror"),
+        ("from where it lies, without a search", "morphot align closed.mrc open.mrc -o out --local"),
     ),
     "compare": (
         ("how far a frame is from a map", "morphot compare out/vol_012.mrc halfway.mrc"),

@@ -278,6 +278,8 @@ class Terminal:
         axis, shift = (", ".join(f"{value:.3f}" for value in vector) for vector in (pose.axis, pose.shift))
         self.say(f"{hand}turned by {pose.degrees:.2f}° about ({axis}), then shifted by ({shift}) Å")
         self.say(f"correlation {found.before:.4f} before, {found.correlation:.4f} after")
+        if found.equal_poses > 1:
+            self.say(f"{found.equal_poses} poses fit equally well; this one moves the map least")
         if found.other_hand is not None:
             used, other = ("mirrored", "as given") if pose.mirrored else ("as given", "mirrored")
             self.say(f"fits better {used}; {other} the correlation is {found.other_hand:.4f} at best")

@@ -10,15 +10,18 @@ anything in the other. Chance correlations are least if each frequency is weight
     W(k) = max(0, 1 - N / P(|k|)) ,
 
 with P the mean power of the map over a shell of frequencies and N the power of the noise, assumed to be white: the
-median of P near the Nyquist frequency. The search is global and assumes no symmetry:
+median of P near the Nyquist frequency. The search is global and assumes no symmetry, unless told of one:
 
 1. Both maps are resampled onto a small cube of voxels, as large as the body, about their own centres of mass.
 2. For each of a few thousand rotations, spread evenly over all rotations, one Fourier transform tries all shifts.
-3. The best rotations that are not close to one another are refined by L-BFGS (optax), rotation and shift together,
-   on cubic splines of the small cube. Those with the largest overlap on a finer cube are refined there.
+3. The best rotations that are not close to one another, and the map as it lies, are refined by L-BFGS (optax),
+   rotation and shift together, on cubic splines of the small cube. Those with the largest overlap on a finer cube
+   are refined there.
+4. A symmetric map fits in several poses equally well. Poses whose overlap is that of the best within the accuracy
+   of the overlap are equal (``_equal``). Of these, the one that moves the map least is taken.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,13 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float
-from scipy.ndimage import gaussian_filter, spline_filter
+from jaxtyping import Array, Bool, Float
+from scipy.ndimage import affine_transform, gaussian_filter, spline_filter
+from scipy.spatial.transform import Rotation
 
 from morphot_jax.maps.check import check_map, one_map
 from morphot_jax.maps.pose import IDENTITY, Pose, degrees_between, spread_rotations
 from morphot_jax.maps.resample import places_of, resample_onto, resampled, shape_of
 from morphot_jax.maps.spectrum import shells, summed
+from morphot_jax.maps.symmetry import operators
 from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report, silent
@@ -43,7 +48,7 @@ ROTATIONS = 4608  # in the search: every rotation is within 12 degrees of one of
 SEARCH_VOXELS = 28  # along the edge of the cube of the search
 FINE_VOXELS = 96  # at most, along the edge of the cube of the last refinement
 CANDIDATES = 24  # rotations refined on the small cube
-FINALISTS = 2  # candidates refined on the fine cube
+FINALISTS = 2  # candidates refined on the fine cube, beside the one that moves the map least
 APART = 20.0  # degrees between candidates
 BODY = 0.3  # level of the body, as a fraction of the maximum of the blurred map
 BODY_SHARE = 0.995  # share of the body's voxels within its radius
@@ -53,6 +58,11 @@ TOGETHER = 64  # rotations tried between two reports
 STEPS = 40  # of L-BFGS, at most
 PADDING = 4  # voxels of zeros around the coefficients of a spline
 STILL = 1e-3  # voxels: the refinement stops when a step moves the body's surface by less
+SAME = 3.0, 1.0  # degrees and search voxels between poses that are one
+EQUAL, OF_THE_REST = 2e-3, 0.01  # overlaps are equal to this, and to this share of what they lack to one
+LOOSE = 3.0  # times that before the last refinement
+SYMMETRIC = 0.3  # least gain of overlap by turning a map as its symmetry says, as a share of what is possible
+TURNS = 90  # places that are tried for the two-fold axis of a map
 
 
 @dataclass(frozen=True)
@@ -62,12 +72,14 @@ class Alignment:
     - ``pose``: the motion of the moving map.
     - ``correlation``: the overlap c after the motion, on the fixed map's grid; ``before``: without the motion.
     - ``other_hand``: the best overlap of the hand that is not used; None if it was not tried.
+    - ``equal_poses``: how many poses were found that fit equally well; ``pose`` moves the map least of them.
     """
 
     pose: Pose
     correlation: float
     before: float
     other_hand: float | None = None
+    equal_poses: int = 1
 
 
 class Starts(NamedTuple):
@@ -78,32 +90,57 @@ class Starts(NamedTuple):
     overlaps: Float[np.ndarray, " n"]
 
 
+class Fit(NamedTuple):
+    """A pose, and how many poses fit as well as it does."""
+
+    pose: Pose
+    equal_poses: int
+
+
 def align_maps(
     moving: Volume,
     fixed: Volume,
     *,
     motion: Motion = "rigid",
     mirror: bool = False,
+    local: bool = False,
+    symmetry: str = "C1",
     report: Report = silent,
 ) -> Alignment:
     """Find the motion of ``moving`` that gives the largest overlap with ``fixed``.
 
-    ``motion``: 'rigid', a rotation and a shift, or 'translation'. ``mirror``: also try the mirror image, and use
-    the better of the two. ``report`` gets the work done and the total work. Raises InputError for maps that
-    ``prepare_maps`` would refuse, and for maps with the same density everywhere.
+    Of motions that fit equally well the smallest is taken: the one with the least mean squared displacement.
+
+    - ``motion``: 'rigid', a rotation and a shift, or 'translation'.
+    - ``mirror``: also try the mirror image, and use the better of the two.
+    - ``local``: climb from where the map lies to the next maximum, without a search.
+    - ``symmetry``: the point group of the fixed map, about an axis along z through its middle (``operators``). All
+      poses that it makes equal then count, and not only those that the search finds.
+
+    ``report`` gets the work done and the total work. Raises InputError for maps that ``prepare_maps`` would
+    refuse, for maps with the same density everywhere, for an unknown symmetry, and for one that the fixed map
+    does not have.
     """
     check_map(one_map(moving, "align_maps needs a map to move"), "the map to align")
     check_map(one_map(fixed, "align_maps needs a map that stays"), "the map to align it to")
+    group = operators(symmetry)
     pair = _Pair(moving, fixed)
+    images = _images(pair, group, symmetry) if motion == "rigid" else group[:1]
     rotations = spread_rotations(ROTATIONS) if motion == "rigid" else np.eye(3)[None]
+    rotations = rotations[: len(rotations) * (not local)]
     hands = (False, True) if mirror else (False,)
     steps = len(hands) * (-(-len(rotations) // TOGETHER) + 2)
     counter = iter(range(1, steps + 1))
-    poses = [_best(pair, mirrored, rotations, motion, lambda: report(next(counter), steps)) for mirrored in hands]
-    (correlation, pose), *others = sorted(
-        ((pair.overlap(pose), pose) for pose in poses), key=lambda entry: entry[0], reverse=True
+
+    def advance() -> None:
+        report(next(counter), steps)
+
+    fits = [_best(pair, mirrored, rotations, images, motion, advance) for mirrored in hands]
+    (correlation, fit), *others = sorted(
+        ((pair.overlap(fit.pose), fit) for fit in fits), key=lambda entry: entry[0], reverse=True
     )
-    return Alignment(pose, correlation, pair.overlap(IDENTITY), others[0][0] if others else None)
+    before = pair.overlap(IDENTITY)
+    return Alignment(fit.pose, correlation, before, others[0][0] if others else None, fit.equal_poses)
 
 
 class _Pair:
@@ -130,6 +167,32 @@ class _Pair:
         step = self.length / voxels
         return Pose(turn, self.fixed_centre + shift[::-1] * step - turn @ self.moving_centre)
 
+    def start(self, pose: Pose, voxels: int) -> "Starts":
+        """The rotation and shift of the cubes for a motion in Å: the inverse of ``pose``."""
+        turn = pose.rotation @ np.diag([-1.0 if pose.mirrored else 1.0, 1.0, 1.0])
+        shift = (pose.carried(self.moving_centre) - self.fixed_centre)[::-1] * (voxels / self.length)
+        return Starts(turn[None, ::-1, ::-1], shift[None], np.zeros(1))
+
+    def as_it_lies(self, mirrored: bool) -> Pose:
+        """No motion, or the mirror image about the map's own middle."""
+        if not mirrored:
+            return IDENTITY
+        mirror = np.diag([-1.0, 1.0, 1.0])
+        return Pose(mirror, self.moving_centre - mirror @ self.moving_centre)
+
+    def turned(self, pose: Pose, turn: Float[np.ndarray, "3 3"]) -> Pose:
+        """A motion, and then a rotation about the middle of the fixed map."""
+        return Pose(turn, self.fixed_centre - turn @ self.fixed_centre).after(pose)
+
+    def displacement(self, pose: Pose) -> float:
+        """The root mean square displacement of the body by a motion, in Å, if it were a ball.
+
+        sqrt( |c' - c|^2 + 8/5 R^2 sin^2(angle / 2) ), with c its centre, R its radius.
+        """
+        shift = pose.carried(self.moving_centre) - self.moving_centre
+        radius = self.lever * self.length
+        return float(np.sqrt(shift @ shift + 1.6 * (radius * np.sin(np.radians(pose.degrees) / 2)) ** 2))
+
     def overlap(self, pose: Pose) -> float:
         """The overlap c after a motion, on the grid of the fixed map."""
         moved = resample_onto(self.moving, self.fixed, pose).data.ravel().astype(np.float64)
@@ -139,20 +202,103 @@ class _Pair:
 
 
 def _best(
-    pair: _Pair, mirrored: bool, rotations: Float[np.ndarray, "n 3 3"], motion: Motion, advance: Callable[[], None]
-) -> Pose:
-    """Find the best motion of one hand."""
+    pair: _Pair,
+    mirrored: bool,
+    rotations: Float[np.ndarray, "n 3 3"],
+    images: Float[np.ndarray, "k 3 3"],
+    motion: Motion,
+    advance: Callable[[], None],
+) -> Fit:
+    """Find the smallest of the best motions of one hand.
+
+    ``images``: rotations that leave the fixed map as it is.
+    """
+    fine = pair.fine_voxels
+
+    def poses(starts: Starts) -> list[Pose]:
+        return [pair.pose(mirrored, *start, fine) for start in zip(starts.rotations, starts.shifts, strict=True)]
+
     with jax.enable_x64(True):
         moving, fixed = (gaussian_filter(cube, 1.0) for cube in pair.cubes(SEARCH_VOXELS, mirrored))
-        starts = _candidates(_searched(moving, fixed, rotations, advance))
-        starts = _refined(moving, fixed, starts, motion, pair.lever)
+        starts = pair.start(pair.as_it_lies(mirrored), SEARCH_VOXELS)
+        if len(rotations):
+            starts = _joined(_candidates(_searched(moving, fixed, rotations, advance)), starts)
+        starts = _distinct(_refined(moving, fixed, starts, motion, pair.lever))
         advance()
-        moving, fixed = pair.cubes(pair.fine_voxels, mirrored)
-        starts = starts._replace(shifts=starts.shifts * (pair.fine_voxels / SEARCH_VOXELS))
+        moving, fixed = pair.cubes(fine, mirrored)
+        starts = starts._replace(shifts=starts.shifts * (fine / SEARCH_VOXELS))
         starts = _refined(moving, fixed, starts, motion, pair.lever, steps=0)
-        starts = _refined(moving, fixed, Starts(*(part[:FINALISTS] for part in starts)), motion, pair.lever)
+        found = poses(starts)
+        equal = int(np.count_nonzero(_equal(starts.overlaps)))
+        near = min(np.flatnonzero(_equal(starts.overlaps, LOOSE)), key=lambda one: pair.displacement(found[one]))
+        chosen = sorted({*range(min(FINALISTS, len(found))), int(near)})
+        ends = _refined(moving, fixed, _taken(starts, chosen), motion, pair.lever)
+        best = [pose for pose, one in zip(poses(ends), _equal(ends.overlaps), strict=True) if one]
+        pose = min(best, key=pair.displacement)
+        if len(images) > 1:
+            turned = [pair.turned(pose, image) for image in images]
+            start = pair.start(min(turned, key=pair.displacement), fine)
+            pose = poses(_refined(moving, fixed, start, motion, pair.lever))[0]
+            equal = len(images)
         advance()
-    return pair.pose(mirrored, starts.rotations[0], starts.shifts[0], pair.fine_voxels)
+    return Fit(pose, equal)
+
+
+def _equal(overlaps: Float[np.ndarray, " n"], slack: float = 1.0) -> Bool[np.ndarray, " n"]:
+    """Mark the overlaps that are as large as the largest one, within the accuracy of an overlap."""
+    best = overlaps.max()
+    return overlaps >= best - slack * (EQUAL + OF_THE_REST * (1.0 - best))
+
+
+def _joined(first: Starts, second: Starts) -> Starts:
+    return Starts(*(np.concatenate(parts) for parts in zip(first, second, strict=True)))
+
+
+def _taken(starts: Starts, places: Sequence[int]) -> Starts:
+    return Starts(*(part[list(places)] for part in starts))
+
+
+def _distinct(starts: Starts) -> Starts:
+    """Leave out starts that are the same as an earlier one."""
+    degrees, voxels = SAME
+    kept: list[int] = []
+    for index, (rotation, shift) in enumerate(zip(starts.rotations, starts.shifts, strict=True)):
+        near = degrees_between(starts.rotations[kept], rotation) < degrees
+        if not np.any(near & (np.linalg.norm(starts.shifts[kept] - shift, axis=1) < voxels)):
+            kept.append(index)
+    return _taken(starts, kept)
+
+
+def _images(pair: _Pair, group: Float[np.ndarray, "k 3 3"], name: str) -> Float[np.ndarray, "k 3 3"]:
+    """The rotations of a group as the fixed map has them; raise InputError if it does not.
+
+    The two-fold axis of Dn may lie anywhere across z: ``TURNS`` places are tried.
+    """
+    if len(group) == 1:
+        return group
+    cube = gaussian_filter(pair.cubes(SEARCH_VOXELS, False)[1], 1.0)
+    about_z = Rotation.from_rotvec(np.outer(np.linspace(0.0, np.pi, TURNS, endpoint=False), [0, 0, 1])).as_matrix()
+    across = next((turn for turn in group if np.allclose(turn[2], [0.0, 0.0, -1.0])), None)
+    if across is not None and name.upper().startswith("D"):
+        fits = [_self_overlap(cube, turn @ across @ turn.T) for turn in about_z]
+        turn = about_z[int(np.argmax(fits))]
+        group = turn @ group @ turn.T
+    cube = pair.cubes(pair.fine_voxels, False)[1]
+    found, worst = (min(_self_overlap(cube, turn) for turn in turns) for turns in (group, about_z[:: TURNS // 30]))
+    if found - worst < SYMMETRIC * (1.0 - worst):
+        raise InputError(
+            f"the map that stays does not have the symmetry {name.upper()} about z through its middle: turned, it "
+            f"overlaps with itself by {found:.2f}, where any angle gives {worst:.2f} or more; check the axis"
+        )
+    return group
+
+
+def _self_overlap(cube: Float[np.ndarray, "n n n"], turn: Float[np.ndarray, "3 3"]) -> float:
+    """The overlap of a cube with itself, turned about its centre; ``turn``: along x, y, z."""
+    turned = affine_transform(
+        cube, turn[::-1, ::-1], offset=(np.eye(3) - turn[::-1, ::-1]) @ np.full(3, 0.5 * (len(cube) - 1)), order=1
+    )
+    return float((turned * cube).sum() / (np.linalg.norm(turned) * np.linalg.norm(cube)))
 
 
 def _without_background(volume: Volume) -> Volume:

@@ -48,6 +48,8 @@ def aligned_to_first(
         f"shifted by {triple_text(np.round(pose.shift, 3))} Å; "
         f"correlation {alignment.before:.3f} before, {alignment.correlation:.3f} after"
     )
+    if alignment.equal_poses > 1:
+        text += f"; {alignment.equal_poses} poses fit equally well, and this one moves the map least"
     remarks = [Remark(text)]
     if alignment.correlation < UNLIKE:
         doubt = f"{label} overlaps little with map 1 even after alignment: check that both show the same structure"

@@ -12,6 +12,7 @@ from morphot_jax.maps import databanks
 from morphot_jax.maps.load import SAMPLE, file_of, load
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import resample_onto
+from morphot_jax.maps.symmetry import operators
 from morphot_jax.morphing.field import Displacement, arrows, displacement_between, field_maps, moving
 from morphot_jax.morphing.order import Ordering, order_maps
 from morphot_jax.morphing.settings import Settings
@@ -110,9 +111,16 @@ def run_prepare(request: Request, reporter: Reporter) -> Prepared:
 
 
 def run_align(
-    request: Request, reporter: Reporter, *, motion: Motion = "rigid", mirror: bool = False
+    request: Request,
+    reporter: Reporter,
+    *,
+    motion: Motion = "rigid",
+    mirror: bool = False,
+    local: bool = False,
+    symmetry: str = "C1",
 ) -> Alignment:
-    """Align the first map of a request to the second, and write the moved map and its motion."""
+    """Align the first map of a request to the second (``align_maps``), and write the moved map and its motion."""
+    operators(symmetry)  # refuses an unknown one before maps are read
     folder = OutputFolder.of(request, (ALIGNED_MAP, report.ALIGNED, chimerax.ALIGNMENT, LOG))
     folder.check()
     device = device_of(request, reporter)
@@ -120,13 +128,22 @@ def run_align(
     volume, fixed = (item.volume for item in inputs)
     with folder:
         with jax.default_device(device), reporter.working("aligning") as report_progress:
-            alignment = align_maps(volume, fixed, motion=motion, mirror=mirror, report=report_progress)
+            alignment = align_maps(
+                volume,
+                fixed,
+                motion=motion,
+                mirror=mirror,
+                local=local,
+                symmetry=symmetry,
+                report=report_progress,
+            )
         folder.begin()
         keep_log(request, reporter, device)
         with reporter.working("writing"):
             moved = resample_onto(volume, fixed, alignment.pose)
             write_volume(moved, request.output / ALIGNED_MAP, overwrite=True)
-        content = report.compose_alignment(request.command, inputs, motion, alignment, ALIGNED_MAP)
+        chosen = {"motion": motion, "mirror": mirror, "local": local, "symmetry": symmetry.upper()}
+        content = report.compose_alignment(request.command, inputs, chosen, alignment, ALIGNED_MAP)
         files.write_text(request.output / report.ALIGNED, report.to_json(content))
         moving_file, fixed_file = map(file_of, request.maps)
         script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, alignment.pose)

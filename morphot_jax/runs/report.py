@@ -128,12 +128,15 @@ def _kept(prepared: Volume, given: Volume, background: float) -> float | None:
 
 
 def compose_alignment(
-    command: str, inputs: Sequence[Input], motion: str, alignment: Alignment, file: str
+    command: str, inputs: Sequence[Input], chosen: dict[str, Any], alignment: Alignment, file: str
 ) -> dict[str, Any]:
-    """The content of align.json: the motion of the first input onto the second, and how well it fits."""
+    """The content of align.json: the motion of the first input onto the second, and how well it fits.
+
+    ``chosen``: the options of the alignment.
+    """
     pose = alignment.pose
     return _heading(command, inputs) | {
-        "motion": motion,
+        **chosen,
         "file": file,
         "matrix": pose.matrix.tolist(),
         "chimerax": None if pose.mirrored else chimerax.placing(1, pose),
@@ -144,6 +147,7 @@ def compose_alignment(
         "correlation": alignment.correlation,
         "correlation_before": alignment.before,
         "correlation_other_hand": alignment.other_hand,
+        "equal_poses": alignment.equal_poses,
     }
 
 

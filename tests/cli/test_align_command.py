@@ -44,6 +44,14 @@ def test_the_motion_and_the_moved_map_are_written(maps, tmp_path):
     assert "correlation" in done.err
 
 
+def test_the_options_of_an_alignment_are_written(maps, tmp_path):
+    done = morphot("align", *maps, "-o", tmp_path / "out", "--local", "--motion", "translation")
+    assert done.code == 0, done.err
+    content = json.loads((tmp_path / "out" / "align.json").read_text(encoding="utf-8"))
+    chosen = {"motion": "translation", "mirror": False, "local": True, "symmetry": "C1", "equal_poses": 1}
+    assert {name: content[name] for name in chosen} == chosen
+
+
 def test_a_morph_aligns_first_where_it_is_asked_to(maps, tmp_path):
     options = ("--frames", 3, "--method", "linear", "--align", "rigid")
     done = morphot("morph", maps[1], maps[0], "-o", tmp_path / "out", *options)
@@ -59,6 +67,8 @@ def test_a_morph_aligns_first_where_it_is_asked_to(maps, tmp_path):
     [
         (("align", "MOVING", "gone.mrc"), "gone.mrc"),
         (("align", "MOVING", "FIXED", "--motion", "sideways"), "sideways"),
+        (("align", "MOVING", "FIXED", "--symmetry", "D"), "the symmetry 'D' is unknown"),
+        (("align", "MOVING", "FIXED", "--symmetry", "C2", "--local"), "does not have the symmetry C2"),
         (("morph", "MOVING", "FIXED", "--align", "sideways"), "sideways"),
         (("prepare", "MOVING", "--box", "2"), "2"),
     ],

@@ -12,13 +12,18 @@ from morphot_jax.maps.resample import resample_onto
 from morphot_jax.maps.samples import sample_atoms, sample_volume
 from morphot_jax.prepare.align import Alignment, align_maps
 from morphot_jax.system.errors import InputError
-from shapes import BODY, balls, motion, volume_of
+from shapes import BODY, balls, motion, ring, volume_of
 
 
 def assert_same_motion(found, true, degrees, angstrom):
     error = found.after(true.inverse())
     assert error.degrees < degrees
     assert np.linalg.norm(found.carried(BODY) - true.carried(BODY), axis=1).max() < angstrom
+
+
+def arms(count, pose=IDENTITY):
+    """A map with a rotation axis along z, moved."""
+    return balls(pose.carried(ring(count)), alike=True)
 
 
 @settings(max_examples=2, deadline=None)
@@ -65,6 +70,40 @@ def test_translation_alone_does_not_turn():
     turned = align_maps(balls(BODY), balls(motion(1).carried(BODY)), motion="translation")
     np.testing.assert_array_equal(turned.pose.rotation, np.eye(3))
     assert turned.correlation < 0.95
+
+
+@pytest.mark.parametrize("symmetry", ["C1", "C3"])
+def test_of_equal_poses_the_smallest_motion_is_taken(symmetry):
+    """Three arms, a third of a turn apart: three motions lay them on one another."""
+    true = Pose(Rotation.from_rotvec([0.0, 0.1, 0.25]).as_matrix(), np.array([1.0, -2.0, 0.5]))
+    found = align_maps(arms(3), arms(3, true), symmetry="C1")
+    assert_same_motion(found.pose, true, degrees=0.1, angstrom=0.05)
+    assert found.equal_poses == 3
+    away = Pose(Rotation.from_rotvec([0.0, 0.0, 2.3]).as_matrix(), np.array([1.0, -2.0, 0.5]))
+    back = align_maps(arms(3, away), arms(3), symmetry=symmetry)
+    assert back.pose.after(away).degrees == pytest.approx(120.0, abs=0.2)  # 2.3 rad are 131.8 degrees
+    assert back.pose.degrees == pytest.approx(131.8 - 120.0, abs=0.2)
+    assert back.equal_poses == 3
+
+
+def test_a_superposed_chaperonin_stays_where_it_lies(shared_data):
+    """Sixteen poses are equal by its symmetry; one that is 180 degrees away fits better in the fourth digit."""
+    opened, closed = (read_volume(shared_data / f"mmcpn_{state}_64.mrc") for state in ("open", "closed"))
+    found = align_maps(opened, closed, local=True, symmetry="D8")
+    assert found.pose.degrees < 3.0
+    assert found.equal_poses == 16
+    assert found.correlation > found.before
+    with pytest.raises(InputError, match="does not have the symmetry D7 about z through its middle"):
+        align_maps(opened, closed, local=True, symmetry="D7")
+
+
+def test_without_a_search_the_next_maximum_is_found():
+    near, far = (Pose(Rotation.from_rotvec([0, 0, angle]).as_matrix(), np.zeros(3)) for angle in (0.2, 2.8))
+    found = align_maps(balls(BODY), balls(near.carried(BODY)), local=True)
+    assert_same_motion(found.pose, near, degrees=0.1, angstrom=0.05)
+    stays = align_maps(arms(2), arms(2, far), local=True)
+    assert stays.pose.degrees == pytest.approx(180.0 - np.degrees(2.8), abs=0.2)
+    assert stays.equal_poses == 1
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -125,11 +164,12 @@ def test_the_sample_of_adenylate_kinase_is_found_turned_over():
 
 @pytest.mark.slow
 def test_the_open_chaperonin_comes_to_lie_on_the_closed_one(shared_data):
-    """Their authors aligned them: any of the 16 copies of D8 about z is right."""
+    """Their authors aligned them: any of the 16 copies of D8 about z is right, and the search finds them all."""
     opened, closed = (read_volume(shared_data / f"mmcpn_{state}_64.mrc") for state in ("open", "closed"))
     away = Pose(Rotation.from_rotvec([0.9, 1.3, -0.4]).as_matrix(), np.array([12.0, -20.0, 8.0]))
     found = align_maps(resample_onto(opened, opened, away), closed)
     assert found.correlation > found.before
+    assert found.equal_poses == 16
     total = found.pose.after(away)
     eighth = np.degrees(2 * np.pi / 8)
     tilt = np.degrees(np.arccos(abs(total.rotation[2, 2])))

@@ -39,6 +39,12 @@ def align(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Try the other hand too, and use the better one.")
     ] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Start from where the map lies, without a search of all rotations.")
+    ] = False,
+    symmetry: Annotated[
+        str, typer.Option(metavar="GROUP", help="The symmetry of the map that stays, about z: C3, D8, T, O or I.")
+    ] = "C1",
     request: Request,
     quiet: Quiet = False,
 ) -> None:
@@ -48,7 +54,7 @@ def align(
 
     request = replace(request, maps=(moving, fixed), command=command_line())
     with Terminal(quiet=quiet) as terminal:
-        run_align(request, terminal, motion=motion, mirror=mirror)
+        run_align(request, terminal, motion=motion, mirror=mirror, local=local, symmetry=symmetry)
 
 
 def compare(
