@@ -89,9 +89,8 @@ def balls(points, side=32, voxel=2.0, width=3.0, origin=(-31.0, -31.0, -31.0), a
     z, y, x = np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
     data = np.zeros((side,) * 3)
     for weight, (px, py, pz) in enumerate(points, start=2):
-        data += (1.0 if alike else weight) * np.exp(
-            -((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2) / (2 * width**2)
-        )
+        squared = (x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2
+        data += (1.0 if alike else weight) * np.exp(-squared / (2 * width**2))
     return Volume(data.astype(np.float32), (voxel, voxel, voxel), origin)
 
 

@@ -20,6 +20,7 @@ SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels 
 }
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
+MOST_FRAMES = 10_000  # each is a file
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
@@ -42,6 +43,7 @@ class Settings:
         25,
         "How many frames, evenly spaced in time.",
         least=2,
+        most=MOST_FRAMES,
         advice=", or explicit times",
         group=TRAJECTORY,
         commands=("morph", "demo", "order"),
@@ -59,6 +61,7 @@ class Settings:
         5,
         "Barycenters for each pair of maps, for the method mixed.",
         least=2,
+        most=MOST_FRAMES,
         group=TRAJECTORY,
         commands=("morph",),
     )

@@ -295,9 +295,10 @@ def _images(pair: _Pair, group: Float[np.ndarray, "k 3 3"], name: str) -> Float[
 
 def _self_overlap(cube: Float[np.ndarray, "n n n"], turn: Float[np.ndarray, "3 3"]) -> float:
     """The overlap of a cube with itself, turned about its centre; ``turn``: along x, y, z."""
-    turned = affine_transform(
-        cube, turn[::-1, ::-1], offset=(np.eye(3) - turn[::-1, ::-1]) @ np.full(3, 0.5 * (len(cube) - 1)), order=1
-    )
+    turn = turn[::-1, ::-1]
+    centre = np.full(3, 0.5 * (len(cube) - 1))
+    where = {"offset": centre - turn @ centre, "order": 1}
+    turned = affine_transform(cube, turn, **where)
     return float((turned * cube).sum() / (np.linalg.norm(turned) * np.linalg.norm(cube)))
 
 

@@ -126,7 +126,7 @@ def _fading(density: Float[np.ndarray, "z y x"], noise: Noise) -> float:
     if not body.any():
         return 1.0
     below = coarse < noise.middle
-    distances = distance_transform_edt(~body)[below]
+    distances = np.asarray(distance_transform_edt(~body))[below]
     depths = noise.middle - coarse[below].astype(np.float64)
     nearer = distances <= np.median(distances)
     far = _spread(depths[~nearer])

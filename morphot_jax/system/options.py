@@ -9,7 +9,7 @@ declaration: the check of a new instance (``check_options``), the option of the 
 text (``cli.options``), the entry in reports, and the table in the documentation.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from math import isfinite
@@ -22,6 +22,7 @@ from morphot_jax.system.errors import InputError, did_you_mean
 
 OPTION = "option"  # the key of the declaration in a field's metadata
 QUOTED = 80  # characters of a wrong value that a message shows
+NO_SEQUENCES = (str, bytes, bytearray, Mapping, Set)  # though they can be iterated
 
 Class = TypeVar("Class", bound=type)
 
@@ -163,7 +164,7 @@ def checked(declared: Declared, value: Any) -> Any:
         return value
     elif kind.number and (number := _plain(value, kind.number)) is not None and declared.option.allows(number):
         return number
-    elif kind.many and isinstance(value, Iterable) and not isinstance(value, str):
+    elif kind.many and isinstance(value, Iterable) and not isinstance(value, NO_SEQUENCES):
         return _several(declared, value, kind.many)
     elif (instance := _of_class(value, kind.classes)) is not None:
         return instance

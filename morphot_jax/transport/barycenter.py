@@ -45,7 +45,15 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import Criterion
 from morphot_jax.transport import anderson, kernels
 from morphot_jax.transport.anderson import Memory
-from morphot_jax.transport.checks import check_densities, check_grid
+from morphot_jax.transport.checks import (
+    check_densities,
+    check_flag,
+    check_grid,
+    check_solve,
+    check_start,
+    grid_axes,
+)
+from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, solution_out_of_box
 from morphot_jax.transport.kernels import Kernel, Sigma
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
@@ -198,7 +206,7 @@ def solver_for(*, debias: bool = False, guard: float | None = None) -> Barycente
 
 
 def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the solve by its name
-    maps: Float[Array, "k z y x"],
+    maps: Float[Array, "k *grid"],
     weights: Float[Array, "t k"],
     kernel: Kernel,
     *,
@@ -209,13 +217,13 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     fixed_iterations: bool = False,
     guard: float | None = None,
     debias: bool = False,
-    start: Float[Array, "t k z y x"] | None = None,
+    start: Float[Array, "t k *grid"] | None = None,
 ) -> Solution:
     """q_t = argmin_q sum_k alpha_tk W_sigma(a_k, q), every t in one compiled loop (the paper, Eq 2.4).
 
     - ``maps``: non-negative, axes ``k z y x``; brought to unit mass here. Their dtype is the solver's.
     - ``weights``: one row for each barycenter, non-negative; brought to unit sum here.
-    - ``kernel``: of the maps' grid, from ``morphot_jax.kernels``.
+    - ``kernel``: of the maps' grid, from ``morphot_jax.kernels``; it may have one, two or three axes.
     - ``tolerance``: a lane stops when ``criterion`` is at or below it.
     - ``fixed_iterations``: make exactly ``max_iterations`` instead.
     - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: no mass where the
@@ -230,15 +238,22 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     do not match; outside jit also for negative, non-finite or empty maps and weights, and for solves that leave
     the range of single precision.
     """
+    check_solve(tolerance, max_iterations, relaxation, fixed_iterations=fixed_iterations, guard=guard)
+    check_flag("debias", debias)
     solver = solver_for(debias=debias, guard=guard)
     options = Options(tolerance, relaxation, max_iterations, criterion, fixed_iterations)
     check_maps(maps, weights, kernel)
-    return in_range(solve(solver, Problem(side_of(maps), weights.astype(maps.dtype), kernel), options, start))
+    if start is not None:
+        check_start(start, weights.shape[0], maps)
+    axes = axes_of(kernel)
+    problem = Problem(side_of(maps, axes=axes), weights.astype(maps.dtype), boxed(kernel))
+    guess = None if start is None else in_box(start, axes)
+    return in_range(solution_out_of_box(solve(solver, problem, options, guess), axes))
 
 
 def check_maps(maps, weights, kernel: Kernel) -> None:
     """Raise InputError for maps and weights that have no barycenter."""
-    check_densities("maps", maps, axes="kzyx")
+    check_densities("maps", maps, axes="k" + grid_axes(kernel))
     check_densities("weights", weights, axes="tk")
     if weights.shape[1] != maps.shape[0]:
         raise InputError(
@@ -250,8 +265,8 @@ def check_maps(maps, weights, kernel: Kernel) -> None:
 
 @jax.jit
 def start_between(
-    log_u: Float[Array, "z y x"], log_v: Float[Array, "z y x"], weights: Float[Array, "t 2"], sigma: Sigma
-) -> Float[Array, "t 2 z y x"]:
+    log_u: Float[Array, "*grid"], log_v: Float[Array, "*grid"], weights: Float[Array, "t 2"], sigma: Sigma
+) -> Float[Array, "t 2 *grid"]:
     """A start for ``solve_barycenter`` between two maps, from the plan diag(u) K diag(v) between them.
 
     For two maps log v_0 = t phi and log v_1 = -(1 - t) phi. With kernels K_t of variance t sigma^2, nearly
@@ -263,13 +278,13 @@ def start_between(
 
     ``log_u``, ``log_v``: potentials of ``solve_sinkhorn``. ``weights``: (1 - t, t) for each barycenter.
     """
-    (nz, ny, nx), dtype = log_u.shape, log_u.dtype
+    shape, dtype = log_u.shape, log_u.dtype
     shares = weights / jnp.sum(weights, axis=1, keepdims=True)
     sigma = jnp.asarray(sigma, dtype)
 
-    def potentials(share: Float[Array, "2"]) -> Float[Array, "2 z y x"]:
-        def phi_of(make: Callable[..., Kernel]) -> Float[Array, "z y x"]:
-            backward, forward = (make((nz, ny, nx), sigma * jnp.sqrt(part), dtype) for part in share)
+    def potentials(share: Float[Array, "2"]) -> Float[Array, "2 *grid"]:
+        def phi_of(make: Callable[..., Kernel]) -> Float[Array, "*grid"]:
+            backward, forward = (make(shape, sigma * jnp.sqrt(part), dtype) for part in share)
             return (backward.log_apply(log_v) - forward.log_apply(log_u)) / 2.0
 
         gaussian, heat = phi_of(kernels.dense), phi_of(kernels.heat)

@@ -20,16 +20,16 @@ from morphot_jax.transport.kernels import Sigma
 
 @jax.jit
 def bridge_frames(
-    log_u: Float[Array, "z y x"], log_v: Float[Array, "z y x"], sigma: Sigma, times: Float[Array, " t"]
-) -> Float[Array, "t z y x"]:
+    log_u: Float[Array, "*grid"], log_v: Float[Array, "*grid"], sigma: Sigma, times: Float[Array, " t"]
+) -> Float[Array, "t *grid"]:
     """rho_t = (H_(t s) u) (H_((1-t) s) v) at each time t in [0, 1], s = sigma^2.
 
     - ``log_u``, ``log_v``: potentials of ``solve_sinkhorn`` with ``kernels.heat(shape, sigma)``; -inf: no mass.
-    - ``sigma``: standard deviation in voxels, one number or one per axis z, y, x.
+    - ``sigma``: standard deviation in voxels, one number or one for each axis.
 
     The frames have unit mass to round-off where the box holds all walks.
     """
-    (z, y, x), dtype = log_u.shape, log_u.dtype
+    shape, dtype = log_u.shape, log_u.dtype
     sigma = jnp.asarray(sigma, dtype)
     # Each factor ranges over hundreds of e-folds, and only their product is of order one. So the maxima of
     # u and v are taken out first, and the square root of their product goes into each factor.
@@ -37,9 +37,9 @@ def bridge_frames(
     u, v = jnp.exp(log_u - top_u), jnp.exp(log_v - top_v)
     half = jnp.exp((top_u + top_v) / 2.0)
 
-    def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
-        forward = kernels.heat((z, y, x), sigma * jnp.sqrt(t), dtype).apply(u)
-        backward = kernels.heat((z, y, x), sigma * jnp.sqrt(1.0 - t), dtype).apply(v)
+    def frame(t: Float[Array, ""]) -> Float[Array, "*grid"]:
+        forward = kernels.heat(shape, sigma * jnp.sqrt(t), dtype).apply(u)
+        backward = kernels.heat(shape, sigma * jnp.sqrt(1.0 - t), dtype).apply(v)
         return (half * forward) * (half * backward)
 
     return jax.lax.map(frame, times.astype(dtype))

@@ -1,5 +1,6 @@
 """Checks of a solver's arguments: arrays of the right type, shape and values."""
 
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import numpy as np
 from jax.core import Tracer
 
 from morphot_jax.system.errors import InputError, quoted
+from morphot_jax.transport.fewer_axes import NAMES, axes_of
 from morphot_jax.transport.kernels import Kernel
+from morphot_jax.transport.relaxation import Relaxation
 
 
 def check_densities(name: str, values: Any, *, axes: str) -> None:
@@ -18,6 +21,8 @@ def check_densities(name: str, values: Any, *, axes: str) -> None:
     sum over the axes z, y, x, or over the last axis where there are none of these. Traced values are not checked.
     """
     shape = f"({', '.join(axes)})"
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array: give .filled(0.0), or the densities that you mean")
     if not isinstance(values, np.ndarray | jax.Array):
         raise InputError(f"{name} is {_described(values)}: give an array of densities with axes {shape}")
     if values.dtype not in (jnp.float32, jnp.float64):
@@ -41,14 +46,21 @@ def check_densities(name: str, values: Any, *, axes: str) -> None:
         )
 
 
-def check_grid(kernel: Kernel, **maps: Any) -> None:
-    """Raise InputError for what is no kernel, and where the maps and the kernel differ in shape or precision."""
+def grid_axes(kernel: Kernel) -> str:
+    """The letters of the axes of a kernel's grid, the last ones of 'zyx'; InputError for what is no kernel."""
     if not isinstance(kernel, Kernel):
         raise InputError(f"kernel is {_described(kernel)}: make one, for instance kernels.dense(shape, sigma)")
-    if any(values.shape[-3:] != tuple(kernel.shape) for values in maps.values()):
-        given = ", ".join(f"{name} {values.shape[-3:]}" for name, values in maps.items())
+    return NAMES[-axes_of(kernel) :]
+
+
+def check_grid(kernel: Kernel, **maps: Any) -> None:
+    """Raise InputError where the maps and the kernel differ in shape or precision."""
+    axes = grid_axes(kernel)
+    if any(values.shape[-len(axes) :] != tuple(kernel.shape) for values in maps.values()):
+        given = ", ".join(f"{name} {values.shape[-len(axes) :]}" for name, values in maps.items())
         raise InputError(
-            f"{given} and the kernel's box {tuple(kernel.shape)} differ: give all the same shape (z, y, x)"
+            f"{given} and the kernel's grid {tuple(kernel.shape)} differ: give all the same shape "
+            f"({', '.join(axes)})"
         )
     precisions = {name: values.dtype for name, values in maps.items()}
     leaves = [leaf for leaf in jax.tree.leaves(kernel) if hasattr(leaf, "dtype")]
@@ -59,5 +71,50 @@ def check_grid(kernel: Kernel, **maps: Any) -> None:
         raise InputError(f"{given} differ in precision: give all float64, inside `with jax.enable_x64(True):`")
 
 
+def check_solve(
+    tolerance: Any, max_iterations: Any, relaxation: Any, *, fixed_iterations: Any = False, guard: Any = None
+) -> None:
+    """Raise InputError for options of a solve that are of another kind, or out of range. Traced ones pass."""
+    if not _is_number(tolerance, 0.0):
+        raise InputError(f"tolerance is {_described(tolerance)}: give one number of at least 0")
+    if not isinstance(max_iterations, Tracer) and (not _whole(max_iterations) or max_iterations < 1):
+        raise InputError(f"max_iterations is {_described(max_iterations)}: give a whole number, 1 or more")
+    if not isinstance(relaxation, Relaxation):
+        raise InputError(f"relaxation is {_described(relaxation)}: give Relaxation(w), or leave it out")
+    check_flag("fixed_iterations", fixed_iterations)
+    if guard is not None and not (_is_number(guard, 0.0) and guard > 0):
+        raise InputError(f"guard is {_described(guard)}: give one number above 0, or None")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise InputError for what is neither True nor False, nor traced."""
+    if not isinstance(value, bool | Tracer) and getattr(value, "dtype", None) != np.dtype(bool):
+        raise InputError(f"{name} is {_described(value)}: give True or False")
+
+
+def check_start(start: Any, lanes: int, maps: Any) -> None:
+    """Raise InputError for a start that is not log v on the grid, for every lane and map."""
+    wanted = (lanes, *maps.shape)
+    if not isinstance(start, np.ndarray | jax.Array) or start.shape != wanted:
+        raise InputError(f"start is {_described(start)}: give an array of the shape {wanted}")
+
+
+def _is_number(value: Any, least: float) -> bool:
+    """Whether a value is a real scalar, at least ``least``; traced scalars are."""
+    if hasattr(value, "dtype"):
+        real = np.issubdtype(value.dtype, np.integer) or np.issubdtype(value.dtype, np.floating)
+        return np.ndim(value) == 0 and real and (isinstance(value, Tracer) or bool(value >= least))
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+
+
+def _whole(value: Any) -> bool:
+    """Whether a value is an integer, also one of an array library."""
+    if hasattr(value, "dtype"):
+        return np.ndim(value) == 0 and bool(np.issubdtype(value.dtype, np.integer))
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        return f"an array of the shape {value.shape}"
     return f"{quoted(value)} ({type(value).__name__})"

@@ -29,7 +29,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import kernels
-from morphot_jax.transport.kernels import Kernel, Shape, Sigma
+from morphot_jax.transport.fewer_axes import BOX, axes_of, boxed, in_box, out_of_box, width_in_box
+from morphot_jax.transport.kernels import Grid, Kernel, Shape, Sigma
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.support import Side
@@ -72,15 +73,19 @@ class Paths:
 def paths_of(
     source: Side,
     target: Side,
-    log_u: Float[Array, "z y x"],
-    log_v: Float[Array, "z y x"],
+    log_u: Float[Array, "*grid"],
+    log_v: Float[Array, "*grid"],
     kernel: Kernel,
     sigma: Sigma,
 ) -> Paths:
     """The averaged paths x + t D and y + (1-t) E of the plan diag(u) K diag(v) between two maps.
 
-    ``sigma``: standard deviation of the kernel in voxels, one number or one for each axis z, y, x.
+    ``sigma``: standard deviation of the kernel in voxels, one number or one for each axis. Positions of grids with
+    one or two axes are those in a box with one voxel along the others (``fewer_axes``).
     """
+    axes, kernel = axes_of(kernel), boxed(kernel)
+    log_u, log_v = in_box(log_u, axes), in_box(log_v, axes)
+    sigma = width_in_box(sigma, axes, 1.0, log_u.dtype)
     smooth = kernels.dense(kernel.shape, SMOOTHING * jnp.asarray(sigma, log_u.dtype), log_u.dtype)
     return Paths(
         source_mass=jnp.exp(source.log_mass),
@@ -94,21 +99,23 @@ def paths_of(
 
 @partial(jax.jit, static_argnames=("shape",))
 def displacement_frames(
-    paths: Paths, times: Float[Array, " t"], sigma: Sigma, shape: Shape
-) -> Float[Array, "t z y x"]:
+    paths: Paths, times: Float[Array, " t"], sigma: Sigma, shape: Grid
+) -> Float[Array, "t *grid"]:
     """The frame at each time t in [0, 1]: source and target moved, blended 1-t : t, spread like random walks."""
-    dtype = paths.source_mass.dtype
-    variance = jnp.asarray(sigma, dtype) ** 2
+    dtype, axes = paths.source_mass.dtype, len(shape)
+    variance = jnp.asarray(width_in_box(sigma, axes, 0.0, dtype), dtype) ** 2
+    z, y, x = (*(1,) * (BOX - axes), *shape)
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
         first = (1.0 - t) * paths.source_start + t * paths.source_end
         second = (1.0 - t) * paths.target_start + t * paths.target_end
-        moved = splat((1.0 - t) * paths.source_mass, first, shape) + splat(t * paths.target_mass, second, shape)
+        masses = (1.0 - t) * paths.source_mass, t * paths.target_mass
+        moved = splat(masses[0], first, (z, y, x)) + splat(masses[1], second, (z, y, x))
         missing = jnp.maximum(t * (1.0 - t) * variance - SHARING, 0.0)
-        spread = kernels.heat(shape, jnp.sqrt(missing), dtype).apply(moved)
+        spread = kernels.heat((z, y, x), jnp.sqrt(missing), dtype).apply(moved)
         return spread * (jnp.sum(moved) / jnp.sum(spread))  # restore what left through the faces of the box
 
-    return jax.lax.map(frame, times.astype(dtype))
+    return out_of_box(jax.lax.map(frame, times.astype(dtype)), axes)
 
 
 def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: Kernel) -> Float[Array, "3 n"]:

@@ -9,8 +9,8 @@ from morphot_jax.transport.sinkhorn import solve_sinkhorn
 
 
 def sinkhorn_divergence(
-    source: Float[Array, "z y x"],
-    target: Float[Array, "z y x"],
+    source: Float[Array, "*grid"],
+    target: Float[Array, "*grid"],
     kernel: Kernel,
     *,
     tolerance: float | Float[Array, ""] = 1e-6,

@@ -18,14 +18,15 @@ log f -> log K f with -inf for zero mass, both on the last three axes. A kernel 
 | `heat`      | exp(-s) I_d(s), s = sigma^2: a semigroup             | about 130 voxels in double     |
 | `truncated` | the original's: cut at 4 sigma, unit sum, reflecting | zero past 4 sigma              |
 
-``reach`` computes the distances of the last column.
+``reach`` computes the distances of the last column. A shape of one or two axes gives the kernel of curves or
+images (``fewer_axes``), for the public functions of this package.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from inspect import signature
-from typing import Any, Protocol, TypeVar, cast, get_args, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -38,18 +39,21 @@ from scipy.fft import next_fast_len
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_word
 from morphot_jax.system.words import KernelKind
+from morphot_jax.transport import fewer_axes
+from morphot_jax.transport.fewer_axes import BOX, FewerAxes
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, int, int]  # of a box
+Grid = tuple[int, ...]  # of one, two or three axes
 Part = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # of a box: start and stop along z, y, x
 Sigma = (
     float
     | Float[Array, ""]
     | Float[np.ndarray, ""]
-    | Float[Array, "3"]
-    | Float[np.ndarray, "3"]
-    | tuple[float, float, float]
+    | Float[Array, " axes"]
+    | Float[np.ndarray, " axes"]
+    | tuple[float, ...]
 )
 
 KINDS: tuple[str, ...] = get_args(KernelKind)
@@ -230,27 +234,31 @@ class FourierKernel:
         return jnp.log(self.apply(jnp.exp(log_field - top))) + top
 
 
-Maker = TypeVar("Maker", bound=Callable[..., Any])
+def _compiled(maker: Callable[..., Kernel]) -> Callable[..., Any]:
+    """The maker of a kernel, compiled once for each shape; shape and sigma are checked before.
 
-
-def _compiled(maker: Maker) -> Maker:
-    """The maker of a kernel, compiled once for each shape; shape and sigma are checked before."""
+    A shape of one or two axes gives the kernel of its box, as one of ``FewerAxes``.
+    """
     static = [name for name in ("shape", "dtype", "padding") if name in signature(maker).parameters]
     compiled = jax.jit(maker, static_argnames=static)
 
     @wraps(maker)
     def make_checked(shape, sigma, dtype=None, **options):
         _check(maker.__name__, shape, sigma)
-        return compiled(tuple(shape), sigma, dtype, **options)
+        axes, empty = len(shape), 0.0 if maker.__name__ == "heat" else 1.0
+        width = fewer_axes.width_in_box(sigma, axes, empty, dtype)
+        kernel = compiled((*(1,) * (BOX - axes), *shape), width, dtype, **options)
+        return kernel if axes == BOX else FewerAxes(kernel, axes)
 
-    return cast(Maker, make_checked)
+    return make_checked
 
 
 @_compiled
 def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c normalises the sum over the infinite line to one.
 
-    - ``shape``: voxels along z, y, x. ``sigma``: standard deviation in voxels, one number or one per axis z, y, x.
+    - ``shape``: voxels along z, y, x; or y, x; or x. ``sigma``: standard deviation in voxels, one number or one
+      for each axis.
     - ``dtype``: of the matrices; JAX's default float when not given.
     """
     return SeparableKernel(*(jnp.exp(m) for m in _log_matrices(shape, sigma, dtype)))
@@ -315,7 +323,7 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     return SeparableKernel(*matrices)
 
 
-def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
+def make(kind: str, shape: Grid, sigma: Sigma, dtype=None) -> Kernel:
     """The kernel of a kind in ``KINDS``, compiled once for each box; InputError for any other name."""
     check_word("kernel", kind, KINDS)
     _check(kind, shape, sigma)
@@ -323,7 +331,7 @@ def make(kind: str, shape: Shape, sigma: Sigma, dtype=None) -> Kernel:
 
 
 @partial(jax.jit, static_argnames=("kind", "shape"))
-def _make(kind: str, shape: Shape, sigma: Float[Array, "..."]) -> Kernel:
+def _make(kind: str, shape: Grid, sigma: Float[Array, "..."]) -> Kernel:
     makers = {"dense": dense, "fft": fft, "log": log, "heat": heat, "truncated": truncated}
     return makers[kind](shape, sigma, sigma.dtype)
 
@@ -445,9 +453,9 @@ def fft_padding(sigma: float, dtype) -> int:
 
 def _check(kind: str, shape: Any, sigma: Any) -> None:
     """Raise InputError for a shape or a sigma that no kernel of this kind can have; traced values go unchecked."""
-    three = isinstance(shape, tuple | list) and len(shape) == 3
-    if not (three and all(isinstance(n, int | np.integer) and n > 0 for n in shape)):
-        raise InputError(f"shape is {shape!r}: give the number of voxels along z, y, x")
+    listed = isinstance(shape, tuple | list) and 1 <= len(shape) <= BOX
+    if not (listed and all(isinstance(n, int | np.integer) and n > 0 for n in shape)):
+        raise InputError(f"shape is {shape!r}: give the number of voxels along z, y, x; or y, x; or x")
     if any(isinstance(part, Tracer) for part in jax.tree.leaves(sigma)):
         return
     try:
@@ -455,8 +463,8 @@ def _check(kind: str, shape: Any, sigma: Any) -> None:
     except (TypeError, ValueError):
         widths = np.full(2, np.nan)
     least = 0.0 if kind == "heat" else np.finfo(np.float64).tiny  # the heat kernel at time 0 is the identity
-    if widths.shape not in ((), (3,)) or not np.all(np.isfinite(widths)) or widths.min() < least:
-        raise InputError(f"sigma is {sigma!r}: give a number of voxels above 0, or one for each axis z, y, x")
+    if widths.shape not in ((), (len(shape),)) or not np.all(np.isfinite(widths)) or widths.min() < least:
+        raise InputError(f"sigma is {sigma!r}: give a number of voxels above 0, or one for each axis of the grid")
     if kind == "truncated" and widths.max() > max(shape):
         raise InputError(
             f"sigma is {widths.max():g} voxels in a box of {max(shape)}: give the truncated kernel a smaller one"

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import kernels
-from morphot_jax.transport.checks import check_densities, check_grid
+from morphot_jax.transport.checks import check_densities, check_grid, check_solve, grid_axes
+from morphot_jax.transport.fewer_axes import axes_of, boxed, solution_out_of_box
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
@@ -100,8 +101,8 @@ class Sinkhorn:
 
 
 def solve_sinkhorn(
-    source: Float[Array, "z y x"],
-    target: Float[Array, "z y x"],
+    source: Float[Array, "*grid"],
+    target: Float[Array, "*grid"],
     kernel: Kernel,
     *,
     tolerance: float | Float[Array, ""] = 1e-6,
@@ -112,26 +113,30 @@ def solve_sinkhorn(
     """P = argmin { KL(P | K) : P 1 = source, P^T 1 = target } by over-relaxed Sinkhorn iterations.
 
     - ``source``, ``target``: non-negative densities, brought to unit mass here; their dtype is the solver's.
-    - ``kernel``: of their grid, from ``morphot_jax.kernels``.
+    - ``kernel``: of their grid, from ``morphot_jax.kernels``; it may have one, two or three axes.
     - ``tolerance``: the solve stops when the marginal error is at or below it. ``fixed_iterations``: make exactly
       ``max_iterations`` instead.
 
     The solution's ``value`` is KL(P | K) = <a, log u> + <b, log v>, the cost in units of sigma^2. Its
-    ``potentials`` are log u and log v, axes ``z y x``. Its ``transport_cost`` is <P, |x - y|^2 / 2> in voxel^2.
+    ``potentials`` are log u and log v, on the grid. Its ``transport_cost`` is <P, |x - y|^2 / 2> in voxel^2.
 
     May be called under a caller's own jit and vmap; it then works on the whole box, since supports have no static
     size there. Raises InputError for anything but floating-point arrays and for shapes that do not match; outside
     jit also for negative, non-finite or empty maps, and for solves that leave the range of single precision.
     """
+    check_solve(tolerance, max_iterations, relaxation, fixed_iterations=fixed_iterations)
     options = Options(tolerance, relaxation, max_iterations, fixed_iterations=fixed_iterations)
     check_maps(source, target, kernel)
-    return in_range(solve(Sinkhorn(), Problem(side_of(source), side_of(target), kernel), options))
+    axes = axes_of(kernel)
+    problem = Problem(side_of(source, axes=axes), side_of(target, axes=axes), boxed(kernel))
+    return in_range(solution_out_of_box(solve(Sinkhorn(), problem, options), axes))
 
 
 def check_maps(source, target, kernel: Kernel) -> None:
     """Raise InputError for maps that have no plan between them."""
-    check_densities("source", source, axes="zyx")
-    check_densities("target", target, axes="zyx")
+    axes = grid_axes(kernel)
+    check_densities("source", source, axes=axes)
+    check_densities("target", target, axes=axes)
     check_grid(kernel, source=source, target=target)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from morphot_jax.transport.fewer_axes import BOX, in_box
 from morphot_jax.transport.kernels import Part, Places, slices, whole
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -39,13 +40,21 @@ class Side:
         return jnp.stack(places).astype(self.log_mass.dtype)
 
 
-def side_of(density: Float[Array | np.ndarray, "*maps z y x"], part: Part | None = None, room: int = 0) -> Side:
-    """A map, or several of one box, on their supports; on all voxels where the maps are traced.
+def side_of(
+    density: Float[Array | np.ndarray, "*maps_and_grid"],
+    part: Part | None = None,
+    room: int = 0,
+    *,
+    axes: int = BOX,
+) -> Side:
+    """A map, or several of one grid, on their supports; on all voxels where the maps are traced.
 
+    - ``axes``: of the grid, the last ones of the array; the side lies in its box (``fewer_axes``).
     - ``part``: of the box; outside it there must be no mass.
     - ``room``: the least number of voxels to make room for, so that maps of different supports share one
       compilation. Several maps share the length of the longest support.
     """
+    density = in_box(density, axes)
     *maps, nz, ny, nx = density.shape
     part = part or whole((nz, ny, nx))
     density = density[(..., *slices(part))]

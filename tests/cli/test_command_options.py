@@ -147,7 +147,7 @@ def test_every_option_of_every_command_is_in_the_table():
 
 def test_the_table_tells_words_bounds_and_defaults():
     (frames,) = [line for line in options_table().splitlines() if line.startswith("| `--frames`")]
-    assert "| morph, demo, order | `25`, order: `101` | a whole number of at least 2 |" in frames
+    assert "| morph, demo, order | `25`, order: `101` | a whole number from 2 to 10000 |" in frames
     (relaxation,) = [line for line in options_table().splitlines() if line.startswith("| `--relaxation`")]
     assert "| `auto` | `auto`, a number above 0 and below 2 |" in relaxation
 

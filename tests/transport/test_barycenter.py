@@ -471,7 +471,7 @@ def test_another_t_sigma_weight_or_tolerance_compiles_nothing(count_compilations
         (np.ones((2, 3, 3, 3)), np.ones(2), r"weights has the shape \(2,\): give an array with axes \(t, k\)"),
         (np.ones((2, 3, 3, 3)), [[0.5, 0.5]], r"weights is \[\[0.5, 0.5\]\] \(list\)"),
         (np.ones((2, 3, 3, 3)), np.ones((1, 3)), "give rows of 2 weights, one for each map"),
-        (np.ones((2, 3, 3, 4)), np.ones((1, 2)), "the kernel's box"),
+        (np.ones((2, 3, 3, 4)), np.ones((1, 2)), "the kernel's grid"),
         (-np.ones((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from -1 to -1"),
         (np.zeros((2, 3, 3, 3)), np.ones((1, 2)), "the values of maps go from 0 to 0"),
         (np.full((2, 3, 3, 3), np.nan), np.ones((1, 2)), "the values of maps go from nan"),
@@ -490,7 +490,7 @@ def test_bad_arguments_are_refused(maps, weights, message):
 
 def test_bad_options_are_refused():
     maps, kernel = pair(), kernels.dense(SHAPE, 1.0)
-    with pytest.raises(InputError, match="max_iterations is 0: give 1 or more"):
+    with pytest.raises(InputError, match=r"max_iterations is 0 \(int\): give a whole number, 1 or more"):
         solve_barycenter(maps, weights_of(0.5), kernel, max_iterations=0)
     with pytest.raises(InputError, match="the original had no debiasing"):
         solve_barycenter(maps, weights_of(0.5), kernel, guard=1e-30, debias=True)

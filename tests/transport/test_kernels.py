@@ -280,7 +280,7 @@ def test_a_halved_kernel_is_the_kernel_at_every_second_distance(make, double):
         (SHAPE, float("nan"), "sigma is nan: give a number"),
         (SHAPE, "1", "sigma is '1': give a number"),
         (SHAPE, (1.0, 2.0), r"sigma is \(1.0, 2.0\): give a number"),
-        ((4, 5), 1.0, r"shape is \(4, 5\): give the number of voxels along z, y, x"),
+        ((4, 5, 6, 7), 1.0, r"shape is \(4, 5, 6, 7\): give the number of voxels along z, y, x; or y, x; or x"),
         (8, 1.0, "shape is 8: give the number of voxels"),
         ((4, 0, 6), 1.0, r"shape is \(4, 0, 6\)"),
     ],

@@ -171,7 +171,7 @@ def test_bad_maps_are_refused(source, target, message):
 
 
 def test_no_iterations_are_refused():
-    with pytest.raises(InputError, match="max_iterations is 0: give 1 or more"):
+    with pytest.raises(InputError, match=r"max_iterations is 0 \(int\): give a whole number, 1 or more"):
         solve_sinkhorn(jnp.ones((2, 2, 2)), jnp.ones((2, 2, 2)), kernels.heat((2, 2, 2), 1.0), max_iterations=0)
 
 
