@@ -135,6 +135,7 @@ def test_file_names_that_are_no_text_go_through_every_command(tmp_path, command)
     given = {
         "order": (names[1], "--between", names[0], names[2], "--frames", 3),
         "morph": (*names[:2], "--frames", 3, "--method", "linear"),
+        "align": (*names[:2], "--local"),
     }.get(command, names[:2])
     out = tmp_path / os.fsdecode(b"out\xfe")
     done = morphot(command, *given, "-o", out)
