@@ -13,7 +13,6 @@ from math import isfinite, prod
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
-from scipy.interpolate import CubicSpline
 
 from morphot_jax.maps.limits import FLOOR
 from morphot_jax.maps.pose import IDENTITY, Pose
@@ -104,6 +103,8 @@ def spline_matrix(n: int, places: Float[np.ndarray, " m"], finest: float = 2.0) 
     Arguments and zero rows are those of ``fourier_matrix``. Wavelengths shorter than ``finest`` are first left out
     of the samples, by the Fourier series of the samples and their mirror image.
     """
+    from scipy.interpolate import CubicSpline  # noqa: PLC0415 - takes a fifth of a second, and few maps need it
+
     matrix = CubicSpline(np.arange(n), np.eye(n))(places)
     if finest > 2.0:
         both = fourier_matrix(2 * n, np.arange(float(n)), finest)
