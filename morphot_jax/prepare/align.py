@@ -46,6 +46,7 @@ from morphot_jax.system.words import Motion
 
 ROTATIONS = 4608  # in the search: every rotation is within 12 degrees of one of them
 SEARCH_VOXELS = 28  # along the edge of the cube of the search
+FINE_STEP = 8  # voxels: fine cubes have few sizes, so that alignments share what is compiled
 FINE_VOXELS = 96  # at most, along the edge of the cube of the last refinement
 CANDIDATES = 24  # rotations refined on the small cube
 FINALISTS = 2  # candidates refined on the fine cube, beside the one that moves the map least
@@ -153,7 +154,8 @@ class _Pair:
         self.length = 2.0 * MARGIN * max(r, s)
         self.lever = max(r, s) / self.length
         finest = max(*fixed.voxel_size, *moving.voxel_size)
-        self.fine_voxels = int(np.clip(np.ceil(self.length / finest), SEARCH_VOXELS, FINE_VOXELS))
+        wanted = FINE_STEP * np.ceil(self.length / finest / FINE_STEP)
+        self.fine_voxels = int(np.clip(wanted, SEARCH_VOXELS, FINE_VOXELS))
 
     def cubes(self, voxels: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
         """The moving and the fixed body on cubes of this number of voxels a side, about their centres."""
