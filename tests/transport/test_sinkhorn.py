@@ -77,8 +77,11 @@ def test_swapping_the_maps_transposes_the_plan():
     np.testing.assert_allclose(there, back.T, atol=1e-11)
 
 
-@given(shape=st.tuples(*[st.integers(1, 5)] * 3), seed=st.integers(0, 99), sigma=st.floats(0.4, 3.0))
-@settings(max_examples=10, deadline=None)
+ODD = [(1, 1, 1), (1, 5, 4), (5, 1, 1), (3, 2, 5), (5, 4, 3)]  # a few, since each is compiled
+
+
+@given(shape=st.sampled_from(ODD), seed=st.integers(0, 99), sigma=st.floats(0.4, 3.0))
+@settings(max_examples=15, deadline=None)
 def test_small_odd_boxes_converge(shape, seed, sigma):
     with jax.enable_x64(True):
         a, b = scatter(shape, seed), scatter(shape, seed + 1)
