@@ -121,16 +121,16 @@ def resampled(volume: Volume, shape: Shape) -> tuple[Volume, float]:
     cut = cut_axes(volume.data) if shape != volume.shape else ()
     between = shape_of(volume.shape[axis] if axis in cut else shape[axis] for axis in range(3))
     data = fourier_resample(volume.data, between) * (prod(between) / volume.data.size)
+    ratios = [n / m for n, m in zip(volume.shape, shape, strict=True)]
+    places = [np.arange(m) * n / m for n, m in zip(volume.shape, shape, strict=True)]
     for axis in cut:
-        n, m = volume.shape[axis], shape[axis]
-        places = np.minimum(np.arange(m) * n / m, n - 0.5)
-        data = _along(spline_matrix(n, places, 2.0 * n / m), data, axis)
+        n = volume.shape[axis]
+        known = np.minimum(places[axis], n - 0.5)
+        data = _along(spline_matrix(n, known, 2.0 * ratios[axis]), data, axis)
     power = float(volume.data.var(dtype=np.float64))
     lost = max(0.0, 1.0 - float(data.var()) / power) if power > 0 else 0.0
     if volume.data.min() >= 0:
-        reach = [int(np.ceil(max(n / m, 1.0))) for n, m in zip(volume.shape, shape, strict=True)]
-        places = [np.arange(m) * n / m for n, m in zip(volume.shape, shape, strict=True)]
-        data = without_ringing(data, volume.data, places, reach)
+        data = without_ringing(data, volume.data, places, _voxels_of(ratios))
     pairs = zip(volume.voxel_size, volume.shape[::-1], shape[::-1], strict=True)
     x, y, z = (v * n / m for v, n, m in pairs)
     result = replace(volume, data=data.astype(_dtype(volume)), voxel_size=(x, y, z), nstart=(0, 0, 0))
@@ -223,18 +223,19 @@ def _interpolated(volume: Volume, like: Volume | Grid) -> Float[np.ndarray, "z y
         data = _along(interpolating(n, places[-1], 2.0 * ratios[-1]), data, axis)
     if volume.data.min() < 0 or data.sum() <= 0:
         return data
-    return without_ringing(data, volume.data, places, [int(np.ceil(max(ratio, 1.0))) for ratio in ratios])
+    return without_ringing(data, volume.data, places, _voxels_of(ratios))
 
 
 def _splined(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarray, "z y x"]:
     """Interpolate the moved map at the voxels of another grid, by cubic splines."""
     fine = _band_limited(volume, like)
     cut = cut_axes(fine.data)
-    inside = _inside(fine, like, pose, cut)
-    fine = _continued(fine, cut)
+    whole = _continued(fine, cut) if cut else fine
     # grid-constant: the interpolation includes the zeros beyond the box, so there is no step at its faces.
     options = {"output_shape": like.shape, "order": 3, "mode": "grid-constant", "cval": 0.0}
-    data = inside * ndimage.affine_transform(fine.data, _affine(fine, like, pose), **options)
+    data = ndimage.affine_transform(whole.data, _affine(whole, like, pose), **options)
+    if cut:
+        data = np.where(_inside(fine, like, pose, cut), data, 0.0)
     if volume.data.min() >= 0 > data.min() and data.sum() > 0:
         return with_mass(np.maximum(data, 0.0), float(data.sum()))
     return data
@@ -243,8 +244,6 @@ def _splined(volume: Volume, like: Volume | Grid, pose: Pose) -> Float[np.ndarra
 def _continued(volume: Volume, axes: tuple[int, ...]) -> Volume:
     """Continue a map beyond both faces of some axes, by its point reflection at the last voxels."""
     width = [MARGIN * (axis in axes) for axis in range(3)]
-    if not axes:
-        return volume
     data = np.pad(volume.data, [(k, k) for k in width], mode="reflect", reflect_type="odd")
     x, y, z = (o - k * v for o, k, v in zip(volume.origin, width[::-1], volume.voxel_size, strict=True))
     return replace(volume, data=data, origin=(x, y, z))
@@ -262,6 +261,11 @@ def _inside(
         place = start + sum(t * grid for t, grid in zip(turn, grids, strict=True))
         inside = inside & (place >= -0.5) & (place <= volume.shape[axis] - 0.5)
     return inside
+
+
+def _voxels_of(ratios: list[float]) -> list[int]:
+    """The voxels, along each axis, that a new voxel covers of the old ones; ``ratios``: of their sizes."""
+    return [int(np.ceil(max(ratio, 1.0))) for ratio in ratios]
 
 
 def _along(matrix: Float[np.ndarray, "m n"], data: Float[np.ndarray, "z y x"], axis: int) -> np.ndarray:

@@ -160,8 +160,11 @@ class _Pair:
     def cubes(self, voxels: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
         """The moving and the fixed body on cubes of this number of voxels a side, about their centres."""
         moving = _cube(self.signals[0], self.moving_centre, self.length, voxels)
-        fixed = _cube(self.signals[1], self.fixed_centre, self.length, voxels)
-        return moving[:, :, ::-1] if mirrored else moving, fixed
+        return moving[:, :, ::-1] if mirrored else moving, self.fixed_cube(voxels)
+
+    def fixed_cube(self, voxels: int) -> Float[np.ndarray, "n n n"]:
+        """The fixed body alone."""
+        return _cube(self.signals[1], self.fixed_centre, self.length, voxels)
 
     def pose(self, mirrored: bool, rotation: np.ndarray, shift: np.ndarray, voxels: int) -> Pose:
         """Convert a rotation and shift of the cubes, along z, y, x, to a motion in Å along x, y, z."""
@@ -278,14 +281,14 @@ def _images(pair: _Pair, group: Float[np.ndarray, "k 3 3"], name: str) -> Float[
     """
     if len(group) == 1:
         return group
-    cube = gaussian_filter(pair.cubes(SEARCH_VOXELS, False)[1], 1.0)
+    cube = gaussian_filter(pair.fixed_cube(SEARCH_VOXELS), 1.0)
     about_z = Rotation.from_rotvec(np.outer(np.linspace(0.0, np.pi, TURNS, endpoint=False), [0, 0, 1])).as_matrix()
     across = next((turn for turn in group if np.allclose(turn[2], [0.0, 0.0, -1.0])), None)
     if across is not None and name.upper().startswith("D"):
         fits = [_self_overlap(cube, turn @ across @ turn.T) for turn in about_z]
         turn = about_z[int(np.argmax(fits))]
         group = turn @ group @ turn.T
-    cube = pair.cubes(pair.fine_voxels, False)[1]
+    cube = pair.fixed_cube(pair.fine_voxels)
     found, worst = (min(_self_overlap(cube, turn) for turn in turns) for turns in (group, about_z[:: TURNS // 30]))
     if found - worst < SYMMETRIC * (1.0 - worst):
         raise InputError(

@@ -370,7 +370,7 @@ def _levels(
         raise InputError(f"{len(levels)} levels were given for {len(volumes)} maps: give one, or one per map")
     for volume, value, own, label in zip(volumes, levels, backgrounds, labels, strict=True):
         top = float(volume.data.max())
-        if not (own <= value < top or value == 0):
+        if not (own <= value < top or value == 0 < own):
             least = f"its background {own:g}" if own else "0"
             raise InputError(
                 f"level {value:g} is out of range for {label}: give one from {least} to below its maximum {top:g}"

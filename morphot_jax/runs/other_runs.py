@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -121,6 +122,7 @@ def run_align(
 ) -> Alignment:
     """Align the first map of a request to the second (``align_maps``), and write the moved map and its motion."""
     operators(symmetry)  # refuses an unknown one before maps are read
+    chosen: dict[str, Any] = {"motion": motion, "mirror": mirror, "local": local, "symmetry": symmetry.upper()}
     folder = OutputFolder.of(request, (ALIGNED_MAP, report.ALIGNED, chimerax.ALIGNMENT, LOG))
     folder.check()
     device = device_of(request, reporter)
@@ -128,21 +130,12 @@ def run_align(
     volume, fixed = (item.volume for item in inputs)
     with folder:
         with jax.default_device(device), reporter.working("aligning") as report_progress:
-            alignment = align_maps(
-                volume,
-                fixed,
-                motion=motion,
-                mirror=mirror,
-                local=local,
-                symmetry=symmetry,
-                report=report_progress,
-            )
+            alignment = align_maps(volume, fixed, **chosen, report=report_progress)
         folder.begin()
         keep_log(request, reporter, device)
         with reporter.working("writing"):
             moved = resample_onto(volume, fixed, alignment.pose)
             write_volume(moved, request.output / ALIGNED_MAP, overwrite=True)
-        chosen = {"motion": motion, "mirror": mirror, "local": local, "symmetry": symmetry.upper()}
         content = report.compose_alignment(request.command, inputs, chosen, alignment, ALIGNED_MAP)
         files.write_text(request.output / report.ALIGNED, report.to_json(content))
         moving_file, fixed_file = map(file_of, request.maps)

@@ -75,14 +75,14 @@ def check_solve(
     tolerance: Any, max_iterations: Any, relaxation: Any, *, fixed_iterations: Any = False, guard: Any = None
 ) -> None:
     """Raise InputError for options of a solve that are of another kind, or out of range. Traced ones pass."""
-    if not _is_number(tolerance, 0.0):
+    if not _is_number(tolerance):
         raise InputError(f"tolerance is {_described(tolerance)}: give one number of at least 0")
     if not isinstance(max_iterations, Tracer) and (not _whole(max_iterations) or max_iterations < 1):
         raise InputError(f"max_iterations is {_described(max_iterations)}: give a whole number, 1 or more")
     if not isinstance(relaxation, Relaxation):
         raise InputError(f"relaxation is {_described(relaxation)}: give Relaxation(w), or leave it out")
     check_flag("fixed_iterations", fixed_iterations)
-    if guard is not None and not (_is_number(guard, 0.0) and guard > 0):
+    if guard is not None and not (_is_number(guard) and guard > 0):
         raise InputError(f"guard is {_described(guard)}: give one number above 0, or None")
 
 
@@ -99,12 +99,12 @@ def check_start(start: Any, lanes: int, maps: Any) -> None:
         raise InputError(f"start is {_described(start)}: give an array of the shape {wanted}")
 
 
-def _is_number(value: Any, least: float) -> bool:
-    """Whether a value is a real scalar, at least ``least``; traced scalars are."""
+def _is_number(value: Any) -> bool:
+    """Whether a value is a real scalar of at least 0, or a traced one."""
     if hasattr(value, "dtype"):
         real = np.issubdtype(value.dtype, np.integer) or np.issubdtype(value.dtype, np.floating)
-        return np.ndim(value) == 0 and real and (isinstance(value, Tracer) or bool(value >= least))
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+        return np.ndim(value) == 0 and real and (isinstance(value, Tracer) or bool(value >= 0))
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def _whole(value: Any) -> bool:

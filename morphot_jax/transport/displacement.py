@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import kernels
-from morphot_jax.transport.fewer_axes import BOX, axes_of, boxed, in_box, out_of_box, width_in_box
+from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, out_of_box, shape_in_box, width_in_box
 from morphot_jax.transport.kernels import Grid, Kernel, Shape, Sigma
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -104,15 +104,15 @@ def displacement_frames(
     """The frame at each time t in [0, 1]: source and target moved, blended 1-t : t, spread like random walks."""
     dtype, axes = paths.source_mass.dtype, len(shape)
     variance = jnp.asarray(width_in_box(sigma, axes, 0.0, dtype), dtype) ** 2
-    z, y, x = (*(1,) * (BOX - axes), *shape)
+    box = shape_in_box(shape)
 
     def frame(t: Float[Array, ""]) -> Float[Array, "z y x"]:
         first = (1.0 - t) * paths.source_start + t * paths.source_end
         second = (1.0 - t) * paths.target_start + t * paths.target_end
         masses = (1.0 - t) * paths.source_mass, t * paths.target_mass
-        moved = splat(masses[0], first, (z, y, x)) + splat(masses[1], second, (z, y, x))
+        moved = splat(masses[0], first, box) + splat(masses[1], second, box)
         missing = jnp.maximum(t * (1.0 - t) * variance - SHARING, 0.0)
-        spread = kernels.heat((z, y, x), jnp.sqrt(missing), dtype).apply(moved)
+        spread = kernels.heat(box, jnp.sqrt(missing), dtype).apply(moved)
         return spread * (jnp.sum(moved) / jnp.sum(spread))  # restore what left through the faces of the box
 
     return out_of_box(jax.lax.map(frame, times.astype(dtype)), axes)

@@ -54,10 +54,16 @@ def boxed(kernel: Any) -> Any:
     return kernel.boxed if isinstance(kernel, FewerAxes) else kernel
 
 
+def shape_in_box(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape of a grid's box."""
+    z, y, x = (*(1,) * (BOX - len(shape)), *shape)
+    return z, y, x
+
+
 def in_box(values: Any, axes: int) -> Any:
     """An array on a grid of ``axes`` axes, its last ones, as an array on a box."""
     split = values.ndim - axes
-    return values.reshape(*values.shape[:split], *(1,) * (BOX - axes), *values.shape[split:])
+    return values.reshape(*values.shape[:split], *shape_in_box(values.shape[split:]))
 
 
 def out_of_box(values: Any, axes: int) -> Any:

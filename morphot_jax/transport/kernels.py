@@ -247,7 +247,7 @@ def _compiled(maker: Callable[..., Kernel]) -> Callable[..., Any]:
         _check(maker.__name__, shape, sigma)
         axes, empty = len(shape), 0.0 if maker.__name__ == "heat" else 1.0
         width = fewer_axes.width_in_box(sigma, axes, empty, dtype)
-        kernel = compiled((*(1,) * (BOX - axes), *shape), width, dtype, **options)
+        kernel = compiled(fewer_axes.shape_in_box(tuple(shape)), width, dtype, **options)
         return kernel if axes == BOX else FewerAxes(kernel, axes)
 
     return make_checked

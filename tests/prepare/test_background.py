@@ -188,6 +188,8 @@ def test_without_a_level_the_background_stays_with_a_warning():
 def test_a_level_below_the_background_is_refused_and_zero_is_no_level():
     with pytest.raises(InputError, match=r"level 0.2 is out of .* one from its background 0.5 to"):
         prepared_alone(body() + 0.5, level=0.2)
+    with pytest.raises(InputError, match=r"level 0 is out of .* background -128 to below its maximum -127"):
+        prepared_alone(body() - 128, level=0)
     found, _ = prepared_alone(body() + 0.5, level=0)
     np.testing.assert_allclose(found, prepared_alone(body())[0], atol=1e-6)
 
