@@ -127,10 +127,7 @@ class SeparableKernel:
         z, y, x = (
             m[r, c] for m, r, c in zip((self.z, self.y, self.x), slices(rows), slices(columns), strict=True)
         )
-        (*batch, nz, ny, nx), (mz, my, mx) = values.shape, (len(z), len(y), len(x))
-        values = product(values.reshape(-1, nx), x.T).reshape(*batch, nz, ny, mx)
-        values = product(y, values)
-        return product(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
+        return separable(values, z, y, x)
 
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         """Log K exp(log_field), with the maximum taken out first.
@@ -383,6 +380,19 @@ class Places:
 def product(a: Float[Array, "... m n"], b: Float[Array, "... n p"]) -> Float[Array, "... m p"]:
     """The matrix product in the full precision of its factors: GPUs round single ones to 10 bits if not asked."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def separable(
+    values: Float[Array, "*batch a b c"],
+    z: Float[Array | np.ndarray, "z a"],
+    y: Float[Array | np.ndarray, "y b"],
+    x: Float[Array | np.ndarray, "x c"],
+) -> Float[Array, "*batch z y x"]:
+    """One matrix along each axis, x first: the form of three products that is fastest on a CPU."""
+    (*batch, nz, ny, nx), (mz, my, mx) = values.shape, (len(z), len(y), len(x))
+    values = product(values.reshape(-1, nx), x.T).reshape(*batch, nz, ny, mx)
+    values = product(y, values)
+    return product(z, values.reshape(-1, nz, my * mx)).reshape(*batch, mz, my, mx)
 
 
 def log_apply_between(

@@ -15,22 +15,30 @@ The returned u is exact for the returned v, so that P 1 = a to round-off. That l
 error, since it moves the plan by || P 1 - a ||_1 in L1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import kernels
+from morphot_jax.transport import anderson, kernels
+from morphot_jax.transport.anderson import Memory
 from morphot_jax.transport.checks import check_densities, check_grid, check_solve, grid_axes
 from morphot_jax.transport.fewer_axes import axes_of, boxed, solution_out_of_box
+from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
+
+DEPTH = 5  # iterates that are mixed
+OMEGA = 1.0
+LIMIT = 2.0  # of the step of one grid, in log v
+
+Guess = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v
 
 
 @pytree
@@ -67,7 +75,7 @@ class Sinkhorn:
     measured = ("marginal_error",)
     lost = LOST
 
-    def start(self, problem: Problem, guess: tuple[Float[Array, "z y x"], Float[Array, "z y x"]] | None) -> Start:
+    def start(self, problem: Problem, guess: Guess | None) -> Start:
         """Start from u = a, v = 1 on the target; or from log K u and log K v on the grid (``multilevel``)."""
         source, target = problem.source, problem.target
         if guess is None:
@@ -98,6 +106,93 @@ class Sinkhorn:
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make u exact for v, and the solution from both. The history ends with the error of that plan."""
         return _plan(problem, state, ending, with_cost=self.with_cost)
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class MultilevelState:
+    """A plan, and the log v of the next one; the first axis is the only lane.
+
+    u is exact for v. Without the memory of a step the next plan would be this one's Sinkhorn iterate.
+    """
+
+    log_u: Float[Array, "1 n"]
+    log_v: Float[Array, "1 m"]
+    log_ku: Float[Array, "1 m"]
+    next_v: Float[Array, "1 m"]
+    unreached: Float[Array, " 1"]
+
+    __repr__ = one_line
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class MultilevelMemory:
+    """The grids of the steps, the target's mass on them, and the iterates that are mixed."""
+
+    hierarchy: Hierarchy
+    wanted: Grids
+    mixing: Memory
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True)
+class MultilevelSinkhorn:
+    """The solver of a plan by steps on all grids of a hierarchy, mixed (``hierarchy``, ``anderson``).
+
+    The first step is a plain one, and so is one after the error has grown. ``with_cost``: as of ``Sinkhorn``.
+    """
+
+    with_cost: bool = True
+
+    measured = ("marginal_error",)
+    lost = LOST
+
+    def start(self, problem: Problem, guess: Guess | None) -> Start:
+        """Start as ``Sinkhorn`` does."""
+        state = Sinkhorn().start(problem, guess).state
+        log_v, b = state.log_v[0], jnp.exp(problem.target.log_mass)
+        hierarchy = hierarchy_of(problem.kernel, b)
+        wanted = hierarchy.sums(_on_grid(problem, b))
+        memory = MultilevelMemory(hierarchy, wanted, anderson.start(DEPTH, log_v))
+        first = MultilevelState(state.log_u, state.log_v, state.log_ku, state.log_v, state.unreached)
+        return Start(first, memory, jnp.ones((1,), bool))
+
+    def step(
+        self,
+        problem: Problem,
+        options: Options,
+        state: MultilevelState,
+        memory: MultilevelMemory,
+        iteration: Int[Array, ""],
+    ) -> tuple[MultilevelState, MultilevelMemory, Measures]:
+        """The plan of the next v, and the v after it."""
+        source, target = problem.source, problem.target
+        log_v = state.next_v[0]
+        log_kv = _convolved(problem.kernel, log_v, target, source)
+        log_u = _divided(source.log_mass, log_kv)
+        log_ku = _convolved(problem.kernel, log_u, source, target)
+        b, c = jnp.exp(target.log_mass), jnp.exp(log_v + log_ku)
+        unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(source.log_mass), 0.0))
+        error = jnp.sum(jnp.abs(c - b)) + unreached
+        plain = _divided(target.log_mass, log_ku)
+        bold = (iteration > 0) & (error <= anderson.GROWTH * memory.mixing.error)
+        given = memory.hierarchy.sums(_on_grid(problem, c))
+        coarse = target.places.pick_from(memory.hierarchy.correction(memory.wanted, given, LIMIT), 0.0)
+        far = jnp.where(jnp.isfinite(plain - log_v), (OMEGA - 1.0) * (plain - log_v), 0.0)
+        image = plain + jnp.where(bold & jnp.isfinite(coarse), coarse + far, 0.0)
+        next_v, mixing = anderson.mix(memory.mixing, log_v, image, b, error, iteration)
+        moved = MultilevelState(log_u[None], log_v[None], log_ku[None], next_v[None], unreached[None])
+        return moved, replace(memory, mixing=mixing), Measures(error[None])
+
+    def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
+        """The plan, whose error is that of the last iteration."""
+        return _plan(problem, state, ending, with_cost=self.with_cost)
+
+
+def _on_grid(problem: Problem, values: Float[Array, " m"]) -> Float[Array, "z y x"]:
+    return problem.target.places.spread_in(problem.kernel.shape, values, 0.0)
 
 
 def solve_sinkhorn(
