@@ -335,7 +335,7 @@ def _choices(settings: Settings, plan: Plan | None) -> list[tuple[str, str, str]
             "kernel": plan.kernel,
             "precision": plan.precision,
             "batch": str(plan.batch),
-            "relaxation": f"{plan.relaxation.w:.3g}",
+            "relaxation": f"{plan.relaxation.w:.3g}" if plan.relaxation else "multilevel",
         }
     reasons = {} if plan is None else plan.reasons
     return [(name, value, reasons.get(name, "")) for name, value in rows.items()]

@@ -16,7 +16,6 @@ from morphot_jax.system.words import KernelKind
 from morphot_jax.transport import barycenter, sinkhorn
 from morphot_jax.transport.barycenter import Problem, solver_for
 from morphot_jax.transport.loop import Solution
-from morphot_jax.transport.sinkhorn import Sinkhorn
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import Side, side_of
 
@@ -88,7 +87,7 @@ class _Batches:
 
     def __init__(self, sides: Side, box: tuple[int, ...], host: Host):
         self.sides, self.host = sides, host
-        self.solver = solver_for(debias=host.settings.debias, guard=host.plan.guard)
+        self.solver = solver_for(host.plan.relaxation, debias=host.settings.debias, guard=host.plan.guard)
         with host.plan.scope():
             self.kernel = host.kernel(box)
             self.rough_plan = self._solve_rough_plan() if self._can_start_warm() else None
@@ -115,7 +114,8 @@ class _Batches:
         denser = 0 if float(jnp.sum(mass[0] ** 2)) >= float(jnp.sum(mass[1] ** 2)) else 1
         problem = sinkhorn.Problem(self.sides[denser], self.sides[1 - denser], self.kernel)
         options = self.host.start_options(START_ERROR, START_ITERATIONS)
-        source, target = self.host.solve(Sinkhorn(with_cost=False), problem, options).potentials
+        solver = sinkhorn.solver_for(self.host.plan.relaxation, with_cost=False)
+        source, target = self.host.solve(solver, problem, options).potentials
         return (source, target) if denser == 0 else (target, source)
 
     def _start(self, weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"] | None:

@@ -18,6 +18,7 @@ from morphot_jax.morphing.settings import Settings
 from morphot_jax.transport import kernels, loop
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import Options, Solution, Solver
+from morphot_jax.transport.relaxation import PLAIN
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -58,7 +59,7 @@ class Host:
         settings = self.settings
         return Options(
             settings.tolerance,
-            self.plan.relaxation,
+            self.plan.relaxation or PLAIN,
             self.plan.iterations,
             settings.criterion,
             fixed_iterations=settings.iterations is not None,
@@ -66,7 +67,7 @@ class Host:
 
     def start_options(self, error: float, most: int | None = None) -> Options:
         """The options of a rough solve that starts another: a marginal error, and at most ``most`` iterations."""
-        return Options(error, self.plan.relaxation, min(most or self.plan.iterations, self.plan.iterations))
+        return Options(error, self.plan.relaxation or PLAIN, min(most or self.plan.iterations, self.plan.iterations))
 
     def solve(
         self, solver: Solver, problem: Any, options: Options, guess: Callable[[], Any] = lambda: None

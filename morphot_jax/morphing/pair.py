@@ -14,19 +14,19 @@ from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.transport import kernels, multilevel
+from morphot_jax.transport import coarse_start, kernels
 from morphot_jax.transport.bridge import bridge_frames
 from morphot_jax.transport.displacement import Paths, displacement_frames, paths_of
 from morphot_jax.transport.kernels import Halving, Kernel
-from morphot_jax.transport.loop import Solution
-from morphot_jax.transport.sinkhorn import Problem, Sinkhorn
+from morphot_jax.transport.loop import Solution, Solver
+from morphot_jax.transport.sinkhorn import Problem, solver_for
 from morphot_jax.transport.support import Side, side_of
 
 BRIDGE_SIGMAS = 3.0  # margin: bridges stay within it, since at their middle they are sigma / 2 wide
 FRAMES_AT_ONCE = 5  # frames computed between two reports; few enough to fit in memory beside the solve
 
 
-Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``multilevel``)
+Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``coarse_start``)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def solve_pair(
     with plan.scope():
         problem = _problem(maps, host.kernel(maps.shape[1:]), room)
         guess = _coarse_start(maps, host, room)
-        solution = host.solve(Sinkhorn(with_cost=False), problem, host.options(), lambda: guess)
+        solution = host.solve(_solver(host), problem, host.options(), lambda: guess)
         sides = tuple(side_of(data[outer].astype(plan.dtype), room=room) for data in pair)
         return Transport(outer, _on_outer(solution, inner, outer), (sides[0], sides[1]))
 
@@ -142,17 +142,21 @@ def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> 
 
     None on a small box, and where an exact number of iterations is set, which counts from a cold start.
     """
-    if maps[0].size < multilevel.FROM or host.settings.iterations is not None:
+    if maps[0].size < coarse_start.FROM or host.settings.iterations is not None:
         return None
-    coarse = multilevel.halved(maps)
+    coarse = coarse_start.halved(maps)
     kernel = host.kernel(tuple(2 * n for n in coarse.shape[1:]))
     if not isinstance(kernel, Halving):
         return None
     half = kernel.halved()
     problem = _problem(coarse, half, room // 4)  # an eighth of the voxels, and more for those at the surface
-    solution = host.solve(Sinkhorn(with_cost=False), problem, host.start_options(multilevel.ERROR))
+    solution = host.solve(_solver(host), problem, host.start_options(coarse_start.ERROR))
     _, z, y, x = maps.shape
-    return multilevel.start_on((z, y, x), solution, half)
+    return coarse_start.start_on((z, y, x), solution, half)
+
+
+def _solver(host: Host) -> Solver:
+    return solver_for(host.plan.relaxation, with_cost=False)
 
 
 def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel, room: int) -> Problem:

@@ -20,7 +20,7 @@ from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.show.scene import MOST_VOXELS
 from morphot_jax.system import memory
 from morphot_jax.system.threads import AT_ONCE
-from morphot_jax.transport.multilevel import FROM as PYRAMID_FROM
+from morphot_jax.transport.coarse_start import FROM as PYRAMID_FROM
 
 MIB = 2**20
 COMPILED = {"linear": 10, "bridge": 150, "displacement": 160, "barycenter": 220, "debiased": 300}  # MiB

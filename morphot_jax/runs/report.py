@@ -77,7 +77,8 @@ def compose(
             "kernel": plan.kernel,
             "precision": plan.precision,
             "batch": plan.batch,
-            "relaxation": {name: _number(value) for name, value in asdict(plan.relaxation).items()},
+            "relaxation": plan.relaxation
+            and {name: _number(value) for name, value in asdict(plan.relaxation).items()},
             "max_iterations": plan.iterations,
             "reasons": plan.reasons,
         }

@@ -5,7 +5,12 @@ With residuals f_i = g(x_i) - x_i of the last m iterates, the coefficients c_i t
 where g is nearly linear, that is a Krylov method: a few slow modes no longer set the pace.
 
 Residuals are stored times the square root of their weights, so that one product with the newest gives the new row
-of their Gram matrix. If the error grows, the memory is cleared and the plain step taken: far from a solution
+of their Gram matrix. Of the images g(x_i) only the last is stored, and the differences between consecutive ones:
+
+    sum_i c_i g(x_i) = g(x_n) - sum_j (g(x_j) - g(x_(j-1))) sum_(i<j) c_i .
+
+Residuals and differences shrink with the error, so single precision is enough for them; half the memory moves at
+each iteration, and that is what mixing costs. If the error grows, the memory is cleared and the plain step taken: far from a solution
 earlier iterates mislead.
 """
 
@@ -25,13 +30,15 @@ DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 @pytree
 @dataclass(frozen=True, repr=False)
 class Memory:
-    """The last m images g(x_i) and weighted residuals, their Gram matrix, how many are in use, the last error.
+    """The last image, the last m differences of images and weighted residuals, and what is known of them.
 
-    Iteration i is stored at index i modulo m. Images and residuals have the axes ``*lanes m *field``; the axes
-    ``lanes`` come from vmap.
+    - ``image``: axes ``*lanes *field``; the axes ``lanes`` come from vmap.
+    - ``steps``, ``residuals``: axes ``*lanes m *field``. Iteration i is stored at index i modulo m.
+    - ``gram``: of the residuals. ``held``: how many are in use. ``error``: the last one.
     """
 
-    images: Float[Array, "..."]
+    image: Float[Array, "..."]
+    steps: Float[Array, "..."]
     residuals: Float[Array, "..."]
     gram: Float[Array, "*lanes m m"]
     held: Int[Array, "*lanes"]
@@ -42,10 +49,9 @@ class Memory:
 
 def start(depth: int, like: Float[Array, "*field"]) -> Memory:
     """An empty memory of ``depth`` iterates of this shape."""
-    empty = jnp.zeros((depth, *like.shape), like.dtype)
-    return Memory(
-        empty, empty, jnp.zeros((depth, depth), like.dtype), jnp.int32(0), jnp.asarray(jnp.inf, like.dtype)
-    )
+    empty = jnp.zeros((depth, *like.shape), jnp.float32)
+    gram = jnp.zeros((depth, depth), like.dtype)
+    return Memory(jnp.zeros_like(like), empty, empty, gram, jnp.int32(0), jnp.asarray(jnp.inf, like.dtype))
 
 
 def mix(
@@ -61,19 +67,27 @@ def mix(
     - ``image``: g(x). Where x or g(x) is not finite, the next iterate is g(x).
     - ``weight``: of each value in the norm of residuals. ``error``: of x. ``iteration``: counts from 0.
     """
-    depth = memory.gram.shape[0]
+    depth, gram_type = memory.gram.shape[0], memory.gram.dtype
     finite = jnp.isfinite(x) & jnp.isfinite(image)
+    known = jnp.where(finite, image, 0.0)
     residual = jnp.where(finite, image - x, 0.0) * jnp.sqrt(weight)
     held = jnp.minimum(jnp.where(error > GROWTH * memory.error, 0, memory.held) + 1, depth)
     slot = iteration % depth  # the same for all lanes, so that fields are written in slot
     put = jax.lax.dynamic_update_index_in_dim
-    images = put(memory.images, jnp.where(finite, image, 0.0), slot, 0)
-    residuals = put(memory.residuals, residual, slot, 0)
-    row = jnp.sum(residuals * residual, axis=tuple(range(1, residuals.ndim)))
+    steps = put(memory.steps, (known - memory.image).astype(jnp.float32), slot, 0)
+    residuals = put(memory.residuals, residual.astype(jnp.float32), slot, 0)
+    planes = jnp.sum(residuals * residuals[slot], axis=tuple(range(1, residuals.ndim))[-2:]).astype(gram_type)
+    row = jnp.sum(planes, axis=tuple(range(1, planes.ndim)))
     gram = memory.gram.at[slot].set(row).at[:, slot].set(row)
-    shares = _shares(gram, slot, held)
-    mixed = sum(shares[i] * images[i] for i in range(depth))
-    return jnp.where(finite, mixed, image), Memory(images, residuals, gram, held, error)
+    older = _sums_of_older(_shares(gram, slot, held), slot)
+    mixed = known - sum(older[i] * steps[i] for i in range(depth))
+    return jnp.where(finite, mixed, image), Memory(known, steps, residuals, gram, held, error)
+
+
+def _sums_of_older(shares: Float[Array, " m"], newest: Int[Array, ""]) -> Float[Array, " m"]:
+    """For each iterate, the sum of the shares of all that are older."""
+    age = (newest - jnp.arange(len(shares))) % len(shares)
+    return jnp.sum(jnp.where(age[None, :] > age[:, None], shares, 0.0), axis=1)
 
 
 def _shares(gram: Float[Array, "m m"], newest: Int[Array, ""], held: Int[Array, ""]) -> Float[Array, " m"]:

@@ -8,7 +8,8 @@ P_k = diag(u_k) K diag(v_k) satisfy
 The paper writes a_k for u_k (the first of ``potentials``) and b_k for v_k (the second); its gamma sets sigma. Both
 are stored as logs, -inf for zero mass; u_k only where its map has mass.
 
-Each block may be over-relaxed, log u <- (1 - w) log u + w (log a - log K v) and likewise log v (Thibault et al.,
+The iteration is corrected on coarse grids too (``hierarchy``) and mixed from the last few iterates (``anderson``).
+Or each block is over-relaxed, log u <- (1 - w) log u + w (log a - log K v) and likewise log v (Thibault et al.,
 arXiv 1711.01851; Lehmann et al. 2021). A fixed w > 1 can diverge from a cold start, so ``AUTOMATIC`` begins
 with plain iterations and then relaxes a voxel more, the less its log would change.
 
@@ -54,7 +55,8 @@ from morphot_jax.transport.checks import (
     grid_axes,
 )
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, solution_out_of_box
-from morphot_jax.transport.kernels import Kernel, Sigma
+from morphot_jax.transport.hierarchy import Hierarchy, hierarchy_of
+from morphot_jax.transport.kernels import Kernel, Sigma, turn_back
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -62,6 +64,7 @@ from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
 DEPTH = 5  # iterates that a debiased solve mixes
+LIMIT = 1.0  # of the step of one grid, in psi
 BIAS_SHARE = 0.01  # weight of the bias in the error; between equal maps the plans are exact at once, q is not
 DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iterations
 
@@ -143,6 +146,115 @@ class Barycenter:
         return _solution(problem, state, ending)
 
 
+@pytree
+@dataclass(frozen=True, repr=False)
+class MultilevelState:
+    """Barycenters with the potentials that gave them, and the potentials of the next iteration.
+
+    Both stand for the k fields log v by k - 1 differences, psi_j = log v_j - log v_0: since
+    sum_k alpha_k log v_k = 0, they determine all of them. They are -inf where the barycenter can have no mass.
+    """
+
+    psi: Float[Array, "t j z y x"]
+    next_psi: Float[Array, "t j z y x"]
+    barycenter: Float[Array, "t z y x"]
+    unreached: Float[Array, " t"]
+
+    __repr__ = one_line
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class MultilevelMemory:
+    """The grids of the steps, and the iterates that are mixed."""
+
+    hierarchy: Hierarchy
+    mixing: Memory
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True)
+class MultilevelBarycenter:
+    """The solver of plain barycenters by steps on all grids of a hierarchy, mixed (``hierarchy``, ``anderson``).
+
+    The plain step for psi_j is log K u_0 - log K u_j. Where all second marginals c_k = v_k K u_k agree, it is psi_j
+    itself; the steps on grids compare R_l c_0 with R_l c_j. The first step is a plain one, and so is one after the
+    error has grown.
+    """
+
+    measured = ("marginal_error", "change_l1", "change_l2")
+    lost = LOST
+
+    def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
+        """Start from v = 1, or from the given log v."""
+        lanes, k = problem.weights.shape
+        dtype, box = problem.maps.log_mass.dtype, problem.kernel.shape
+        q, zeros = jnp.zeros((lanes, *box), dtype), jnp.zeros((lanes,), dtype)
+        psi = jnp.zeros((lanes, k - 1, *box), dtype) if guess is None else _differences(guess.astype(dtype))
+        mixing = jax.vmap(partial(anderson.start, DEPTH))(psi)
+        memory = MultilevelMemory(hierarchy_of(problem.kernel, q), mixing)
+        return Start(MultilevelState(psi, psi, q, zeros), memory, jnp.ones((lanes,), bool))
+
+    def step(
+        self,
+        problem: Problem,
+        options: Options,
+        state: MultilevelState,
+        memory: MultilevelMemory,
+        iteration: Int[Array, ""],
+    ) -> tuple[MultilevelState, MultilevelMemory, Measures]:
+        """The barycenters of the next psi, and the psi after it."""
+        maps, weights, psi = problem.maps, problem.shares, state.next_psi
+        log_v = _from_differences(psi, weights)
+        log_ku, c, missed = turn_back(problem.kernel, log_v, maps.log_mass, maps.places, None)
+        log_q = _weighted_sum(weights, log_ku)
+        q = jnp.exp(log_q)
+        error = _weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)))
+        sums = memory.hierarchy.sums(c)
+        coarse = memory.hierarchy.correction([s[:, :1] for s in sums], [s[:, 1:] for s in sums], LIMIT)
+        bold = (iteration > 0) & (error <= anderson.GROWTH * memory.mixing.error)
+        plain = log_ku[:, :1] - log_ku[:, 1:]
+        plain = jnp.where(jnp.isfinite(plain), plain, 0.0)  # of maps with a weight of zero; or there is no mass
+        plain = jnp.where(jnp.isneginf(log_q)[:, None], -jnp.inf, plain)
+        image = plain + jnp.where(_per_lane(bold, plain.ndim) & jnp.isfinite(coarse), coarse, 0.0)
+        weight = _per_lane(weights[:, :1] + weights[:, 1:], plain.ndim) * q[:, None]
+        next_psi, mixing = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
+            memory.mixing, psi, image, weight, error, iteration
+        )
+        moved = MultilevelState(psi, next_psi, q, _weighted_sum(weights, missed))
+        return moved, replace(memory, mixing=mixing), _measures(weights, error, q, state.barycenter)
+
+    def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
+        """Make the solution, with the potentials on the grid."""
+        return _solution(problem, _with_potentials(problem, state), ending)
+
+
+def _differences(log_v: Float[Array, "t k z y x"]) -> Float[Array, "t j z y x"]:
+    return log_v[:, 1:] - log_v[:, :1]
+
+
+def _from_differences(psi: Float[Array, "t j z y x"], weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"]:
+    """All log v, with sum_k weights_k log v_k = 0; -inf where psi is, at voxels that no kernel reaches."""
+    first = -_weighted_sum(weights[:, 1:], psi)[:, None]
+    log_v = jnp.concatenate([first, psi + first], axis=1)
+    return jnp.where(jnp.isfinite(psi[:, :1]), log_v, -jnp.inf)
+
+
+@jax.jit
+def _with_potentials(problem: Problem, state: MultilevelState) -> State:
+    maps, log_v = problem.maps, _from_differences(state.psi, problem.shares)
+    log_u, _ = kernels.divided(
+        maps.log_mass, kernels.log_apply_between(problem.kernel, log_v, None, maps.places)
+    )
+    return State(log_u, log_v, state.barycenter, state.unreached, jnp.zeros_like(state.unreached))
+
+
+def _per_lane(values: Array, axes: int) -> Array:
+    """Numbers with further axes of length one, up to ``axes`` of them."""
+    return values.reshape(values.shape + (1,) * (axes - values.ndim))
+
+
 @dataclass(frozen=True)
 class Debiased:
     """The solver of debiased barycenters, by Anderson mixing of log v; nothing is relaxed."""
@@ -196,13 +308,18 @@ class Debiased:
         return _solution(problem, state, ending)
 
 
-def solver_for(*, debias: bool = False, guard: float | None = None) -> Barycenter | Debiased:
-    """The solver for plain or debiased barycenters; InputError for ``debias`` with a ``guard``."""
-    if not debias:
-        return Barycenter(guard)
-    if guard is not None:
+def solver_for(
+    relaxation: Relaxation | None = None, *, debias: bool = False, guard: float | None = None
+) -> Barycenter | MultilevelBarycenter | Debiased:
+    """The solver for plain or debiased barycenters: by over-relaxed iterations, or by multilevel steps for None.
+
+    With a ``guard`` only iterations like the original's are possible. InputError for ``debias`` with a ``guard``.
+    """
+    if debias and guard is not None:
         raise InputError(f"guard is {guard:g} and debias is True: leave out one, the original had no debiasing")
-    return Debiased()
+    if debias:
+        return Debiased()
+    return MultilevelBarycenter() if relaxation is None and guard is None else Barycenter(guard)
 
 
 def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the solve by its name
@@ -212,7 +329,7 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     *,
     tolerance: float | Float[Array, ""] = 1e-6,
     max_iterations: int = 500,
-    relaxation: Relaxation = AUTOMATIC,
+    relaxation: Relaxation | None = None,
     criterion: Criterion = "marginal_error",
     fixed_iterations: bool = False,
     guard: float | None = None,
@@ -226,10 +343,11 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     - ``kernel``: of the maps' grid, from ``morphot_jax.kernels``; it may have one, two or three axes.
     - ``tolerance``: a lane stops when ``criterion`` is at or below it.
     - ``fixed_iterations``: make exactly ``max_iterations`` instead.
+    - ``relaxation``: over-relax plain iterations instead of multilevel steps (``relaxation``).
     - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: no mass where the
       kernel does not reach.
     - ``debias``: solve for the debiased barycenter (see the module); ``relaxation`` does not apply to it.
-    - ``start``: log v to start from in place of 0 (``start_between``; ``multilevel.barycenter_start`` for any k).
+    - ``start``: log v to start from in place of 0 (``start_between``; ``coarse_start.barycenter_start`` for any k).
 
     The solution's ``value`` is q, axes ``t z y x``; its ``potentials`` are log u_k and log v_k, ``t k z y x``.
 
@@ -240,8 +358,8 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     """
     check_solve(tolerance, max_iterations, relaxation, fixed_iterations=fixed_iterations, guard=guard)
     check_flag("debias", debias)
-    solver = solver_for(debias=debias, guard=guard)
-    options = Options(tolerance, relaxation, max_iterations, criterion, fixed_iterations)
+    solver = solver_for(relaxation, debias=debias, guard=guard)
+    options = Options(tolerance, relaxation or AUTOMATIC, max_iterations, criterion, fixed_iterations)
     check_maps(maps, weights, kernel)
     if start is not None:
         check_start(start, weights.shape[0], maps)

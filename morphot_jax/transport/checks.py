@@ -79,7 +79,7 @@ def check_solve(
         raise InputError(f"tolerance is {_described(tolerance)}: give one number of at least 0")
     if not isinstance(max_iterations, Tracer) and (not _whole(max_iterations) or max_iterations < 1):
         raise InputError(f"max_iterations is {_described(max_iterations)}: give a whole number, 1 or more")
-    if not isinstance(relaxation, Relaxation):
+    if not isinstance(relaxation, Relaxation | None):
         raise InputError(f"relaxation is {_described(relaxation)}: give Relaxation(w), or leave it out")
     check_flag("fixed_iterations", fixed_iterations)
     if guard is not None and not (_is_number(guard) and guard > 0):

@@ -4,7 +4,7 @@ from jaxtyping import Array, Float
 
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import Solution
-from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.transport.relaxation import Relaxation
 from morphot_jax.transport.sinkhorn import solve_sinkhorn
 
 
@@ -15,7 +15,7 @@ def sinkhorn_divergence(
     *,
     tolerance: float | Float[Array, ""] = 1e-6,
     max_iterations: int = 500,
-    relaxation: Relaxation = AUTOMATIC,
+    relaxation: Relaxation | None = None,
 ) -> tuple[Float[Array, ""], tuple[Solution, Solution, Solution]]:
     """S(a, b) = KL(P_ab | K) - KL(P_aa | K) / 2 - KL(P_bb | K) / 2, in units of sigma^2, and its three plans.
 

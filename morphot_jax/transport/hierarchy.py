@@ -22,12 +22,12 @@ from morphot_jax.transport.kernels import Kernel, separable
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
-SPACING = 2.8  # of the finest grid, in sigma; and in voxels at least
-SHARE = 0.1  # of the inverse of the Hessian, at each level
-CELLS = 2.0  # along the longest axis of the coarsest grid, at least
-EMPTY = 1e-3  # of the largest mass at a node of a grid: less counts as little
+SPACING = 3.3  # of the finest grid, in sigma; and in voxels at least
+SHARE = 0.2  # of the inverse of the Hessian, at each level
+CELLS = 1.4  # along the longest axis of the coarsest grid, at least
+EMPTY = 1e-2  # of the largest mass at a node of a grid: less counts as little
 
-Grids = list[Float[Array, "*batch a b c"]]  # from the finest to the coarsest
+Grids = list[Float[Array, "..."]]  # fields a b c on each grid, from the finest to the coarsest
 
 
 @pytree
@@ -54,10 +54,10 @@ class Hierarchy:
             grids.append(separable(grids[-1], *matrices))
         return grids
 
-    def correction(self, wanted: Grids, given: Grids, limit: float) -> Float[Array, "*batch z y x"]:
+    def correction(self, wanted: Grids, given: Grids, limit: float) -> Float[Array, "..."]:
         """sum_l I_l [ k tanh( (w_l / k) log( (R_l b + m_l) / (R_l c + m_l) ) ) ], with k = ``limit``.
 
-        ``wanted``, ``given``: ``sums`` of b and of c.
+        ``wanted``, ``given``: ``sums`` of b and of c, whose leading axes are broadcast.
         """
         total = None
         for weight, b, c in reversed(list(zip(self.weights, wanted, given, strict=True))):

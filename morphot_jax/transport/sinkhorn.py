@@ -4,9 +4,10 @@ For maps a, b of unit mass and a kernel K, the plan P = diag(u) K diag(v) with m
 relative entropy KL(P | K); with a Gaussian kernel that is <P, |x - y|^2 / 2> + sigma^2 KL(P | a x b) in units of
 sigma^2, up to a constant of a and b. The potentials are found by alternating (Sinkhorn; Cuturi 2013)
 
-    u = a / (K v) ,    v = b / (K u) ,
+    u = a / (K v) ,    v = b / (K u) .
 
-both over-relaxed in their logs (``relaxation``). They are stored only where the maps have mass; only the two
+Either both are over-relaxed in their logs (``relaxation``); or log v is corrected on coarse grids too (``hierarchy``)
+and mixed from the last few (``anderson``), which takes four times fewer iterations. They are stored only where the maps have mass; only the two
 convolutions of an iteration work on boxes. The error of a plan, on unit mass, is
 
     marginal_error = || P 1 - a ||_1 + || P^T 1 - b ||_1 .
@@ -27,15 +28,14 @@ from morphot_jax.transport.anderson import Memory
 from morphot_jax.transport.checks import check_densities, check_grid, check_solve, grid_axes
 from morphot_jax.transport.fewer_axes import axes_of, boxed, solution_out_of_box
 from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
-from morphot_jax.transport.kernels import Kernel
+from morphot_jax.transport.kernels import Kernel, turn_back
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
-from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.transport.relaxation import PLAIN, Relaxation
 from morphot_jax.transport.support import Side, side_of
 
-DEPTH = 5  # iterates that are mixed
-OMEGA = 1.0
+DEPTH = 8  # iterates that are mixed
 LIMIT = 2.0  # of the step of one grid, in log v
 
 Guess = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v
@@ -76,7 +76,7 @@ class Sinkhorn:
     lost = LOST
 
     def start(self, problem: Problem, guess: Guess | None) -> Start:
-        """Start from u = a, v = 1 on the target; or from log K u and log K v on the grid (``multilevel``)."""
+        """Start from u = a, v = 1 on the target; or from log K u and log K v on the grid (``coarse_start``)."""
         source, target = problem.source, problem.target
         if guess is None:
             log_u = source.log_mass
@@ -111,14 +111,9 @@ class Sinkhorn:
 @pytree
 @dataclass(frozen=True, repr=False)
 class MultilevelState:
-    """A plan, and the log v of the next one; the first axis is the only lane.
+    """Log v of a plan, whose u is exact for it, and log v of the next plan; the first axis is the only lane."""
 
-    u is exact for v. Without the memory of a step the next plan would be this one's Sinkhorn iterate.
-    """
-
-    log_u: Float[Array, "1 n"]
     log_v: Float[Array, "1 m"]
-    log_ku: Float[Array, "1 m"]
     next_v: Float[Array, "1 m"]
     unreached: Float[Array, " 1"]
 
@@ -150,14 +145,18 @@ class MultilevelSinkhorn:
     lost = LOST
 
     def start(self, problem: Problem, guess: Guess | None) -> Start:
-        """Start as ``Sinkhorn`` does."""
-        state = Sinkhorn().start(problem, guess).state
-        log_v, b = state.log_v[0], jnp.exp(problem.target.log_mass)
+        """Start from v = b / K a; or from log K u and log K v on the grid (``coarse_start``)."""
+        source, target = problem.source, problem.target
+        log_ku = (
+            _convolved(problem.kernel, source.log_mass, source, target)
+            if guess is None
+            else target.places.pick_from(guess[0], 0.0)
+        )
+        log_v, b = _divided(target.log_mass, log_ku), jnp.exp(target.log_mass)
         hierarchy = hierarchy_of(problem.kernel, b)
-        wanted = hierarchy.sums(_on_grid(problem, b))
-        memory = MultilevelMemory(hierarchy, wanted, anderson.start(DEPTH, log_v))
-        first = MultilevelState(state.log_u, state.log_v, state.log_ku, state.log_v, state.unreached)
-        return Start(first, memory, jnp.ones((1,), bool))
+        memory = MultilevelMemory(hierarchy, hierarchy.sums(_on_grid(problem, b)), anderson.start(DEPTH, log_v))
+        state = MultilevelState(log_v[None], log_v[None], unreached=jnp.zeros((1,), log_v.dtype))
+        return Start(state, memory, jnp.ones((1,), bool))
 
     def step(
         self,
@@ -169,26 +168,25 @@ class MultilevelSinkhorn:
     ) -> tuple[MultilevelState, MultilevelMemory, Measures]:
         """The plan of the next v, and the v after it."""
         source, target = problem.source, problem.target
-        log_v = state.next_v[0]
-        log_kv = _convolved(problem.kernel, log_v, target, source)
-        log_u = _divided(source.log_mass, log_kv)
-        log_ku = _convolved(problem.kernel, log_u, source, target)
-        b, c = jnp.exp(target.log_mass), jnp.exp(log_v + log_ku)
-        unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(source.log_mass), 0.0))
+        log_v, b = state.next_v[0], jnp.exp(target.log_mass)
+        log_ku, c, unreached = turn_back(problem.kernel, log_v, source.log_mass, source.places, target.places)
         error = jnp.sum(jnp.abs(c - b)) + unreached
-        plain = _divided(target.log_mass, log_ku)
-        bold = (iteration > 0) & (error <= anderson.GROWTH * memory.mixing.error)
         given = memory.hierarchy.sums(_on_grid(problem, c))
         coarse = target.places.pick_from(memory.hierarchy.correction(memory.wanted, given, LIMIT), 0.0)
-        far = jnp.where(jnp.isfinite(plain - log_v), (OMEGA - 1.0) * (plain - log_v), 0.0)
-        image = plain + jnp.where(bold & jnp.isfinite(coarse), coarse + far, 0.0)
+        bold = (iteration > 0) & (error <= anderson.GROWTH * memory.mixing.error)
+        image = _divided(target.log_mass, log_ku) + jnp.where(bold & jnp.isfinite(coarse), coarse, 0.0)
         next_v, mixing = anderson.mix(memory.mixing, log_v, image, b, error, iteration)
-        moved = MultilevelState(log_u[None], log_v[None], log_ku[None], next_v[None], unreached[None])
+        moved = MultilevelState(log_v[None], next_v[None], unreached[None])
         return moved, replace(memory, mixing=mixing), Measures(error[None])
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
-        """The plan, whose error is that of the last iteration."""
+        """Make the solution."""
         return _plan(problem, state, ending, with_cost=self.with_cost)
+
+
+def solver_for(relaxation: Relaxation | None, *, with_cost: bool = True) -> Sinkhorn | MultilevelSinkhorn:
+    """The solver by over-relaxed iterations, or by multilevel steps where ``relaxation`` is None."""
+    return MultilevelSinkhorn(with_cost) if relaxation is None else Sinkhorn(with_cost)
 
 
 def _on_grid(problem: Problem, values: Float[Array, " m"]) -> Float[Array, "z y x"]:
@@ -202,15 +200,16 @@ def solve_sinkhorn(
     *,
     tolerance: float | Float[Array, ""] = 1e-6,
     max_iterations: int = 500,
-    relaxation: Relaxation = AUTOMATIC,
+    relaxation: Relaxation | None = None,
     fixed_iterations: bool = False,
 ) -> Solution:
-    """P = argmin { KL(P | K) : P 1 = source, P^T 1 = target } by over-relaxed Sinkhorn iterations.
+    """P = argmin { KL(P | K) : P 1 = source, P^T 1 = target } by Sinkhorn iterations with multilevel steps.
 
     - ``source``, ``target``: non-negative densities, brought to unit mass here; their dtype is the solver's.
     - ``kernel``: of their grid, from ``morphot_jax.kernels``; it may have one, two or three axes.
     - ``tolerance``: the solve stops when the marginal error is at or below it. ``fixed_iterations``: make exactly
       ``max_iterations`` instead.
+    - ``relaxation``: over-relax plain iterations instead of multilevel steps (``relaxation``).
 
     The solution's ``value`` is KL(P | K) = <a, log u> + <b, log v>, the cost in units of sigma^2. Its
     ``potentials`` are log u and log v, on the grid. Its ``transport_cost`` is <P, |x - y|^2 / 2> in voxel^2.
@@ -220,11 +219,11 @@ def solve_sinkhorn(
     jit also for negative, non-finite or empty maps, and for solves that leave the range of single precision.
     """
     check_solve(tolerance, max_iterations, relaxation, fixed_iterations=fixed_iterations)
-    options = Options(tolerance, relaxation, max_iterations, fixed_iterations=fixed_iterations)
+    options = Options(tolerance, relaxation or PLAIN, max_iterations, fixed_iterations=fixed_iterations)
     check_maps(source, target, kernel)
     axes = axes_of(kernel)
     problem = Problem(side_of(source, axes=axes), side_of(target, axes=axes), boxed(kernel))
-    return in_range(solution_out_of_box(solve(Sinkhorn(), problem, options), axes))
+    return in_range(solution_out_of_box(solve(solver_for(relaxation), problem, options), axes))
 
 
 def check_maps(source, target, kernel: Kernel) -> None:
@@ -236,7 +235,7 @@ def check_maps(source, target, kernel: Kernel) -> None:
 
 
 @partial(jax.jit, static_argnames=("with_cost",))
-def _plan(problem: Problem, state: State, ending: Ending, *, with_cost: bool) -> Solution:
+def _plan(problem: Problem, state: State | MultilevelState, ending: Ending, *, with_cost: bool) -> Solution:
     """The plan of log v, with log u made exact for it."""
     source, target, kernel = problem.source, problem.target, problem.kernel
     shape, log_v = kernel.shape, state.log_v[0]

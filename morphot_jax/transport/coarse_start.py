@@ -18,7 +18,7 @@ from morphot_jax.transport.barycenter import solve_barycenter
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, out_of_box
 from morphot_jax.transport.kernels import Halving, Kernel, Shape
 from morphot_jax.transport.loop import Solution
-from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.transport.relaxation import Relaxation
 
 FROM = 96**3  # voxels: in a smaller box the whole solve takes less time than compiling another
 ERROR = 1e-3  # of the coarse plan; the step to the fine grid adds more than that
@@ -45,7 +45,7 @@ def barycenter_start(
     weights: Float[Array, "t k"],
     kernel: Halving,
     *,
-    relaxation: Relaxation = AUTOMATIC,
+    relaxation: Relaxation | None = None,
     max_iterations: int = 500,
 ) -> Float[Array, "t k *grid"]:
     """A start for ``solve_barycenter`` with any number of maps: log v of the barycenters on half the grid.

@@ -10,7 +10,7 @@ from morphot_jax import kernels
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import morph
-from morphot_jax.transport import multilevel
+from morphot_jax.transport import coarse_start
 from morphot_jax.transport.barycenter import solve_barycenter
 from morphot_jax.transport.sinkhorn import solve_sinkhorn
 from morphot_jax.transport.status import Status
@@ -19,7 +19,7 @@ from shapes import blob, scatter
 
 def test_halved_maps_keep_their_mass_and_its_place():
     maps = np.stack([scatter((5, 6, 8), 1), scatter((5, 6, 8), 2)])
-    coarse = multilevel.halved(maps)
+    coarse = coarse_start.halved(maps)
     assert coarse.shape == (2, 3, 3, 4)
     np.testing.assert_allclose(coarse.sum(axis=(1, 2, 3)), 1.0)
     np.testing.assert_allclose(coarse[0, 1, 2, 3], maps[0, 2:4, 4:6, 6:8].sum())
@@ -43,9 +43,9 @@ def test_start_is_near_the_solution(double):
     kernel = kernels.heat(shape, sigma)
     fine = solve_sinkhorn(jnp.asarray(a), jnp.asarray(b), kernel, tolerance=1e-8)
     small = kernel.halved()
-    coarse = solve_sinkhorn(*(jnp.asarray(m) for m in multilevel.halved(np.stack([a, b]))), small, tolerance=1e-6)
+    coarse = solve_sinkhorn(*(jnp.asarray(m) for m in coarse_start.halved(np.stack([a, b]))), small, tolerance=1e-6)
     for found, potential, support in zip(
-        multilevel.start_on(shape, coarse, small),
+        coarse_start.start_on(shape, coarse, small),
         fine.potentials,
         (b > 0, a > 0),
         strict=True,
@@ -66,7 +66,7 @@ def test_a_coarse_start_saves_iterations_and_leaves_the_frames(monkeypatch, meth
     maps = [Volume((parts[0] + parts[k]).astype(np.float32), (1.0, 1.0, 1.0)) for k in (1, 2)]
     settings = Settings(method=method, times=(0.5,), sigma=1.5, tolerance=1e-8)
     direct = morph(maps, settings)
-    monkeypatch.setattr(multilevel, "FROM", 1)
+    monkeypatch.setattr(coarse_start, "FROM", 1)
     started = morph(maps, settings)
     assert started.frames[0].status is Status.CONVERGED
     assert started.frames[0].iterations < 0.85 * direct.frames[0].iterations
@@ -81,7 +81,7 @@ def test_three_maps_start_from_half_the_grid(double):
     places = ((10, 12, 9), (9, 14, 17), (12, 10, 22))
     maps = np.stack([blob(shape, (10, 12, 12), 2.0, 1e-4) + blob(shape, centre, 1.7, 1e-4) for centre in places])
     weights, kernel = jnp.array([[0.5, 0.2, 0.3]]), kernels.dense(shape, 1.2)
-    start = multilevel.barycenter_start(maps, weights, kernel)
+    start = coarse_start.barycenter_start(maps, weights, kernel)
     assert start.shape == (1, 3, *shape)
     cold, warm = (
         solve_barycenter(jnp.asarray(maps), weights, kernel, tolerance=1e-7, start=s) for s in (None, start)
