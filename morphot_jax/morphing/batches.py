@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from morphot_jax.maps.window import bounding_box, part_of
 from morphot_jax.morphing.host import Host
-from morphot_jax.morphing.plan import Plan
+from morphot_jax.morphing.plan import ANCHORS, FEW, Plan
 from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.system.words import KernelKind
@@ -57,50 +58,86 @@ def solve_lanes(
 ) -> Iterator[tuple[int, Lane]]:
     """Solve the barycenters of the rows of ``weights`` that are marked in ``wanted``, batch by batch.
 
-    Yields each with the index of its row, in order. A barycenter does not depend on which others are wanted, since
-    batches are cut from all rows. A batch in which the plan's kernel does not reach across the maps is solved
-    again with the plan's fallback, which then solves the later batches too.
+    Yields each with the index of its row. A barycenter does not depend on which others are wanted: batches are cut
+    from all rows, and the barycenters that others start from (``_anchors``) are solved first, wanted or not. A
+    batch in which the plan's kernel does not reach across the maps is solved again with the plan's fallback, which
+    then solves the later batches too.
     """
     with plan.scope():
         inner = bounding_box(maps.sum(axis=0) > 0)
         sides = side_of(maps.astype(plan.dtype), part_of(inner))
     host = Host.of(plan, settings, clock, report, lanes=len(weights), batch=plan.batch)
     solver = _Batches(sides, maps.shape[1:], host)
-    for first in range(0, len(weights), plan.batch):
-        rows = weights[first : first + plan.batch]
-        indices = first + np.flatnonzero(wanted[first : first + plan.batch])
-        if not len(indices):
+    plain = host.plan.relaxation is None and not settings.debias
+    anchors = _anchors(weights) if plain and solver.can_start_warm else []
+    others = [row for row in range(len(weights)) if row not in anchors]
+    done = 0
+    for rows in (*_cut(anchors, plan.batch), *_cut(others, plan.batch)):
+        if not wanted[rows].any() and not (rows[0] in anchors and wanted[others].any()):
             continue
         # The last batch is padded to full size: another shape would need another compilation.
-        padded = np.concatenate([rows, np.repeat(rows[-1:], plan.batch - len(rows), axis=0)])
-        host.tracker.begin(first)
-        solved = solver.solve(padded, len(rows))
+        padded = np.concatenate([weights[rows], np.repeat(weights[rows[-1:]], plan.batch - len(rows), axis=0)])
+        host.tracker.begin(done)
+        keep = rows[0] in anchors
+        solved = solver.solve(padded, len(rows), keep=keep)
         if host.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
             host = replace(host, plan=host.plan.fallen_back())
             solver = _Batches(sides, maps.shape[1:], host)
-            solved = solver.solve(padded, len(rows))
-        yield from ((int(index), solved[index - first]) for index in indices)
+            solved = solver.solve(padded, len(rows), keep=keep)
+        done += len(rows)
+        yield from ((row, lane) for row, lane in zip(rows, solved, strict=True) if wanted[row])
+
+
+def _anchors(weights: Float[np.ndarray, "t k"]) -> list[int]:
+    """The rows that the others start from: those nearest to the ``ANCHORS`` Chebyshev points of [0, 1].
+
+    None where there are few rows.
+    """
+    times = weights[:, 1] / weights.sum(axis=1)
+    inside = np.flatnonzero((times > 0) & (times < 1))
+    if len(np.unique(times[inside])) < FEW * ANCHORS:
+        return []
+    points = (1.0 - np.cos(np.pi * (np.arange(ANCHORS) + 0.5) / ANCHORS)) / 2.0
+    chosen: list[int] = []
+    for point in points:
+        left = [row for row in inside if times[row] not in times[chosen]]
+        chosen.append(int(min(left, key=lambda row: abs(times[row] - point))))
+    return sorted(chosen)
+
+
+def _cut(rows: list[int], size: int) -> list[list[int]]:
+    """The rows in batches."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 class _Batches:
-    """Batches of barycenters of the same maps with the same kernel."""
+    """Batches of barycenters of the same maps with the same kernel.
+
+    A batch starts from the anchors solved before it, else from a rough plan between the maps, else cold.
+    """
 
     def __init__(self, sides: Side, box: tuple[int, ...], host: Host):
         self.sides, self.host = sides, host
         self.solver = solver_for(host.plan.relaxation, debias=host.settings.debias, guard=host.plan.guard)
+        self.anchors: dict[float, Float[Array, "z y x"]] = {}  # log v_1 - log v_0, by their time
         with host.plan.scope():
             self.kernel = host.kernel(box)
-            self.rough_plan = self._solve_rough_plan() if self._can_start_warm() else None
+            self.rough_plan = self._solve_rough_plan() if self.can_start_warm else None
 
-    def solve(self, weights: Float[np.ndarray, "t k"], count: int) -> list[Lane]:
-        """Solve a batch; its first ``count`` lanes."""
+    def solve(self, weights: Float[np.ndarray, "t k"], count: int, *, keep: bool = False) -> list[Lane]:
+        """Solve a batch; its first ``count`` lanes. ``keep``: they are anchors."""
         host, plan = self.host, self.host.plan
         with plan.scope():
             problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
             solution = host.solve(self.solver, problem, host.options(), lambda: self._start(problem.weights))
+            if keep:
+                log_v = solution.potentials[1][:count]
+                times = weights[:count, 1] / weights[:count].sum(axis=1)
+                self.anchors |= zip(times.tolist(), _differences(log_v), strict=True)
             return _lanes(solution, count, plan.kernel)
 
-    def _can_start_warm(self) -> bool:
+    @property
+    def can_start_warm(self) -> bool:
         """Whether a start from a plan is possible: two maps, a Gaussian kernel and no exact number of iterations.
 
         An exact number counts from a cold start.
@@ -119,10 +156,21 @@ class _Batches:
         return (source, target) if denser == 0 else (target, source)
 
     def _start(self, weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"] | None:
+        plan = self.host.plan
+        if len(self.anchors) == ANCHORS:
+            times = weights[:, 1] / jnp.sum(weights, axis=1)
+            return barycenter.start_among(
+                jnp.stack(list(self.anchors.values())), jnp.asarray(list(self.anchors), plan.dtype), times
+            )
         if self.rough_plan is None:
             return None
-        plan = self.host.plan
         return barycenter.start_between(*self.rough_plan, weights, jnp.asarray(plan.sigma, plan.dtype))
+
+
+@jax.jit
+def _differences(log_v: Float[Array, "t 2 z y x"]) -> Float[Array, "t z y x"]:
+    """Log v_1 - log v_0, in single precision: enough for a start, and half the memory."""
+    return (log_v[:, 1] - log_v[:, 0]).astype(jnp.float32)
 
 
 def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:

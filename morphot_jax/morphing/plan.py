@@ -34,6 +34,8 @@ ORIGINAL_GUARD = 1e-30  # the truncated kernel is the original's, which divides 
 SMALLEST_SIGMA = 0.05  # voxels; at this width the weight of the next voxel is exp(-200)
 BARYCENTER_SIGMAS = 2.5  # margin around the maps; farther out a barycenter has 1e-12 of its norm
 DETAIL = 1.7  # sigma: finer detail is lost in a barycenter (FSC 0.5; experiments.studies.gamma_and_grid)
+ANCHORS = 7  # barycenters that all others start from, by interpolation in time
+FEW = 2  # times as many barycenters at least: with fewer it would save little
 CPU_BYTES = 32 * 2**20  # of memory for frames solved together on a CPU: more do not fit in its caches
 
 
@@ -104,9 +106,10 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
     boxes = [solve_window(np.stack([a.data, b.data]), sigma, kernel) for a, b in pairwise(volumes)]
     extent = max((_extent(box) for box in boxes), key=prod)
-    batch, batch_reason = _batch(settings, lanes, lane_bytes(extent, 2, dtype, debias=settings.debias))
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
+    lane = lane_bytes(extent, 2, dtype, relaxation, debias=settings.debias)
+    batch, batch_reason = _batch(settings, lanes, lane, anchor_bytes(extent, lanes, relaxation))
     return Plan(
         sigma=sigma,
         distance=distance,
@@ -156,12 +159,19 @@ def spread(density: Float[np.ndarray, "z y x"], sigma: tuple[float, float, float
     return float(np.sqrt(max(0.0, np.linalg.eigvalsh(covariance)[-1])))
 
 
-def lane_bytes(shape: tuple[int, ...], maps: int, dtype: np.dtype, *, debias: bool = False) -> int:
+def lane_bytes(
+    shape: tuple[int, ...], maps: int, dtype: np.dtype, relaxation: Relaxation | None, *, debias: bool = False
+) -> int:
     """Bytes that the solve of one barycenter of ``maps`` maps needs."""
-    fields = FIELDS_PER_MAP * maps + FIELDS_PER_LANE
-    if debias:
-        fields += 2 * DEPTH * maps  # images and residuals for Anderson mixing
-    return int(np.prod(shape)) * dtype.itemsize * fields
+    fields = (FIELDS_PER_MAP * maps + FIELDS_PER_LANE) * dtype.itemsize
+    mixed = maps if debias else maps - 1 if relaxation is None else 0
+    fields += mixed * (3 * dtype.itemsize + 2 * DEPTH * 4)  # what Anderson mixing keeps (``anderson.Memory``)
+    return int(np.prod(shape)) * fields
+
+
+def anchor_bytes(shape: tuple[int, ...], lanes: int, relaxation: Relaxation | None) -> int:
+    """Bytes of the barycenters that others start from, in single precision."""
+    return 4 * ANCHORS * int(np.prod(shape)) if relaxation is None and lanes >= FEW * ANCHORS else 0
 
 
 def solve_window(
@@ -237,11 +247,11 @@ def _platform() -> str:
     return device.platform
 
 
-def _batch(settings: Settings, lanes: int, lane: int) -> tuple[int, str]:
-    """How many frames of ``lane`` bytes each to solve at once, and the reason."""
+def _batch(settings: Settings, lanes: int, lane: int, shared: int) -> tuple[int, str]:
+    """How many frames of ``lane`` bytes each to solve at once beside ``shared`` bytes, and the reason."""
     if settings.batch is not None:
         return min(settings.batch, lanes), "asked for"
-    memory = settings.memory or DEFAULT_MEMORY
+    memory = max(0, (settings.memory or DEFAULT_MEMORY) - shared)
     fitting, cached = (max(1, room // lane) for room in (memory, CPU_BYTES))
     if _platform() == "cpu" and fitting >= cached:
         return min(lanes, cached), "a CPU is fastest with only as many frames at once as fit in its caches"

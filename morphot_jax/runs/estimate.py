@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morphot_jax.morphing.plan import Plan, lane_bytes
+from morphot_jax.morphing.plan import Plan, anchor_bytes, lane_bytes
 from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared
@@ -59,14 +59,17 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
         bytes_held = held + max(COMPILED[kind] * MIB, tables)
         return Estimate(bytes_held, READING + PICTURES + PER_VOXEL * frames * voxels if on_cpu else None)
     field = math.prod(plan.extent) * plan.dtype.itemsize
-    lanes = (
-        0 if kind in SINGLE_PLAN else plan.batch * lane_bytes(plan.extent, 2, plan.dtype, debias=settings.debias)
-    )
+    lanes = 0 if kind in SINGLE_PLAN else _lanes_bytes(plan, settings, frames)
     bytes_held = held + max(COMPILED[kind] * MIB + SHARED_FIELDS[kind] * field + lanes, tables)
     if not on_cpu:
         return Estimate(bytes_held, None)
     solving = _convolutions(kind, plan, settings, frames, len(prepared.volumes)) * _convolution(plan)
     return Estimate(bytes_held, STARTING + PICTURES + PER_VOXEL * frames * voxels + solving)
+
+
+def _lanes_bytes(plan: Plan, settings: Settings, frames: int) -> int:
+    lane = lane_bytes(plan.extent, 2, plan.dtype, plan.relaxation, debias=settings.debias)
+    return plan.batch * lane + anchor_bytes(plan.extent, frames, plan.relaxation)
 
 
 def _kind(settings: Settings) -> str:

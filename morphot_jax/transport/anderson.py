@@ -10,31 +10,29 @@ of their Gram matrix. Of the images g(x_i) only the last is stored, and the diff
     sum_i c_i g(x_i) = g(x_n) - sum_j (g(x_j) - g(x_(j-1))) sum_(i<j) c_i .
 
 Residuals and differences shrink with the error, so single precision is enough for them; half the memory moves at
-each iteration, and that is what mixing costs. If the error grows, the memory is cleared and the plain step taken: far from a solution
-earlier iterates mislead.
+each iteration, and that is what mixing costs.
 """
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
-GROWTH = 2.0  # of the error from one iterate to the next: beyond it the memory is cleared
 DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 
 
 @pytree
 @dataclass(frozen=True, repr=False)
 class Memory:
-    """The last image, the last m differences of images and weighted residuals, and what is known of them.
+    """The last image, the last m differences of images and weighted residuals, and their Gram matrix.
 
     - ``image``: axes ``*lanes *field``; the axes ``lanes`` come from vmap.
     - ``steps``, ``residuals``: axes ``*lanes m *field``. Iteration i is stored at index i modulo m.
-    - ``gram``: of the residuals. ``held``: how many are in use. ``error``: the last one.
+    - ``gram``: of the residuals. ``held``: how many of them are in use.
     """
 
     image: Float[Array, "..."]
@@ -42,7 +40,6 @@ class Memory:
     residuals: Float[Array, "..."]
     gram: Float[Array, "*lanes m m"]
     held: Int[Array, "*lanes"]
-    error: Float[Array, "*lanes"]
 
     __repr__ = one_line
 
@@ -50,8 +47,7 @@ class Memory:
 def start(depth: int, like: Float[Array, "*field"]) -> Memory:
     """An empty memory of ``depth`` iterates of this shape."""
     empty = jnp.zeros((depth, *like.shape), jnp.float32)
-    gram = jnp.zeros((depth, depth), like.dtype)
-    return Memory(jnp.zeros_like(like), empty, empty, gram, jnp.int32(0), jnp.asarray(jnp.inf, like.dtype))
+    return Memory(like, empty, empty, jnp.zeros((depth, depth), like.dtype), jnp.int32(0))
 
 
 def mix(
@@ -59,19 +55,20 @@ def mix(
     x: Float[Array, "*field"],
     image: Float[Array, "*field"],
     weight: Float[Array, "*field"],
-    error: Float[Array, ""],
+    fresh: Bool[Array, ""],
     iteration: Int[Array, ""],
 ) -> tuple[Float[Array, "*field"], Memory]:
     """The next iterate, and the memory with this one added.
 
     - ``image``: g(x). Where x or g(x) is not finite, the next iterate is g(x).
-    - ``weight``: of each value in the norm of residuals. ``error``: of x. ``iteration``: counts from 0.
+    - ``weight``: of each value in the norm of residuals. ``iteration``: counts from 0.
+    - ``fresh``: forget what came before.
     """
     depth, gram_type = memory.gram.shape[0], memory.gram.dtype
     finite = jnp.isfinite(x) & jnp.isfinite(image)
     known = jnp.where(finite, image, 0.0)
     residual = jnp.where(finite, image - x, 0.0) * jnp.sqrt(weight)
-    held = jnp.minimum(jnp.where(error > GROWTH * memory.error, 0, memory.held) + 1, depth)
+    held = jnp.minimum(jnp.where(fresh, 0, memory.held) + 1, depth)
     slot = iteration % depth  # the same for all lanes, so that fields are written in slot
     put = jax.lax.dynamic_update_index_in_dim
     steps = put(memory.steps, (known - memory.image).astype(jnp.float32), slot, 0)
@@ -81,7 +78,7 @@ def mix(
     gram = memory.gram.at[slot].set(row).at[:, slot].set(row)
     older = _sums_of_older(_shares(gram, slot, held), slot)
     mixed = known - sum(older[i] * steps[i] for i in range(depth))
-    return jnp.where(finite, mixed, image), Memory(known, steps, residuals, gram, held, error)
+    return jnp.where(finite, mixed, image), Memory(known, steps, residuals, gram, held)
 
 
 def _sums_of_older(shares: Float[Array, " m"], newest: Int[Array, ""]) -> Float[Array, " m"]:

@@ -8,7 +8,7 @@ P_k = diag(u_k) K diag(v_k) satisfy
 The paper writes a_k for u_k (the first of ``potentials``) and b_k for v_k (the second); its gamma sets sigma. Both
 are stored as logs, -inf for zero mass; u_k only where its map has mass.
 
-The iteration is corrected on coarse grids too (``hierarchy``) and mixed from the last few iterates (``anderson``).
+The iteration is corrected on coarse grids too (``hierarchy``) and mixed from the last few iterates (``way_back``).
 Or each block is over-relaxed, log u <- (1 - w) log u + w (log a - log K v) and likewise log v (Thibault et al.,
 arXiv 1711.01851; Lehmann et al. 2021). A fixed w > 1 can diverge from a cold start, so ``AUTOMATIC`` begins
 with plain iterations and then relaxes a voxel more, the less its log would change.
@@ -44,8 +44,7 @@ from jaxtyping import Array, Float, Int
 
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import Criterion
-from morphot_jax.transport import anderson, kernels
-from morphot_jax.transport.anderson import Memory
+from morphot_jax.transport import anderson, kernels, way_back
 from morphot_jax.transport.checks import (
     check_densities,
     check_flag,
@@ -62,9 +61,11 @@ from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.support import Side, side_of
+from morphot_jax.transport.way_back import Memory
 
 DEPTH = 5  # iterates that a debiased solve mixes
 LIMIT = 1.0  # of the step of one grid, in psi
+DEBIASED_GROWTH = 2.0  # of a debiased error from one iterate to the next: beyond it the memory is cleared
 BIAS_SHARE = 0.01  # weight of the bias in the error; between equal maps the plans are exact at once, q is not
 DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iterations
 
@@ -176,11 +177,10 @@ class MultilevelMemory:
 
 @dataclass(frozen=True)
 class MultilevelBarycenter:
-    """The solver of plain barycenters by steps on all grids of a hierarchy, mixed (``hierarchy``, ``anderson``).
+    """The solver of plain barycenters by steps on all grids of a hierarchy, mixed (``hierarchy``, ``way_back``).
 
     The plain step for psi_j is log K u_0 - log K u_j. Where all second marginals c_k = v_k K u_k agree, it is psi_j
-    itself; the steps on grids compare R_l c_0 with R_l c_j. The first step is a plain one, and so is one after the
-    error has grown.
+    itself; the steps on grids compare R_l c_0 with R_l c_j. The first step is a plain one.
     """
 
     measured = ("marginal_error", "change_l1", "change_l2")
@@ -192,7 +192,7 @@ class MultilevelBarycenter:
         dtype, box = problem.maps.log_mass.dtype, problem.kernel.shape
         q, zeros = jnp.zeros((lanes, *box), dtype), jnp.zeros((lanes,), dtype)
         psi = jnp.zeros((lanes, k - 1, *box), dtype) if guess is None else _differences(guess.astype(dtype))
-        mixing = jax.vmap(partial(anderson.start, DEPTH))(psi)
+        mixing = jax.vmap(partial(way_back.start, DEPTH))(psi)
         memory = MultilevelMemory(hierarchy_of(problem.kernel, q), mixing)
         return Start(MultilevelState(psi, psi, q, zeros), memory, jnp.ones((lanes,), bool))
 
@@ -213,17 +213,17 @@ class MultilevelBarycenter:
         error = _weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)))
         sums = memory.hierarchy.sums(c)
         coarse = memory.hierarchy.correction([s[:, :1] for s in sums], [s[:, 1:] for s in sums], LIMIT)
-        bold = (iteration > 0) & (error <= anderson.GROWTH * memory.mixing.error)
+        bold = jnp.where((iteration > 0) & jnp.isfinite(coarse), coarse, 0.0)
         plain = log_ku[:, :1] - log_ku[:, 1:]
         plain = jnp.where(jnp.isfinite(plain), plain, 0.0)  # of maps with a weight of zero; or there is no mass
         plain = jnp.where(jnp.isneginf(log_q)[:, None], -jnp.inf, plain)
-        image = plain + jnp.where(_per_lane(bold, plain.ndim) & jnp.isfinite(coarse), coarse, 0.0)
         weight = _per_lane(weights[:, :1] + weights[:, 1:], plain.ndim) * q[:, None]
-        next_psi, mixing = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
-            memory.mixing, psi, image, weight, error, iteration
+        next_psi, mixing = jax.vmap(way_back.step, in_axes=(0, 0, 0, 0, 0, 0, None))(
+            memory.mixing, psi, plain, bold, weight, error, iteration
         )
         moved = MultilevelState(psi, next_psi, q, _weighted_sum(weights, missed))
-        return moved, replace(memory, mixing=mixing), _measures(weights, error, q, state.barycenter)
+        shown = way_back.recoverable(error, memory.mixing)
+        return moved, replace(memory, mixing=mixing), _measures(weights, shown, q, state.barycenter)
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
@@ -255,6 +255,17 @@ def _per_lane(values: Array, axes: int) -> Array:
     return values.reshape(values.shape + (1,) * (axes - values.ndim))
 
 
+@pytree
+@dataclass(frozen=True, repr=False)
+class DebiasedMemory:
+    """The iterates that are mixed, and the error of the last one."""
+
+    mixing: anderson.Memory
+    error: Float[Array, " t"]
+
+    __repr__ = one_line
+
+
 @dataclass(frozen=True)
 class Debiased:
     """The solver of debiased barycenters, by Anderson mixing of log v; nothing is relaxed."""
@@ -270,12 +281,13 @@ class Debiased:
         one = jnp.where(alone, 1.0, 0.0).astype(densities.dtype)
         ends = jnp.tensordot(one, densities, axes=1, precision=jax.lax.Precision.HIGHEST)
         state = replace(state, barycenter=ends)
-        memory = jax.vmap(partial(anderson.start, DEPTH))(state.log_v)
-        return Start(state, memory, ~jnp.any(alone, axis=1))
+        mixing = jax.vmap(partial(anderson.start, DEPTH))(state.log_v)
+        infinite = jnp.full_like(state.unreached, jnp.inf)
+        return Start(state, DebiasedMemory(mixing, infinite), ~jnp.any(alone, axis=1))
 
     def step(
-        self, problem: Problem, options: Options, state: State, memory: Memory, iteration: Int[Array, ""]
-    ) -> tuple[State, Memory, Measures]:
+        self, problem: Problem, options: Options, state: State, memory: DebiasedMemory, iteration: Int[Array, ""]
+    ) -> tuple[State, DebiasedMemory, Measures]:
         """Update all u_k, then d and the barycenter, then all v_k, mixed from the last few."""
         maps, weights, kernel = problem.maps, problem.shares, problem.kernel
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
@@ -295,13 +307,15 @@ class Debiased:
             log_kd = kernel.log_apply(log_d)
         plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
         weight = weights[:, :, None, None, None] * q[:, None]
-        log_v, memory = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
-            memory, state.log_v, plain, weight, error, iteration
+        fresh = error > DEBIASED_GROWTH * memory.error
+        log_v, mixing = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
+            memory.mixing, state.log_v, plain, weight, fresh, iteration
         )
 
         unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
         measures = _measures(weights, error, q, state.barycenter)
-        return State(log_u, log_v, q, _weighted_sum(weights, unreached), bias), memory, measures
+        moved = State(log_u, log_v, q, _weighted_sum(weights, unreached), bias)
+        return moved, DebiasedMemory(mixing, error), measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
@@ -410,6 +424,25 @@ def start_between(
         return jnp.stack([share[1] * phi, -share[0] * phi])
 
     return jax.lax.map(potentials, shares)
+
+
+@jax.jit
+def start_among(
+    psi: Float[Array, "m *grid"], anchors: Float[Array, " m"], times: Float[Array, " t"]
+) -> Float[Array, "t 2 *grid"]:
+    """A start for ``solve_barycenter`` between two maps, from the barycenters at other times.
+
+    log v_1 - log v_0 is smooth in t: it is interpolated by the polynomial through the anchors.
+
+    ``psi``: log v_1 - log v_0 of the barycenters with the weights (1 - t, t) at the times ``anchors``.
+    """
+    m = len(anchors)
+    apart = anchors[:, None] - anchors + jnp.eye(m)
+    factors = jnp.where(jnp.eye(m, dtype=bool), 1.0, (times[:, None, None] - anchors) / apart)
+    shares = jnp.prod(factors, axis=-1)  # Lagrange's polynomials at the times
+    known = jnp.where(jnp.isfinite(psi), psi, 0.0).astype(times.dtype)
+    between = jnp.tensordot(shares, known, axes=1, precision=jax.lax.Precision.HIGHEST)
+    return _from_differences(between[:, None], jnp.stack([1.0 - times, times], axis=1))
 
 
 def _first_state(problem: Problem, guess: Float[Array, "t k z y x"] | None) -> State:

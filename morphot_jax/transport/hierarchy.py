@@ -7,9 +7,9 @@ that it should have, the step for log v is
 
     log(b / c) + sum_l I_l [ k tanh( (w_l / k) log( (R_l b + m_l) / (R_l c + m_l) ) ) ] .
 
-R_l sums over the hats of a grid with spacing h_l = 2^l h_0, h_0 = 2.8 sigma, and I_l, its transpose, interpolates. The
-weights are w_l = 0.1 * 3 h_l^2 / (8 sigma^2). A node with little mass would be led by noise: m_l is a thousandth of the
-largest R_l b. The tanh keeps a step of a level below k.
+R_l sums over the hats of a grid with spacing h_l = 2^l h_0, h_0 = 3.3 sigma, and I_l, its transpose, interpolates. The
+weights are w_l = 0.2 * 3 h_l^2 / (8 sigma^2). A node with little mass would be led by noise: m_l is three hundredths
+of the largest (R_l b + R_l c) / 2. The tanh keeps a step of a level below k.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from morphot_jax.transport.pytree import pytree
 SPACING = 3.3  # of the finest grid, in sigma; and in voxels at least
 SHARE = 0.2  # of the inverse of the Hessian, at each level
 CELLS = 1.4  # along the longest axis of the coarsest grid, at least
-EMPTY = 1e-2  # of the largest mass at a node of a grid: less counts as little
+EMPTY = 0.03  # of the largest mass at a node of a grid: less counts as little
 
 Grids = list[Float[Array, "..."]]  # fields a b c on each grid, from the finest to the coarsest
 
@@ -33,7 +33,7 @@ Grids = list[Float[Array, "..."]]  # fields a b c on each grid, from the finest 
 @pytree
 @dataclass(frozen=True, repr=False)
 class Hierarchy:
-    """Nested grids over a box.
+    """Nested grids over a box, with one node of each in its middle: a flipped box has flipped grids.
 
     - ``z``, ``y``, ``x``: the hats of the finest nodes at the voxels.
     - ``weights``: w_l, zero for grids of fewer than ``CELLS`` cells.
@@ -61,7 +61,7 @@ class Hierarchy:
         """
         total = None
         for weight, b, c in reversed(list(zip(self.weights, wanted, given, strict=True))):
-            least = EMPTY * jnp.max(b, axis=(-3, -2, -1), keepdims=True)
+            least = EMPTY * jnp.max((b + c) / 2.0, axis=(-3, -2, -1), keepdims=True)
             step = limit * jnp.tanh(weight / limit * jnp.log((b + least) / (c + least)))
             if total is not None:
                 step += separable(total, *(_doubling(n).T.astype(step.dtype) for n in step.shape[-3:]))
@@ -101,11 +101,21 @@ def _variances(kernel: Kernel, dtype) -> Float[Array, "3"]:
 
 
 def _hats(n: int, spacing: Float[Array, ""], dtype) -> Float[Array, "n m"]:
-    """max(0, 1 - |i / h - j|): the hat of node j at voxel i. Nodes beyond the box have empty columns."""
-    nodes = int(np.ceil((n - 1) / SPACING)) + 1
-    return jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(n)[:, None] / spacing - jnp.arange(nodes))).astype(dtype)
+    """max(0, 1 - |i / h - j|): the hat of node j at voxel i, both counted from the middle of the axis.
+
+    Nodes beyond the box have empty columns.
+    """
+    voxels = jnp.arange(n)[:, None] - (n - 1) / 2.0
+    return jnp.maximum(0.0, 1.0 - jnp.abs(voxels / spacing - _around_zero((n - 1) / 2.0 / SPACING))).astype(dtype)
 
 
 def _doubling(n: int) -> Float[np.ndarray, "m n"]:
-    """max(0, 1 - |j / 2 - i|): sums over the hats of a grid of twice the spacing."""
-    return np.maximum(0.0, 1.0 - np.abs(np.arange(n) / 2.0 - np.arange(n // 2 + 1)[:, None]))
+    """max(0, 1 - |j / 2 - i|): sums over the hats of a grid of twice the spacing, with the same middle."""
+    nodes = _around_zero((n - 1) / 2.0)
+    return np.maximum(0.0, 1.0 - np.abs(nodes / 2.0 - _around_zero((n - 1) / 4.0)[:, None]))
+
+
+def _around_zero(end: float) -> Float[np.ndarray, " m"]:
+    """The whole numbers around 0, up to the first that reaches ``end``."""
+    last = int(np.ceil(end))
+    return np.arange(-last, last + 1.0)

@@ -7,7 +7,7 @@ sigma^2, up to a constant of a and b. The potentials are found by alternating (S
     u = a / (K v) ,    v = b / (K u) .
 
 Either both are over-relaxed in their logs (``relaxation``); or log v is corrected on coarse grids too (``hierarchy``)
-and mixed from the last few (``anderson``), which takes four times fewer iterations. They are stored only where the maps have mass; only the two
+and mixed from the last few (``way_back``), which takes four times fewer iterations. They are stored only where the maps have mass; only the two
 convolutions of an iteration work on boxes. The error of a plan, on unit mass, is
 
     marginal_error = || P 1 - a ||_1 + || P^T 1 - b ||_1 .
@@ -23,8 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import anderson, kernels
-from morphot_jax.transport.anderson import Memory
+from morphot_jax.transport import kernels, way_back
 from morphot_jax.transport.checks import check_densities, check_grid, check_solve, grid_axes
 from morphot_jax.transport.fewer_axes import axes_of, boxed, solution_out_of_box
 from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
@@ -34,6 +33,7 @@ from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import PLAIN, Relaxation
 from morphot_jax.transport.support import Side, side_of
+from morphot_jax.transport.way_back import Memory
 
 DEPTH = 8  # iterates that are mixed
 LIMIT = 2.0  # of the step of one grid, in log v
@@ -134,9 +134,9 @@ class MultilevelMemory:
 
 @dataclass(frozen=True)
 class MultilevelSinkhorn:
-    """The solver of a plan by steps on all grids of a hierarchy, mixed (``hierarchy``, ``anderson``).
+    """The solver of a plan by steps on all grids of a hierarchy, mixed (``hierarchy``, ``way_back``).
 
-    The first step is a plain one, and so is one after the error has grown. ``with_cost``: as of ``Sinkhorn``.
+    The first step is a plain one. ``with_cost``: as of ``Sinkhorn``.
     """
 
     with_cost: bool = True
@@ -154,7 +154,7 @@ class MultilevelSinkhorn:
         )
         log_v, b = _divided(target.log_mass, log_ku), jnp.exp(target.log_mass)
         hierarchy = hierarchy_of(problem.kernel, b)
-        memory = MultilevelMemory(hierarchy, hierarchy.sums(_on_grid(problem, b)), anderson.start(DEPTH, log_v))
+        memory = MultilevelMemory(hierarchy, hierarchy.sums(_on_grid(problem, b)), way_back.start(DEPTH, log_v))
         state = MultilevelState(log_v[None], log_v[None], unreached=jnp.zeros((1,), log_v.dtype))
         return Start(state, memory, jnp.ones((1,), bool))
 
@@ -173,11 +173,12 @@ class MultilevelSinkhorn:
         error = jnp.sum(jnp.abs(c - b)) + unreached
         given = memory.hierarchy.sums(_on_grid(problem, c))
         coarse = target.places.pick_from(memory.hierarchy.correction(memory.wanted, given, LIMIT), 0.0)
-        bold = (iteration > 0) & (error <= anderson.GROWTH * memory.mixing.error)
-        image = _divided(target.log_mass, log_ku) + jnp.where(bold & jnp.isfinite(coarse), coarse, 0.0)
-        next_v, mixing = anderson.mix(memory.mixing, log_v, image, b, error, iteration)
+        bold = jnp.where((iteration > 0) & jnp.isfinite(coarse), coarse, 0.0)
+        plain = _divided(target.log_mass, log_ku)
+        next_v, mixing = way_back.step(memory.mixing, log_v, plain, bold, b, error, iteration)
         moved = MultilevelState(log_v[None], next_v[None], unreached[None])
-        return moved, replace(memory, mixing=mixing), Measures(error[None])
+        shown = way_back.recoverable(error, memory.mixing)
+        return moved, replace(memory, mixing=mixing), Measures(shown[None])
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
         """Make the solution."""
