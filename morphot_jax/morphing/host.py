@@ -67,7 +67,9 @@ class Host:
 
     def start_options(self, error: float, most: int | None = None) -> Options:
         """The options of a rough solve that starts another: a marginal error, and at most ``most`` iterations."""
-        return Options(error, self.plan.relaxation or PLAIN, min(most or self.plan.iterations, self.plan.iterations))
+        return Options(
+            error, self.plan.relaxation or PLAIN, min(most or self.plan.iterations, self.plan.iterations)
+        )
 
     def solve(
         self, solver: Solver, problem: Any, options: Options, guess: Callable[[], Any] = lambda: None

@@ -36,6 +36,7 @@ the second).
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,16 @@ from morphot_jax.transport.checks import (
     grid_axes,
 )
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, solution_out_of_box
+from morphot_jax.transport.gradients import (
+    Static,
+    fields_of,
+    joined,
+    log_mass_tangent,
+    no_tangents,
+    psi_tangents,
+    solution_of,
+    split,
+)
 from morphot_jax.transport.hierarchy import Hierarchy, hierarchy_of
 from morphot_jax.transport.kernels import Kernel, Sigma, turn_back
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
@@ -179,8 +190,8 @@ class MultilevelMemory:
 class MultilevelBarycenter:
     """The solver of plain barycenters by steps on all grids of a hierarchy, mixed (``hierarchy``, ``way_back``).
 
-    The plain step for psi_j is log K u_0 - log K u_j. Where all second marginals c_k = v_k K u_k agree, it is psi_j
-    itself; the steps on grids compare R_l c_0 with R_l c_j. The first step is a plain one.
+    The plain step for psi_j is log K u_0 - log K u_j. Where all second marginals c_k = v_k K u_k agree, it is
+    psi_j itself; the steps on grids compare R_l c_0 with R_l c_j. The first step is a plain one.
     """
 
     measured = ("marginal_error", "change_l1", "change_l2")
@@ -244,9 +255,7 @@ def _from_differences(psi: Float[Array, "t j z y x"], weights: Float[Array, "t k
 @jax.jit
 def _with_potentials(problem: Problem, state: MultilevelState) -> State:
     maps, log_v = problem.maps, _from_differences(state.psi, problem.shares)
-    log_u, _ = kernels.divided(
-        maps.log_mass, kernels.log_apply_between(problem.kernel, log_v, None, maps.places)
-    )
+    log_u, _ = kernels.divided(maps.log_mass, kernels.log_apply_between(problem.kernel, log_v, None, maps.places))
     return State(log_u, log_v, state.barycenter, state.unreached, jnp.zeros_like(state.unreached))
 
 
@@ -361,7 +370,7 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     - ``guard``: smallest divisor, as in the original, which divides by max(K f, 1e-30). None: no mass where the
       kernel does not reach.
     - ``debias``: solve for the debiased barycenter (see the module); ``relaxation`` does not apply to it.
-    - ``start``: log v to start from in place of 0 (``start_between``; ``coarse_start.barycenter_start`` for any k).
+    - ``start``: log v to start from in place of 0 (``start_between``; ``coarse_start.barycenter_start``, any k).
 
     The solution's ``value`` is q, axes ``t z y x``; its ``potentials`` are log u_k and log v_k, ``t k z y x``.
 
@@ -378,9 +387,72 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     if start is not None:
         check_start(start, weights.shape[0], maps)
     axes = axes_of(kernel)
-    problem = Problem(side_of(maps, axes=axes), weights.astype(maps.dtype), boxed(kernel))
     guess = None if start is None else in_box(start, axes)
-    return in_range(solution_out_of_box(solve(solver, problem, options, guess), axes))
+    static, values = split(solver, options)
+    run = _solved if guard is None and not debias else _solve_boxes
+    found = run(static, in_box(maps, axes), weights.astype(maps.dtype), boxed(kernel), values, guess)
+    return in_range(solution_out_of_box(solution_of(found), axes))
+
+
+def _solve_boxes(
+    static: Static,
+    maps: Float[Array, "k z y x"],
+    weights: Float[Array, "t k"],
+    kernel: Kernel,
+    values: list[Any],
+    guess: Float[Array, "t k z y x"] | None,
+) -> dict[str, Any]:
+    """The fields of the solution."""
+    solver, options = joined(static, values)
+    return fields_of(solve(solver, Problem(side_of(maps), weights, kernel), options, guess))
+
+
+_solved = jax.custom_jvp(_solve_boxes, nondiff_argnums=(0,))
+
+
+@_solved.defjvp
+def _solved_jvp(static, primals, tangents):
+    """Implicit derivatives by the maps, the weights and the kernel (``gradients``)."""
+    maps, weights, kernel, _, _ = primals
+    d_maps, d_weights, d_kernel, _, _ = tangents
+    solution = _solved(static, *primals)
+    sides = side_of(maps)
+    d_mass = log_mass_tangent(maps, d_maps, sides)
+
+    def shares_of(weights: Float[Array, "t k"]) -> Float[Array, "t k"]:
+        return Problem(sides, weights, kernel).shares
+
+    shares, d_shares = jax.jvp(shares_of, (weights,), (d_weights,))
+
+    def lane(log_v, q, shares, d_shares):
+        """Tangents of one barycenter: of q, log u and log v."""
+        psi = _differences(log_v[None])[0]
+        reached = jnp.isfinite(psi)
+        psi = jnp.where(reached, psi, 0.0)
+
+        def outcome(psi, shares, log_mass, kernel):
+            log_v = jnp.where(reached[:1], _from_differences(psi[None], shares[None]), -jnp.inf)
+            log_kv = kernels.log_apply_between(kernel, log_v, None, sides.places)
+            log_u, _ = kernels.divided(log_mass, log_kv)
+            log_ku = kernels.log_apply_between(kernel, log_u, sides.places, None)
+            return _weighted_sum(shares[None], log_ku)[0], log_u[0], log_v[0], log_ku[0]
+
+        def conditions(psi, shares, log_mass, kernel):
+            _, _, log_v, log_ku = outcome(psi, shares, log_mass, kernel)
+            log_c = jnp.where(jnp.isfinite(log_ku), log_v + log_ku, 0.0)
+            mean = _weighted_sum(shares[None], log_c[None])[0]
+            return shares[1:, None, None, None] * (log_c[1:] - mean)
+
+        given, changes = (shares, sides.log_mass, kernel), (d_shares, d_mass, d_kernel)
+        _, own = jax.jvp(lambda *of: conditions(psi, *of), given, changes)
+        d_psi = psi_tangents(lambda psi: conditions(psi, *given), own, psi, q, shares, kernel)
+        (log_q, log_u, log_v, _), (d_q, d_u, d_v, _) = jax.jvp(outcome, (psi, *given), (d_psi, *changes))
+        d_q = jnp.where(jnp.isfinite(log_q), q * d_q, 0.0)
+        return d_q, jnp.where(jnp.isfinite(log_u), d_u, 0.0), jnp.where(jnp.isfinite(log_v), d_v, 0.0)
+
+    d_q, d_u, d_v = jax.vmap(lane)(solution["potentials"][1], solution["value"], shares, d_shares)
+    d_u = sides.places.spread_in(kernel.shape, d_u, 0.0)
+    return solution, no_tangents(solution) | {"value": d_q, "potentials": (d_u, d_v)}
 
 
 def check_maps(maps, weights, kernel: Kernel) -> None:

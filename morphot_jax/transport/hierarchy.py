@@ -2,14 +2,14 @@ r"""Steps on coarse grids: they correct at once what Sinkhorn iterations carry t
 
 An iteration of Sinkhorn moves information by about sigma. What is wrong over a length L shrinks by the factor
 1 - (sigma / L)^2 or so: many iterations. The dual problem's Hessian is close to -sigma^2 div(c grad), c being the
-marginal that a plan has, so a multilevel preconditioner (Bramble, Pasciak, Xu 1990) fits. In logs, with b the marginal
-that it should have, the step for log v is
+marginal that a plan has, so a multilevel preconditioner (Bramble, Pasciak, Xu 1990) fits. In logs, with b the
+marginal that it should have, the step for log v is
 
     log(b / c) + sum_l I_l [ k tanh( (w_l / k) log( (R_l b + m_l) / (R_l c + m_l) ) ) ] .
 
-R_l sums over the hats of a grid with spacing h_l = 2^l h_0, h_0 = 3.3 sigma, and I_l, its transpose, interpolates. The
-weights are w_l = 0.2 * 3 h_l^2 / (8 sigma^2). A node with little mass would be led by noise: m_l is three hundredths
-of the largest (R_l b + R_l c) / 2. The tanh keeps a step of a level below k.
+R_l sums over the hats of a grid with spacing h_l = 2^l h_0, h_0 = 3.3 sigma, and I_l, its transpose, interpolates.
+The weights are w_l = 0.2 * 3 h_l^2 / (8 sigma^2). A node with little mass would be led by noise: m_l is three
+hundredths of the largest (R_l b + R_l c) / 2. The tanh keeps a step of a level below k.
 """
 
 from dataclasses import dataclass
@@ -59,18 +59,33 @@ class Hierarchy:
 
         ``wanted``, ``given``: ``sums`` of b and of c, whose leading axes are broadcast.
         """
-        total = None
-        for weight, b, c in reversed(list(zip(self.weights, wanted, given, strict=True))):
+        steps = []
+        for weight, b, c in zip(self.weights, wanted, given, strict=True):
             least = EMPTY * jnp.max((b + c) / 2.0, axis=(-3, -2, -1), keepdims=True)
-            step = limit * jnp.tanh(weight / limit * jnp.log((b + least) / (c + least)))
-            if total is not None:
-                step += separable(total, *(_doubling(n).T.astype(step.dtype) for n in step.shape[-3:]))
-            total = step
+            steps.append(limit * jnp.tanh(weight / limit * jnp.log((b + least) / (c + least))))
+        return self._interpolated(steps)
+
+    def linear(self, wanted: Grids, missing: Grids) -> Float[Array, "..."]:
+        """sum_l I_l [ w_l R_l r / (R_l b + m_l) ]: ``correction`` for c = b - r with a small r.
+
+        ``wanted``, ``missing``: ``sums`` of b and of r.
+        """
+        steps = []
+        for weight, b, r in zip(self.weights, wanted, missing, strict=True):
+            least = EMPTY * jnp.max(b, axis=(-3, -2, -1), keepdims=True)
+            steps.append(weight * r / (b + least))
+        return self._interpolated(steps)
+
+    def _interpolated(self, steps: Grids) -> Float[Array, "..."]:
+        """sum_l I_l f_l."""
+        total = steps[-1]
+        for step in reversed(steps[:-1]):
+            total = step + separable(total, *(_doubling(n).T.astype(step.dtype) for n in step.shape[-3:]))
         return separable(total, self.z, self.y, self.x)
 
 
 def hierarchy_of(kernel: Kernel, like: Float[Array, "..."]) -> Hierarchy:
-    """The grids that suit a kernel, in the dtype of an array; their spacing follows from the kernel's own width."""
+    """The grids that suit a kernel, in the dtype of an array; the kernel's own width sets their spacing."""
     shape, dtype = kernel.shape, like.dtype
     variances = _variances(kernel, dtype)
     spacings = SPACING * jnp.maximum(jnp.sqrt(variances), 1.0)

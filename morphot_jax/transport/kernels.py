@@ -152,11 +152,11 @@ class SeparableKernel:
         """
         if log_field.dtype == jnp.float64:
             top = _finite_maximum(log_field, axis=(-3, -2, -1))
-            return jnp.log(self.apply(jnp.exp(log_field - top))) + top
+            return safe_log(self.apply(jnp.exp(log_field - top))) + top
         for axis, matrix in ((-1, self.x), (-2, self.y), (-3, self.z)):
             lines = jnp.moveaxis(log_field, axis, -1)
             top = _finite_maximum(lines, axis=-1)
-            lines = jnp.log(product(jnp.exp(lines - top), matrix)) + top
+            lines = safe_log(product(jnp.exp(lines - top), matrix)) + top
             log_field = jnp.moveaxis(lines, -1, axis)
         return log_field
 
@@ -172,7 +172,7 @@ class SeparableKernel:
         axes_in, axes_out = _field_axes(source), _field_axes(target)
         top = _finite_maximum(log_values, axis=axes_in)
         smoothed = self._apply_between(jnp.exp(log_values - top), source, target)
-        return jnp.log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
+        return safe_log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
 
     def turn_back(
         self,
@@ -193,13 +193,13 @@ class SeparableKernel:
         smoothed = self._apply_between(values, outer, middle)
         mass, reached = jnp.exp(log_mass), smoothed > 0
         quotient = jnp.where(reached, mass / jnp.where(reached, smoothed, 1.0), 0.0)
-        most = jnp.max(quotient, axis=-1, keepdims=True)
+        most = jax.lax.stop_gradient(jnp.max(quotient, axis=-1, keepdims=True))
         most = jnp.where(most > 0, most, 1.0)
         returned = self._apply_between(quotient / most, middle, outer)
         scale = jnp.expand_dims(jnp.squeeze(jnp.log(most), -1), axes)
         half = jnp.exp(scale / 2.0)  # in two parts: each factor ranges over hundreds of e-folds
         return Turn(
-            jnp.log(returned) + (scale - top),
+            safe_log(returned) + (scale - top),
             (values * half) * (returned * half),
             jnp.sum(jnp.where(reached, 0.0, mass), axis=-1),
         )
@@ -239,12 +239,12 @@ class LogKernel:
         for axis, log_matrix in ((-1, self.log_x), (-2, self.log_y), (-3, self.log_z)):
             lines = jnp.moveaxis(log_field, axis, -1)
             # One output index at a time: the n^4 terms of a pass never exist together.
-            rows = jax.lax.map(lambda row, lines=lines: logsumexp(lines + row, axis=-1), log_matrix)
+            rows = jax.lax.map(lambda row, lines=lines: _log_sum(lines + row), log_matrix)
             log_field = jnp.moveaxis(rows, 0, axis)
         return log_field
 
     def apply(self, values: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
-        return jnp.exp(self.log_apply(jnp.log(values)))
+        return jnp.exp(self.log_apply(safe_log(values)))
 
     def halved(self) -> "LogKernel":
         """K_c[i, j] = K[2 i, 2 j] along each axis."""
@@ -276,7 +276,7 @@ class FourierKernel:
 
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
         top = _finite_maximum(log_field, axis=(-3, -2, -1))
-        return jnp.log(self.apply(jnp.exp(log_field - top))) + top
+        return safe_log(self.apply(jnp.exp(log_field - top))) + top
 
 
 def _compiled(maker: Callable[..., Kernel]) -> Callable[..., Any]:
@@ -386,7 +386,7 @@ def _make(kind: str, shape: Grid, sigma: Float[Array, "..."]) -> Kernel:
 class Places:
     """A list of voxels of a box, or one for each of several fields, as raveled indices into a part of the box.
 
-    Indices beyond the part are padding, not voxels: ``spread`` ignores them, ``pick`` fills them.
+    Indices beyond the part are padding, not voxels: ``spread`` ignores them, ``pick`` fills them. All differ.
     """
 
     index: Int[Array, "*fields n"]
@@ -399,8 +399,12 @@ class Places:
         shape = tuple(stop - start for start, stop in self.part)
 
         def put(values, index):
-            box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
-            return box.at[index].set(values, mode="drop").reshape(shape)
+            # Added, not set: JAX cannot differentiate a scatter that sets, and drops what lies outside.
+            empty, how = jnp.zeros((int(np.prod(shape)),), values.dtype), {"mode": "drop", "unique_indices": True}
+            box = empty.at[index].add(values, **how)
+            if fill != 0:
+                box = jnp.where(empty.at[index].add(jnp.ones_like(values), **how) > 0, box, fill)
+            return box.reshape(shape)
 
         return jnp.vectorize(put, signature="(n),(n)->(a,b,c)")(values, self.index)
 
@@ -438,8 +442,9 @@ def separable(
 ) -> Float[Array, "*batch z y x"]:
     """One matrix along each axis, x first.
 
-    Each product takes the last axis and makes a new first one, so that all three are one large matrix times another
-    and the axes come back in order. A product along a middle axis would be many small ones: half the rate on a CPU.
+    Each product takes the last axis and makes a new first one, so that all three are one large matrix times
+    another and the axes come back in order. A product along a middle axis would be many small ones, at half the
+    rate on a CPU.
     """
     *batch, _, _, _ = values.shape
     lanes = int(np.prod(batch))
@@ -625,6 +630,18 @@ def _look_up(weights: Float[Array, " radius"], distances: np.ndarray) -> Float[A
     return jnp.where(inside, weights[np.where(inside, distances, 0)], 0.0)
 
 
+def safe_log(values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The log; -inf for zero, with a derivative of zero instead of NaN."""
+    positive = values > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, values, 1.0)), -jnp.inf)
+
+
+def _log_sum(terms: Float[Array, "... n"]) -> Float[Array, "..."]:
+    """Log of the sum of exp(terms) along the last axis; its derivative is zero where all terms are -inf."""
+    some = jnp.any(jnp.isfinite(terms), axis=-1)
+    return jnp.where(some, logsumexp(jnp.where(some[..., None], terms, 0.0), axis=-1), -jnp.inf)
+
+
 def _field_axes(places: Places | None) -> tuple[int, ...]:
     """The axes of one field: of a list of voxels, or of a box."""
     return (-3, -2, -1) if places is None else (-1,)
@@ -632,5 +649,5 @@ def _field_axes(places: Places | None) -> tuple[int, ...]:
 
 def _finite_maximum(log_field: Float[Array, "..."], axis) -> Float[Array, "..."]:
     """The maximum along ``axis``; 0 where all values are -inf, so that subtracting it gives no NaN."""
-    top = jnp.max(log_field, axis=axis, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.max(log_field, axis=axis, keepdims=True))
     return jnp.where(jnp.isfinite(top), top, 0.0)

@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_word
 from morphot_jax.system.words import Criterion
-from morphot_jax.transport.gradients import forward_only
+from morphot_jax.transport.forward_only import forward_only
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
@@ -217,9 +217,15 @@ class Solver(Protocol):
 
 def solve(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Solution:
     """Run a solver until every lane has stopped. May be called under a caller's own jit and vmap."""
-    loop = begin(solver, problem, options, guess)
-    loop = advance(solver, problem, options, loop, options.max_iterations)
+    _check_criterion(solver, options)
+    loop = _run(solver, problem, options, guess, options.capacity)
     return finish(solver, problem, options, loop)
+
+
+@partial(jax.jit, static_argnames=("solver", "capacity"))
+def _run(solver: Solver, problem: Any, options: Options, guess: Any, capacity: int) -> Loop:
+    loop = _begin(solver, problem, guess, capacity)
+    return _advance(solver, problem, options, loop, options.max_iterations)
 
 
 def in_range(solution: Solution) -> Solution:
@@ -253,12 +259,16 @@ def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> 
 
     Raises InputError for a criterion that the solver does not measure.
     """
+    _check_criterion(solver, options)
+    return _begin(solver, problem, guess, options.capacity)
+
+
+def _check_criterion(solver: Solver, options: Options) -> None:
     if options.criterion not in solver.measured:
         raise InputError(
             f"criterion is '{options.criterion}', which this solver does not measure: "
             f"give {' or '.join(solver.measured)}"
         )
-    return _begin(solver, problem, guess, options.capacity)
 
 
 @partial(jax.jit, static_argnames=("solver", "capacity"))
@@ -286,6 +296,10 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
     A lane whose error is not finite or beyond the solver's ``lost`` is lost: it stops too, and keeps the state
     before that iteration. Another call with a larger ``until`` continues where this one ended.
     """
+    return _advance(solver, problem, options, loop, until)
+
+
+def _advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: int | Int[Array, ""]) -> Loop:
     bound = jnp.where(options.fixed_iterations, -1.0, options.tolerance).astype(loop.history.marginal_error.dtype)
     end = jnp.minimum(until, options.max_iterations)
 

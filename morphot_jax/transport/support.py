@@ -67,7 +67,7 @@ def side_of(
     supports = [np.flatnonzero(row) for row in rows]
     step = -(-size // STEPS)
     room = -(-max(room, *(len(support) for support in supports)) // step) * step
-    index = np.full((len(rows), room), size, np.int32)
+    index = np.tile(size + np.arange(room, dtype=np.int32), (len(rows), 1))
     log_mass = np.full((len(rows), room), -np.inf, rows.dtype)
     for i, (row, support) in enumerate(zip(rows, supports, strict=True)):
         index[i, : len(support)] = support

@@ -4,8 +4,8 @@ A bold step adds to the plain one, and the iterates are mixed (``anderson``). Fa
 
 - The first steps of a start with a large error are not mixed.
 - Where the error grows much beyond the least so far, or has not fallen for long, the iteration goes back: to the
-  plain step from the iterate of least error, with an empty memory and less trust. Trust scales the bold steps; with
-  little of it nothing is mixed either.
+  plain step from the iterate of least error, with an empty memory and less trust. Trust scales the bold steps;
+  with little of it nothing is mixed either.
 
 Plain Sinkhorn steps never enlarge the error. So an iteration that goes back whenever it must converges where the
 plain one does, in a few times as many iterations at worst.
@@ -23,7 +23,10 @@ from morphot_jax.transport.pytree import pytree
 FIRST, FAR = 3, 0.1  # so many first steps are not mixed, where the error is larger than this
 GROWTH = 4.0  # an error beyond this multiple of the least so far sends the iteration back,
 PATIENCE = 12  # and so do as many iterations without a smaller one
-LESS, MORE = 0.5, 1.25  # factors of the trust, where the iteration goes back and where the error is the least so far
+LESS, MORE = (
+    0.5,
+    1.25,
+)  # factors of the trust, where the iteration goes back and where the error is the least so far
 LITTLE = 0.1  # trust below which nothing is mixed
 LARGE = 2.0  # an error in place of NaN: two densities of unit mass cannot differ more
 

@@ -69,9 +69,7 @@ def test_a_fresh_memory_takes_the_plain_step():
     x, ones = jnp.zeros(3), jnp.ones(3)
     memory = anderson.start(4, x)
     for step, fresh in enumerate((False, False, True)):
-        mixed, memory = anderson.mix(
-            memory, x + step, x + 2.0**step, ones, jnp.asarray(fresh), jnp.int32(step)
-        )
+        mixed, memory = anderson.mix(memory, x + step, x + 2.0**step, ones, jnp.asarray(fresh), jnp.int32(step))
     assert int(memory.held) == 1
     np.testing.assert_array_equal(mixed, x + 4.0)
 

@@ -43,7 +43,9 @@ def test_start_is_near_the_solution(double):
     kernel = kernels.heat(shape, sigma)
     fine = solve_sinkhorn(jnp.asarray(a), jnp.asarray(b), kernel, tolerance=1e-8)
     small = kernel.halved()
-    coarse = solve_sinkhorn(*(jnp.asarray(m) for m in coarse_start.halved(np.stack([a, b]))), small, tolerance=1e-6)
+    coarse = solve_sinkhorn(
+        *(jnp.asarray(m) for m in coarse_start.halved(np.stack([a, b]))), small, tolerance=1e-6
+    )
     for found, potential, support in zip(
         coarse_start.start_on(shape, coarse, small),
         fine.potentials,

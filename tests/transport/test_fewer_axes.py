@@ -11,8 +11,8 @@ from morphot_jax import kernels, sinkhorn_divergence, solve_barycenter, solve_si
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.barycenter import start_between
 from morphot_jax.transport.bridge import bridge_frames
-from morphot_jax.transport.displacement import displacement_frames, paths_of
 from morphot_jax.transport.coarse_start import barycenter_start
+from morphot_jax.transport.displacement import displacement_frames, paths_of
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import side_of
 
