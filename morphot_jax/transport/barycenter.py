@@ -221,7 +221,7 @@ class MultilevelBarycenter:
         log_ku, c, missed = turn_back(problem.kernel, log_v, maps.log_mass, maps.places, None)
         log_q = _weighted_sum(weights, log_ku)
         q = jnp.exp(log_q)
-        error = _weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)))
+        error = _weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)) + missed)
         sums = memory.hierarchy.sums(c)
         coarse = memory.hierarchy.correction([s[:, :1] for s in sums], [s[:, 1:] for s in sums], LIMIT)
         bold = jnp.where((iteration > 0) & jnp.isfinite(coarse), coarse, 0.0)

@@ -51,7 +51,7 @@ def barycentric_map(
     grids = jnp.meshgrid(*(jnp.arange(n, dtype=v.dtype) for n in kernel.shape), indexing="ij", sparse=True)
     moments = jax.lax.map(kernel.apply, jnp.stack([v, *(v * grid for grid in grids)])).reshape(4, -1)
     weight, *firsts = moments.at[:, index].get(mode="fill", fill_value=1.0)
-    return jnp.stack([first / weight for first in firsts])
+    return jnp.stack([_ratio(first, weight) for first in firsts])
 
 
 @pytree
@@ -128,7 +128,13 @@ def _averaged(side: Side, ends: Float[Array, "3 n"], smooth: Kernel) -> Float[Ar
     mass = jnp.where(known, jnp.exp(side.log_mass), 0.0)
     fields = jnp.stack([mass, *(mass * jnp.where(known, ends - start, 0.0))])
     weight, *moved = side.places.pick(jax.lax.map(smooth.apply, side.places.spread(fields, 0.0)), 1.0)
-    return start + jnp.stack([part / weight for part in moved])
+    return start + jnp.stack([_ratio(part, weight) for part in moved])
+
+
+def _ratio(values: Float[Array, " n"], weight: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The ratio; NaN where there is no weight, with a derivative of zero."""
+    some = weight > 0
+    return jnp.where(some, values / jnp.where(some, weight, 1.0), jnp.nan)
 
 
 def splat(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:

@@ -192,7 +192,9 @@ def fields_of(solution: Solution) -> dict[str, Any]:
 
 def solution_of(fields: dict[str, Any]) -> Solution:
     """The inverse of ``fields_of``."""
-    return Solution(**fields | {"history": Measures(**fields["history"])})
+    fields = dict(fields)
+    history = Measures(**fields.pop("history"))
+    return Solution(history=history, **fields)
 
 
 def no_tangents(solution: dict[str, Any]) -> dict[str, Any]:

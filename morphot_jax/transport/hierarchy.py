@@ -90,7 +90,7 @@ def hierarchy_of(kernel: Kernel, like: Float[Array, "..."]) -> Hierarchy:
     variances = _variances(kernel, dtype)
     spacings = SPACING * jnp.maximum(jnp.sqrt(variances), 1.0)
     lengths = np.array([n - 1 for n in shape])
-    hats = [_hats(n, spacing, dtype) for n, spacing in zip(shape, spacings, strict=True)]
+    z, y, x = (_hats(n, spacing, dtype) for n, spacing in zip(shape, spacings, strict=True))
     extended = lengths > 0
     # Cells in units of the kernel's variance; the smallest of the axes is safe for all.
     ratio = jnp.min(jnp.where(extended, spacings**2 / jnp.maximum(variances, 1e-300), jnp.inf))
@@ -99,7 +99,7 @@ def hierarchy_of(kernel: Kernel, like: Float[Array, "..."]) -> Hierarchy:
     factors = 2.0 ** np.arange(levels)
     cells = jnp.max(lengths / spacings) / factors
     weights = jnp.where(cells >= CELLS, SHARE * 3.0 / 8.0 * ratio * factors**2, 0.0)
-    return Hierarchy(*hats, weights.astype(dtype))
+    return Hierarchy(z, y, x, weights.astype(dtype))
 
 
 def _variances(kernel: Kernel, dtype) -> Float[Array, "3"]:

@@ -261,9 +261,9 @@ def _solved_jvp(static, primals, tangents):
     d_source, d_target, d_kernel, _ = tangents
     solution = _solved(static, *primals)
     sides = side_of(source), side_of(target)
-    changes = tuple(
-        log_mass_tangent(density, change, side)
-        for density, change, side in zip((source, target), (d_source, d_target), sides, strict=True)
+    changes = (
+        log_mass_tangent(source, d_source, sides[0]),
+        log_mass_tangent(target, d_target, sides[1]),
     )
     # Where there is no mass, the potentials are -inf, and their tangents have no effect.
     log_u, log_v = (

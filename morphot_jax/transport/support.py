@@ -8,7 +8,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from morphot_jax.transport.fewer_axes import BOX, in_box
-from morphot_jax.transport.kernels import Part, Places, slices, whole
+from morphot_jax.transport.kernels import Part, Places, safe_log, slices, whole
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
@@ -62,7 +62,8 @@ def side_of(
     if isinstance(density, Tracer):
         values = density.reshape(*maps, size)
         index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), values.shape)
-        return Side(Places(index, part), jnp.log(values / jnp.sum(values, axis=-1, keepdims=True)))
+        total = jnp.sum(jnp.where(values > 0, values, 0.0), axis=-1, keepdims=True)
+        return Side(Places(index, part), safe_log(values / total))
     rows = np.asarray(density).reshape(-1, size)
     supports = [np.flatnonzero(row) for row in rows]
     step = -(-size // STEPS)

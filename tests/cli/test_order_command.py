@@ -116,7 +116,7 @@ def test_a_map_of_something_else_is_named(maps, tmp_path):
 
 def test_frames_that_do_not_converge_give_one(maps, tmp_path):
     ends = ("--between", maps["first"], maps["last"])
-    options = ("-o", tmp_path / "out", "--frames", 3, "--sigma", 0.3, "--method", "barycenter")
+    options = ("-o", tmp_path / "out", "--frames", 3, "--sigma", 0.15, "--method", "barycenter")
     done = morphot("order", maps["early"], *ends, *options)
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert done.code == 1

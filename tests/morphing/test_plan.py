@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing import plan as planning
-from morphot_jax.morphing.plan import CPU_BYTES, gap, lane_bytes, make_plan, solve_window, spread
+from morphot_jax.morphing.plan import CPU_BYTES, anchor_bytes, gap, lane_bytes, make_plan, solve_window, spread
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.transport.relaxation import automatic
+from morphot_jax.transport.relaxation import PLAIN, automatic
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 
@@ -136,7 +136,8 @@ def test_precision_decides_the_type_and_only_in_its_scope(precision, dtype):
 @pytest.mark.parametrize("fitting", [1, 2, 7])
 def test_batch_honours_the_memory(fitting):
     volumes = pair(20)
-    memory = (fitting + 1) * lane_bytes(volumes[0].shape, 2, DOUBLE) - 1
+    shared = anchor_bytes(volumes[0].shape, 100, None)
+    memory = (fitting + 1) * lane_bytes(volumes[0].shape, 2, DOUBLE, None) - 1 + shared
     plan = make_plan(volumes, 100, Settings(sigma=1.0, memory=memory))
     assert plan.batch == fitting
     assert f"{fitting} frames fit" in plan.reasons["batch"]
@@ -154,13 +155,13 @@ def test_batch_is_at_least_one_and_at_most_the_lanes(memory, lanes, side):
     volume = full(side)
     batch = make_plan((volume, volume), lanes, Settings(memory=memory)).batch
     assert 1 <= batch <= lanes
-    assert batch == 1 or batch * lane_bytes(volume.shape, 2, DOUBLE) <= memory
+    assert batch == 1 or batch * lane_bytes(volume.shape, 2, DOUBLE, None) <= memory
 
 
 def test_batch_on_a_cpu_stays_within_its_caches(monkeypatch):
     monkeypatch.setattr(planning, "_platform", lambda: "cpu")
     volume = full(48)
-    fields = lane_bytes(volume.shape, 2, DOUBLE)
+    fields = lane_bytes(volume.shape, 2, DOUBLE, None)
     batch = make_plan((volume, volume), 1000, Settings(memory=10**15)).batch
     assert batch * fields <= CPU_BYTES < (batch + 1) * fields
 
@@ -168,7 +169,7 @@ def test_batch_on_a_cpu_stays_within_its_caches(monkeypatch):
 def test_batch_on_an_accelerator_is_as_large_as_its_memory(monkeypatch):
     monkeypatch.setattr(planning, "_platform", lambda: "gpu")
     volume = full(32)
-    memory = 300 * lane_bytes(volume.shape, 2, DOUBLE)
+    memory = 300 * lane_bytes(volume.shape, 2, DOUBLE, None) + anchor_bytes(volume.shape, 1000, None)
     assert make_plan((volume, volume), 1000, Settings(memory=memory)).batch == 300
 
 
@@ -176,19 +177,27 @@ def test_batch_is_planned_for_the_part_of_the_box_that_is_solved(monkeypatch):
     """Two voxels in a large box: the frames need only their surroundings."""
     monkeypatch.setattr(planning, "_platform", lambda: "gpu")
     maps = points((64, 64, 64), (30, 30, 30)), points((64, 64, 64), (30, 30, 34))
-    memory = 20 * lane_bytes((64, 64, 64), 2, DOUBLE)
+    memory = 20 * lane_bytes((64, 64, 64), 2, DOUBLE, None)
     solved = tuple(
         part.stop - part.start for part in solve_window(np.stack([m.data for m in maps]), (1.0,) * 3, "dense")
     )
     assert solved == (11, 11, 15)  # 2.5 sigma and two voxels on either side
     batch = make_plan(maps, 10**6, Settings(sigma=1.0, memory=memory)).batch
-    assert batch == memory // lane_bytes(solved, 2, DOUBLE)
-    whole = make_plan(maps, 10**6, Settings(sigma=1.0, memory=memory, kernel="truncated")).batch
+    left = memory - anchor_bytes(solved, 10**6, None)
+    assert batch == left // lane_bytes(solved, 2, DOUBLE, None)
+    relaxed = 20 * lane_bytes((64, 64, 64), 2, DOUBLE, PLAIN)
+    whole = make_plan(maps, 10**6, Settings(sigma=1.0, memory=relaxed, kernel="truncated")).batch
     assert whole == 20
 
 
 def test_debiased_lanes_need_room_for_what_is_mixed():
-    assert lane_bytes((4, 5, 6), 2, DOUBLE, debias=True) > lane_bytes((4, 5, 6), 2, DOUBLE) + 20 * 120 * 8 - 1
+    debiased, relaxed = (lane_bytes((4, 5, 6), 2, DOUBLE, PLAIN, debias=mixes) for mixes in (True, False))
+    assert debiased >= relaxed + 2 * 120 * (2 * 8 + 10 * 4)
+
+
+def test_many_frames_need_room_for_those_that_others_start_from():
+    assert anchor_bytes((4, 5, 6), 14, None) == 7 * 120 * 4
+    assert anchor_bytes((4, 5, 6), 13, None) == anchor_bytes((4, 5, 6), 100, PLAIN) == 0
 
 
 @pytest.mark.parametrize(("asked", "lanes", "batch"), [(4, 25, 4), (40, 25, 25), (1, 25, 1)])
@@ -198,14 +207,15 @@ def test_batch_asked_for_is_taken(asked, lanes, batch):
 
 
 def test_lane_grows_with_its_box_its_maps_and_its_type():
-    assert lane_bytes((4, 5, 6), 2, DOUBLE) == 2 * lane_bytes((4, 5, 6), 2, SINGLE)
-    assert lane_bytes((8, 5, 6), 2, DOUBLE) == 2 * lane_bytes((4, 5, 6), 2, DOUBLE)
-    fields = lane_bytes((1, 1, 1), 2, SINGLE) / 4
-    assert lane_bytes((1, 1, 1), 3, SINGLE) / 4 > fields > 2 * 3  # maps, u and v of both at the least
+    assert lane_bytes((4, 5, 6), 2, DOUBLE, PLAIN) == 2 * lane_bytes((4, 5, 6), 2, SINGLE, PLAIN)
+    assert lane_bytes((8, 5, 6), 2, DOUBLE, None) == 2 * lane_bytes((4, 5, 6), 2, DOUBLE, None)
+    fields = lane_bytes((1, 1, 1), 2, SINGLE, PLAIN) / 4
+    assert lane_bytes((1, 1, 1), 3, SINGLE, PLAIN) / 4 > fields > 2 * 3  # maps, u and v of both at the least
 
 
-def test_relaxation_is_automatic_or_fixed():
-    chosen = make_plan(pair(3), 1, Settings(sigma=1.0))
+def test_steps_are_multilevel_unless_a_relaxation_is_asked_for():
+    assert make_plan(pair(3), 1, Settings(sigma=1.0)).relaxation is None
+    chosen = make_plan(pair(3), 1, Settings(sigma=1.0, kernel="truncated"))  # the original's, with its guard
     fixed = make_plan(pair(3), 1, Settings(sigma=1.0, relaxation=1.3))
     assert chosen.relaxation == automatic(spread(pair(3)[0].data, (1.0, 1.0, 1.0)))
     assert (fixed.relaxation.w, fixed.relaxation.scale, fixed.relaxation.warmup) == (1.3, float("inf"), 0)

@@ -14,7 +14,7 @@ from morphot_jax.maps.mrc import read_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.progress import Progress
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.trajectory import blend, locate, morph
+from morphot_jax.morphing.trajectory import Kept, blend, locate, morph
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.prepare.prepared import prepare_maps
@@ -83,8 +83,28 @@ def test_batches_share_one_compilation(maps, count_compilations):
     settings = replace(QUICK, frames=7, batch=3, sigma=0.9)
     morph(maps[:2], settings)
     with count_compilations() as again:
-        morph(maps[:2], replace(settings, sigma=1.4, tolerance=1e-4, times=(0.11, 0.5, 0.77), relaxation=1.2))
+        morph(maps[:2], replace(settings, sigma=1.4, tolerance=1e-4, times=(0.11, 0.5, 0.77)))
     assert again.count == 0
+
+
+def test_relaxations_share_one_compilation(maps, count_compilations):
+    settings = replace(QUICK, frames=7, batch=3, sigma=0.9, relaxation=1.3)
+    morph(maps[:2], settings)
+    with count_compilations() as again:
+        morph(maps[:2], replace(settings, sigma=1.4, relaxation=1.2))
+    assert again.count == 0
+
+
+def test_many_barycenters_start_from_seven_of_them(maps):
+    """The others take fewer iterations, and come out as alone and as where only they are wanted."""
+    settings = replace(QUICK, frames=25, tolerance=1e-8)
+    found, few = morph(maps[:2], settings), morph(maps[:2], replace(settings, times=(0.5, 4 / 12)))
+    counts = sorted(frame.iterations for frame in found.frames[1:-1])
+    assert counts[15] < 0.5 * counts[-7]
+    np.testing.assert_allclose(found.densities[8], few.densities[1], atol=1e-6 * few.densities.max())
+    known = {i: Kept(found.frames[i], found.densities[i]) for i in range(25) if i != 8}
+    again = morph(maps[:2], settings, known=known)
+    np.testing.assert_array_equal(again.densities, found.densities)
 
 
 def test_a_sequence_passes_through_each_pair(maps):

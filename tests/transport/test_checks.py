@@ -25,7 +25,7 @@ OF_ALL = [
         ["5", 2.5, 0, -3, None, True, np.array([3, 4]), np.float32(3)],
         "a whole number, 1 or more",
     ),
-    ("relaxation", [1.5, "auto", None], r"Relaxation\(w\), or leave it out"),
+    ("relaxation", [1.5, "auto", True], r"Relaxation\(w\), or leave it out"),
     ("fixed_iterations", ["x", 3, None, 0.0], "True or False"),
 ]
 OF_BARYCENTERS = [

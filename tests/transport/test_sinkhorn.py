@@ -97,7 +97,7 @@ def test_traced_maps_give_the_same_plan():
     pairs = jnp.asarray(np.stack([[scatter(SHAPE, 1), scatter(SHAPE, 2)], [scatter(SHAPE, 3), scatter(SHAPE, 4)]]))
 
     def potential(pair):
-        return solve_sinkhorn(pair[0], pair[1], kernel, tolerance=1e-9).potentials[1]
+        return solve_sinkhorn(pair[0], pair[1], kernel, tolerance=1e-12).potentials[1]
 
     batched = jax.jit(jax.vmap(potential))(pairs)
     for i in range(2):
