@@ -59,7 +59,7 @@ print(f"{first.shape} voxels of {first.voxel_size[0]:g} Å, masses {first.mass:.
 settings = Settings(frames=9, sigma_angstrom=2.4)
 trajectory = morph(prepared, settings)
 plan = trajectory.plan
-print(f"sigma {plan.sigma[0]:.3g} voxels, kernel {plan.kernel}, w = {plan.relaxation.w:.3g}")
+print(f"sigma {plan.sigma[0]:.3g} voxels, kernel {plan.kernel}")
 for name, reason in plan.reasons.items():
     print(f"{name}: {reason}")
 
@@ -99,7 +99,7 @@ plt.show()
 # %% [markdown]
 # ## Errors
 #
-# Once the iteration is over-relaxed, its error falls by a constant factor each time. Methods differ in the cost
+# The error falls by about a constant factor at each iteration. Methods differ in the cost
 # of an iteration and in the number of solves: one for all frames (`displacement`, `bridge`), or one a frame
 # (`barycenter`).
 

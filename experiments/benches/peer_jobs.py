@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import other_programs
 from experiments.maps import is_flat, load, name_of, side, unit_maps
-from experiments.methods import ORIGINAL_ITERATIONS, original_barycenter, relaxation_for
+from experiments.methods import ORIGINAL_ITERATIONS, original_barycenter
 from experiments.other_programs import Found, Limits, Maps, Problem
 from experiments.solves import TOLERANCE
 from experiments.timing import median_seconds
@@ -104,12 +104,10 @@ def _own_plan(problem: Problem) -> Found:
 
 def _solved(problem: Problem, solve: Callable) -> tuple[float, Any]:
     """Time a solver of this package; return the seconds and the solution."""
-    limits, relaxation = problem.limits, relaxation_for(problem.maps, problem.sigma)
+    limits = problem.limits
 
     def work():
-        return jax.block_until_ready(
-            solve(tolerance=limits.tolerance, max_iterations=limits.iterations, relaxation=relaxation)
-        )
+        return jax.block_until_ready(solve(tolerance=limits.tolerance, max_iterations=limits.iterations))
 
     return problem.timer(work), work()
 

@@ -3,7 +3,7 @@
 Memory: what the process holds already, the frames, what compiling leaves behind, and fields over the solved box.
 The constants are peaks of the process, measured at 64^3 to 200^3 on a CPU (``experiments.benches.estimates``).
 
-Time: for every method the number of (over-relaxed) iterations grows with the spread of the maps in sigma. An
+Time: for every method the number of iterations grows with the spread of the maps in sigma. An
 iteration takes a fixed number of convolutions, each three matrix products, at a share of this machine's rate.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morphot_jax.morphing.plan import Plan, anchor_bytes, lane_bytes
+from morphot_jax.morphing.plan import ANCHORS, Plan, anchor_bytes, lane_bytes
 from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared
@@ -26,9 +26,11 @@ MIB = 2**20
 COMPILED = {"linear": 10, "bridge": 150, "displacement": 160, "barycenter": 220, "debiased": 300}  # MiB
 SHARED_FIELDS = {"linear": 0, "bridge": 22, "displacement": 50, "barycenter": 10, "debiased": 10}
 # Iterations to a marginal error of 1e-6, for each sigma of spread.
-PER_SPREAD = {"bridge": 6.3, "displacement": 6.3, "barycenter": 5.2, "debiased": 8.0}
+PER_SPREAD = {"bridge": 1.8, "displacement": 1.8, "barycenter": 1.15, "debiased": 8.0}
+RELAXED = 4.0  # times as many where they are over-relaxed
 CONVOLUTIONS = {"bridge": 2, "displacement": 2, "barycenter": 4, "debiased": 6}  # in an iteration
 PER_FRAME = {"bridge": 2, "displacement": 6}  # convolutions to make a frame from a solved plan
+AMONG = 0.3  # share of the iterations of barycenters that start from others
 COARSE = 0.55  # share of the iterations that remain after a solve on half the grid
 SLOWER = {"dense": 1.0, "heat": 1.0, "truncated": 1.3, "fft": 12.0, "log": 20.0}  # than the dense kernel
 SHARE = 0.6  # of the rate of matrix products: what convolutions reach
@@ -83,12 +85,16 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
     """The number of convolutions of the solve."""
     decades = -math.log10(min(settings.tolerance, 0.1)) / 6.0
     iterations = min(float(plan.iterations), max(10.0, decades * PER_SPREAD[kind] * plan.spread))
+    if plan.relaxation is not None:
+        iterations = min(float(plan.iterations), RELAXED * iterations)
     if settings.iterations is not None:
         iterations = float(settings.iterations)
     if kind in SINGLE_PLAN:
         coarse = COARSE if math.prod(plan.extent) >= PYRAMID_FROM else 1.0
         return (maps - 1) * iterations * coarse * CONVOLUTIONS[kind] + frames * PER_FRAME[kind]
     solves = keyframes_between(maps, settings) if settings.method == "mixed" else frames
+    if kind == "barycenter" and anchor_bytes(plan.extent, solves, plan.relaxation):
+        solves = ANCHORS + AMONG * (solves - ANCHORS)
     return solves * iterations * CONVOLUTIONS[kind]
 
 
