@@ -70,7 +70,7 @@ from morphot_jax.transport.kernels import Kernel, Sigma, turn_back
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
-from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
+from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation
 from morphot_jax.transport.support import Side, side_of
 from morphot_jax.transport.way_back import Memory
 
@@ -381,9 +381,11 @@ def solve_barycenter(  # noqa: PLR0913 - three arrays, and every option of the s
     """
     check_solve(tolerance, max_iterations, relaxation, fixed_iterations=fixed_iterations, guard=guard)
     check_flag("debias", debias)
+    check_maps(maps, weights, kernel)
+    if len(maps) == 1:
+        relaxation = relaxation or PLAIN  # one map is its own barycenter after one step, blurred
     solver = solver_for(relaxation, debias=debias, guard=guard)
     options = Options(tolerance, relaxation or AUTOMATIC, max_iterations, criterion, fixed_iterations)
-    check_maps(maps, weights, kernel)
     if start is not None:
         check_start(start, weights.shape[0], maps)
     axes = axes_of(kernel)
@@ -513,7 +515,10 @@ def start_among(
     factors = jnp.where(jnp.eye(m, dtype=bool), 1.0, (times[:, None, None] - anchors) / apart)
     shares = jnp.prod(factors, axis=-1)  # Lagrange's polynomials at the times
     known = jnp.where(jnp.isfinite(psi), psi, 0.0).astype(times.dtype)
-    between = jnp.tensordot(shares, known, axes=1, precision=jax.lax.Precision.HIGHEST)
+    # Added up one by one: the rounding of a matrix product would depend on how many times there are.
+    between = jnp.zeros((len(times), *known.shape[1:]), times.dtype)
+    for i in range(m):
+        between += _per_lane(shares[:, i], between.ndim) * known[i]
     return _from_differences(between[:, None], jnp.stack([1.0 - times, times], axis=1))
 
 

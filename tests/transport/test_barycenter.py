@@ -192,6 +192,14 @@ def test_variance_of_a_barycenter_with_and_without_its_blur(t, debias, variance)
     np.testing.assert_allclose(seen[2], variance, rtol=1e-3)
 
 
+def test_one_map_is_blurred_by_the_kernel():
+    """q = K (a / K 1), whose mean over the plan is the map; its gradient passes too."""
+    a, kernel = pair()[:1], kernels.dense(SHAPE, 1.2)
+    found = solve_barycenter(a, jnp.ones((1, 1)), kernel, tolerance=1e-10)
+    assert found.status[0] == Status.CONVERGED
+    np.testing.assert_allclose(found.value[0], kernel.apply(a[0] / kernel.apply(jnp.ones(SHAPE))), rtol=1e-9)
+
+
 def test_three_debiased_gaussians():
     weights = jnp.array([[0.5, 0.2, 0.3]])
     found = solve_barycenter(
