@@ -426,6 +426,16 @@ def _solved_jvp(static, primals, tangents):
 
     shares, d_shares = jax.jvp(shares_of, (weights,), (d_weights,))
 
+    lanes = solution["potentials"][1], solution["value"], shares, d_shares
+    d_q, d_u, d_v = _tangents(sides, kernel, d_mass, d_kernel, lanes)
+    d_u = sides.places.spread_in(kernel.shape, d_u, 0.0)
+    return solution, no_tangents(solution) | {"value": d_q, "potentials": (d_u, d_v)}
+
+
+@jax.jit
+def _tangents(sides, kernel, d_mass, d_kernel, lanes):
+    """Tangents of q, log u and log v of all lanes: their log v, q, weights, and the tangents of these."""
+
     def lane(log_v, q, shares, d_shares):
         """Tangents of one barycenter: of q, log u and log v."""
         psi = _differences(log_v[None])[0]
@@ -452,9 +462,7 @@ def _solved_jvp(static, primals, tangents):
         d_q = jnp.where(jnp.isfinite(log_q), q * d_q, 0.0)
         return d_q, jnp.where(jnp.isfinite(log_u), d_u, 0.0), jnp.where(jnp.isfinite(log_v), d_v, 0.0)
 
-    d_q, d_u, d_v = jax.vmap(lane)(solution["potentials"][1], solution["value"], shares, d_shares)
-    d_u = sides.places.spread_in(kernel.shape, d_u, 0.0)
-    return solution, no_tangents(solution) | {"value": d_q, "potentials": (d_u, d_v)}
+    return jax.vmap(lane)(*lanes)
 
 
 def check_maps(maps, weights, kernel: Kernel) -> None:

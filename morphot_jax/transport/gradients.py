@@ -39,6 +39,7 @@ STEPS = 200  # of conjugate gradients, at most
 Field = Float[Array, "..."]
 
 
+@jax.jit
 def plan_tangents(
     sides: tuple[Side, Side], kernel: Kernel, log_v: Float[Array, " m"], changes: tuple[Field, Field, Kernel]
 ) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
