@@ -399,12 +399,8 @@ class Places:
         shape = tuple(stop - start for start, stop in self.part)
 
         def put(values, index):
-            # Added, not set: JAX cannot differentiate a scatter that sets, and drops what lies outside.
-            empty, how = jnp.zeros((int(np.prod(shape)),), values.dtype), {"mode": "drop", "unique_indices": True}
-            box = empty.at[index].add(values, **how)
-            if fill != 0:
-                box = jnp.where(empty.at[index].add(jnp.ones_like(values), **how) > 0, box, fill)
-            return box.reshape(shape)
+            box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
+            return box.at[index].set(values, mode="drop", unique_indices=True).reshape(shape)
 
         return jnp.vectorize(put, signature="(n),(n)->(a,b,c)")(values, self.index)
 
@@ -631,9 +627,9 @@ def _look_up(weights: Float[Array, " radius"], distances: np.ndarray) -> Float[A
 
 
 def safe_log(values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The log; -inf for zero, with a derivative of zero instead of NaN."""
-    positive = values > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, values, 1.0)), -jnp.inf)
+    """The log; -inf for zero, with a derivative of zero instead of NaN. NaN for what has no log."""
+    empty = values == 0
+    return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, values)))
 
 
 def _log_sum(terms: Float[Array, "... n"]) -> Float[Array, "..."]:

@@ -62,8 +62,7 @@ def side_of(
     if isinstance(density, Tracer):
         values = density.reshape(*maps, size)
         index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), values.shape)
-        total = jnp.sum(jnp.where(values > 0, values, 0.0), axis=-1, keepdims=True)
-        return Side(Places(index, part), safe_log(values / total))
+        return Side(Places(index, part), unit_log_mass(values))
     rows = np.asarray(density).reshape(-1, size)
     supports = [np.flatnonzero(row) for row in rows]
     step = -(-size // STEPS)
@@ -75,3 +74,9 @@ def side_of(
         log_mass[i, : len(support)] = np.log(row[support] / row.sum(dtype=np.float64))
     places = Places(jnp.asarray(index.reshape(*maps, room)), part)
     return Side(places, jnp.asarray(log_mass.reshape(*maps, room)))
+
+
+def unit_log_mass(values: Float[Array, "*maps n"]) -> Float[Array, "*maps n"]:
+    """The log of densities brought to unit mass. By empty voxels its derivative is zero."""
+    total = jnp.sum(jnp.where(values == 0, 0.0, values), axis=-1, keepdims=True)
+    return safe_log(values / total)

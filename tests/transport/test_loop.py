@@ -210,6 +210,16 @@ def test_weights_that_are_none_end_as_nonfinite_where_they_are_traced(weights):
     assert Status(int(found[0])) is Status.NONFINITE
 
 
+@pytest.mark.parametrize("wrong", [np.nan, -0.5])
+def test_maps_that_are_none_end_as_nonfinite_where_they_are_traced(wrong):
+    maps = jnp.stack([jnp.asarray(scatter((4, 5, 6), seed), jnp.float32) for seed in (1, 2)])
+    kernel = kernels.dense((4, 5, 6), 2.0)
+    bad = maps.at[0, 1, 2, 3].set(wrong)
+    plan = jax.jit(lambda maps: solve_sinkhorn(*maps, kernel).status)(bad)
+    barycenter = jax.jit(lambda maps: solve_barycenter(maps, jnp.array([[0.5, 0.5]]), kernel).status[0])(bad)
+    assert [Status(int(code)) for code in (plan, barycenter)] == [Status.NONFINITE] * 2
+
+
 def test_mixing_recovers_from_errors_that_relaxed_lanes_do_not_come_back_from(double):
     """Two maps far apart in a small kernel: the error of the debiased barycenter goes beyond 1e9 on its way."""
     z, y, x = np.mgrid[:12, :12, :12]
