@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from morphot_jax.maps.window import bounding_box, part_of
 from morphot_jax.morphing.host import Host
-from morphot_jax.morphing.plan import ANCHORS, FEW, Plan
+from morphot_jax.morphing.plan import ANCHORS, FEW, Plan, anchor_count
 from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.system.words import KernelKind
@@ -22,6 +21,7 @@ from morphot_jax.transport.support import Side, side_of
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iterations
 START_ITERATIONS = 200  # at most, for that plan
+Weights = Float[np.ndarray, "..."] | Float[Array, "..."]
 MEASURES = ("marginal_error", "change_l1", "change_l2")
 
 
@@ -68,8 +68,8 @@ def solve_lanes(
         sides = side_of(maps.astype(plan.dtype), part_of(inner))
     host = Host.of(plan, settings, clock, report, lanes=len(weights), batch=plan.batch)
     solver = _Batches(sides, maps.shape[1:], host)
-    plain = host.plan.relaxation is None and not settings.debias
-    anchors = _anchors(weights) if plain and solver.can_start_warm else []
+    count = anchor_count(len(weights), plan.relaxation, debias=settings.debias)
+    anchors = _anchors(weights, count) if solver.can_start_warm else []
     others = [row for row in range(len(weights)) if row not in anchors]
     done = 0
     for rows in (*_cut(anchors, plan.batch), *_cut(others, plan.batch)):
@@ -88,16 +88,21 @@ def solve_lanes(
         yield from ((row, lane) for row, lane in zip(rows, solved, strict=True) if wanted[row])
 
 
-def _anchors(weights: Float[np.ndarray, "t k"]) -> list[int]:
-    """The rows that the others start from: those nearest to the ``ANCHORS`` Chebyshev points of [0, 1].
+def _times(weights: Weights) -> Weights:
+    """T of the weights (1 - t, t)."""
+    return weights[:, 1] / weights.sum(axis=1)
 
-    None where there are few rows.
+
+def _anchors(weights: Float[np.ndarray, "t k"], count: int) -> list[int]:
+    """The rows that the others start from: those nearest to the ``count`` Chebyshev points of [0, 1].
+
+    None where few rows lie inside.
     """
-    times = weights[:, 1] / weights.sum(axis=1)
+    times = _times(weights)
     inside = np.flatnonzero((times > 0) & (times < 1))
-    if len(np.unique(times[inside])) < FEW * ANCHORS:
+    if len(np.unique(times[inside])) < FEW * count:
         return []
-    points = (1.0 - np.cos(np.pi * (np.arange(ANCHORS) + 0.5) / ANCHORS)) / 2.0
+    points = (1.0 - np.cos(np.pi * (np.arange(count) + 0.5) / max(count, 1))) / 2.0
     chosen: list[int] = []
     for point in points:
         left = [row for row in inside if times[row] not in times[chosen]]
@@ -131,9 +136,9 @@ class _Batches:
             problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
             solution = host.solve(self.solver, problem, host.options(), lambda: self._start(problem.weights))
             if keep:
-                log_v = solution.potentials[1][:count]
-                times = weights[:count, 1] / weights[:count].sum(axis=1)
-                self.anchors |= zip(times.tolist(), _differences(log_v), strict=True)
+                # In single precision: enough for a start, and half the memory.
+                psi = barycenter.differences(solution.potentials[1][:count])[:, 0].astype(jnp.float32)
+                self.anchors |= zip(_times(weights[:count]).tolist(), psi, strict=True)
             return _lanes(solution, count, plan.kernel)
 
     @property
@@ -151,26 +156,17 @@ class _Batches:
         denser = 0 if float(jnp.sum(mass[0] ** 2)) >= float(jnp.sum(mass[1] ** 2)) else 1
         problem = sinkhorn.Problem(self.sides[denser], self.sides[1 - denser], self.kernel)
         options = self.host.start_options(START_ERROR, START_ITERATIONS)
-        solver = sinkhorn.solver_for(self.host.plan.relaxation, with_cost=False)
-        source, target = self.host.solve(solver, problem, options).potentials
+        source, target = self.host.solve(self.host.plan_solver(), problem, options).potentials
         return (source, target) if denser == 0 else (target, source)
 
     def _start(self, weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"] | None:
         plan = self.host.plan
         if len(self.anchors) == ANCHORS:
-            times = weights[:, 1] / jnp.sum(weights, axis=1)
-            return barycenter.start_among(
-                jnp.stack(list(self.anchors.values())), jnp.asarray(list(self.anchors), plan.dtype), times
-            )
+            anchors = jnp.asarray(list(self.anchors), plan.dtype)
+            return barycenter.start_among(jnp.stack(list(self.anchors.values())), anchors, _times(weights))
         if self.rough_plan is None:
             return None
         return barycenter.start_between(*self.rough_plan, weights, jnp.asarray(plan.sigma, plan.dtype))
-
-
-@jax.jit
-def _differences(log_v: Float[Array, "t 2 z y x"]) -> Float[Array, "t z y x"]:
-    """Log v_1 - log v_0, in single precision: enough for a start, and half the memory."""
-    return (log_v[:, 1] - log_v[:, 0]).astype(jnp.float32)
 
 
 def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:

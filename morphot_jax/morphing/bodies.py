@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -57,14 +57,11 @@ ROUNDS = 20  # at most, from one start
 STILL = 0.0005  # voxels, root mean square over a body; small, since a round may find 1/50 of a remaining rotation
 SETTLED = 0.01  # voxels: a body that one more round would move by more has not settled
 DEPTH = 5  # rounds whose poses are mixed
-GROWTH = 2.0  # of the error from one round to the next: beyond it mixing starts afresh
 WORSE = 1.05  # times the least cost: above it the last round is not the best
 ASTRAY = 0.15  # voxels, root mean square over a body: where more displacement remains, the body is aligned anew
 BETTER = 0.9  # times the least cost so far: rounds start again from an alignment whose cost is below that
 
 Remaining = Callable[[Float[np.ndarray, "z y x"]], Float[np.ndarray, "3 z y x"]]  # d from a map, in Å
-
-Mixing = tuple[anderson.Memory, Float[Array, ""]]  # what is mixed, and the error of the last round
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,12 +295,9 @@ def _round(
 
 
 def _mixed(
-    memory: Mixing | None, bodies: Sequence[Body], last: Round, step: int
-) -> tuple[tuple[Pose, ...], Mixing]:
-    """The poses of the next round, by Anderson mixing in which bodies count by their mass.
-
-    It starts afresh where the error has doubled.
-    """
+    memory: anderson.Restarting | None, bodies: Sequence[Body], last: Round, step: int
+) -> tuple[tuple[Pose, ...], anderson.Restarting]:
+    """The poses of the next round, by Anderson mixing in which bodies count by their mass."""
     with jax.enable_x64(True):
         x, image = (
             jnp.asarray(np.stack([_lengths(body, pose) for body, pose in zip(bodies, poses, strict=True)]))
@@ -311,10 +305,10 @@ def _mixed(
         )
         mass = jnp.asarray([[body.mass.sum()] for body in bodies]) * jnp.ones_like(x)
         error = jnp.sqrt(jnp.sum(mass * (image - x) ** 2))
-        held, before = memory or (anderson.start(DEPTH, x), error)
-        mixed, held = anderson.mix(held, x, image, mass, error > GROWTH * before, jnp.int32(step))
+        memory = memory or anderson.start_restarting(DEPTH, x)
+        mixed, memory = anderson.mix_restarting(memory, x, image, mass, error, jnp.int32(step))
     rows = np.asarray(mixed)
-    return tuple(_pose(body, row) for body, row in zip(bodies, rows, strict=True)), (held, error)
+    return tuple(_pose(body, row) for body, row in zip(bodies, rows, strict=True)), memory
 
 
 def _sampled(

@@ -19,6 +19,7 @@ from morphot_jax.transport import kernels, loop
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import Options, Solution, Solver
 from morphot_jax.transport.relaxation import PLAIN
+from morphot_jax.transport.sinkhorn import solver_for
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -70,6 +71,10 @@ class Host:
         return Options(
             error, self.plan.relaxation or PLAIN, min(most or self.plan.iterations, self.plan.iterations)
         )
+
+    def plan_solver(self) -> Solver:
+        """The solver of plans between two maps, without their transport cost."""
+        return solver_for(self.plan.relaxation, with_cost=False)
 
     def solve(
         self, solver: Solver, problem: Any, options: Options, guess: Callable[[], Any] = lambda: None

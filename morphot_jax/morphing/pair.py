@@ -18,8 +18,8 @@ from morphot_jax.transport import coarse_start, kernels
 from morphot_jax.transport.bridge import bridge_frames
 from morphot_jax.transport.displacement import Paths, displacement_frames, paths_of
 from morphot_jax.transport.kernels import Halving, Kernel
-from morphot_jax.transport.loop import Solution, Solver
-from morphot_jax.transport.sinkhorn import Problem, solver_for
+from morphot_jax.transport.loop import Solution
+from morphot_jax.transport.sinkhorn import Problem
 from morphot_jax.transport.support import Side, side_of
 
 BRIDGE_SIGMAS = 3.0  # margin: bridges stay within it, since at their middle they are sigma / 2 wide
@@ -78,7 +78,7 @@ def solve_pair(
     with plan.scope():
         problem = _problem(maps, host.kernel(maps.shape[1:]), room)
         guess = _coarse_start(maps, host, room)
-        solution = host.solve(_solver(host), problem, host.options(), lambda: guess)
+        solution = host.solve(host.plan_solver(), problem, host.options(), lambda: guess)
         sides = tuple(side_of(data[outer].astype(plan.dtype), room=room) for data in pair)
         return Transport(outer, _on_outer(solution, inner, outer), (sides[0], sides[1]))
 
@@ -150,13 +150,9 @@ def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> 
         return None
     half = kernel.halved()
     problem = _problem(coarse, half, room // 4)  # an eighth of the voxels, and more for those at the surface
-    solution = host.solve(_solver(host), problem, host.start_options(coarse_start.ERROR))
+    solution = host.solve(host.plan_solver(), problem, host.start_options(coarse_start.ERROR))
     _, z, y, x = maps.shape
     return coarse_start.start_on((z, y, x), solution, half)
-
-
-def _solver(host: Host) -> Solver:
-    return solver_for(host.plan.relaxation, with_cost=False)
 
 
 def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel, room: int) -> Problem:

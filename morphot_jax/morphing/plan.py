@@ -109,7 +109,9 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
     lane = lane_bytes(extent, 2, dtype, relaxation, debias=settings.debias)
-    batch, batch_reason = _batch(settings, lanes, lane, anchor_bytes(extent, lanes, relaxation))
+    batch, batch_reason = _batch(
+        settings, lanes, lane, anchor_bytes(extent, lanes, relaxation, debias=settings.debias)
+    )
     return Plan(
         sigma=sigma,
         distance=distance,
@@ -169,9 +171,16 @@ def lane_bytes(
     return int(np.prod(shape)) * fields
 
 
-def anchor_bytes(shape: tuple[int, ...], lanes: int, relaxation: Relaxation | None) -> int:
+def anchor_count(lanes: int, relaxation: Relaxation | None, *, debias: bool = False) -> int:
+    """How many of so many barycenters the others start from; none where they are few, relaxed or debiased."""
+    return ANCHORS if relaxation is None and not debias and lanes >= FEW * ANCHORS else 0
+
+
+def anchor_bytes(
+    shape: tuple[int, ...], lanes: int, relaxation: Relaxation | None, *, debias: bool = False
+) -> int:
     """Bytes of the barycenters that others start from, in single precision."""
-    return 4 * ANCHORS * int(np.prod(shape)) if relaxation is None and lanes >= FEW * ANCHORS else 0
+    return 4 * anchor_count(lanes, relaxation, debias=debias) * int(np.prod(shape))
 
 
 def solve_window(

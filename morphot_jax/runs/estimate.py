@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morphot_jax.morphing.plan import ANCHORS, Plan, anchor_bytes, lane_bytes
+from morphot_jax.morphing.plan import Plan, anchor_bytes, anchor_count, lane_bytes
 from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared
@@ -71,7 +71,7 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
 
 def _lanes_bytes(plan: Plan, settings: Settings, frames: int) -> int:
     lane = lane_bytes(plan.extent, 2, plan.dtype, plan.relaxation, debias=settings.debias)
-    return plan.batch * lane + anchor_bytes(plan.extent, frames, plan.relaxation)
+    return plan.batch * lane + anchor_bytes(plan.extent, frames, plan.relaxation, debias=settings.debias)
 
 
 def _kind(settings: Settings) -> str:
@@ -93,8 +93,8 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
         coarse = COARSE if math.prod(plan.extent) >= PYRAMID_FROM else 1.0
         return (maps - 1) * iterations * coarse * CONVOLUTIONS[kind] + frames * PER_FRAME[kind]
     solves = keyframes_between(maps, settings) if settings.method == "mixed" else frames
-    if kind == "barycenter" and anchor_bytes(plan.extent, solves, plan.relaxation):
-        solves = ANCHORS + AMONG * (solves - ANCHORS)
+    if anchors := anchor_count(solves, plan.relaxation, debias=settings.debias):
+        solves = anchors + AMONG * (solves - anchors)
     return solves * iterations * CONVOLUTIONS[kind]
 
 

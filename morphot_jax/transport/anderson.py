@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
+GROWTH = 2.0  # of the error from one iterate to the next: beyond it ``mix_restarting`` starts afresh
 DAMPING = 1e-10  # of the Gram matrix, relative to its trace
 
 
@@ -79,6 +80,36 @@ def mix(
     older = _sums_of_older(_shares(gram, slot, held), slot)
     mixed = known - sum(older[i] * steps[i] for i in range(depth))
     return jnp.where(finite, mixed, image), Memory(known, steps, residuals, gram, held)
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Restarting:
+    """What is mixed, and the error of the last iterate."""
+
+    mixing: Memory
+    error: Float[Array, "*lanes"]
+
+    __repr__ = one_line
+
+
+def start_restarting(depth: int, like: Float[Array, "*field"]) -> Restarting:
+    """An empty memory for ``mix_restarting``."""
+    return Restarting(start(depth, like), jnp.asarray(jnp.inf, like.dtype))
+
+
+def mix_restarting(
+    memory: Restarting,
+    x: Float[Array, "*field"],
+    image: Float[Array, "*field"],
+    weight: Float[Array, "*field"],
+    error: Float[Array, ""],
+    iteration: Int[Array, ""],
+) -> tuple[Float[Array, "*field"], Restarting]:
+    """``mix``, afresh where the ``error`` of x has grown: far from a solution earlier iterates mislead."""
+    fresh = error > GROWTH * memory.error
+    mixed, mixing = mix(memory.mixing, x, image, weight, fresh, iteration)
+    return mixed, Restarting(mixing, error)
 
 
 def _sums_of_older(shares: Float[Array, " m"], newest: Int[Array, ""]) -> Float[Array, " m"]:

@@ -46,6 +46,7 @@ from jaxtyping import Array, Float, Int
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import Criterion
 from morphot_jax.transport import anderson, kernels, way_back
+from morphot_jax.transport.anderson import Restarting
 from morphot_jax.transport.checks import (
     check_densities,
     check_flag,
@@ -66,7 +67,7 @@ from morphot_jax.transport.gradients import (
     split,
 )
 from morphot_jax.transport.hierarchy import Hierarchy, hierarchy_of
-from morphot_jax.transport.kernels import Kernel, Sigma, turn_back
+from morphot_jax.transport.kernels import Kernel, Sigma, divided, turn_back
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -76,7 +77,6 @@ from morphot_jax.transport.way_back import Memory
 
 DEPTH = 5  # iterates that a debiased solve mixes
 LIMIT = 1.0  # of the step of one grid, in psi
-DEBIASED_GROWTH = 2.0  # of a debiased error from one iterate to the next: beyond it the memory is cleared
 BIAS_SHARE = 0.01  # weight of the bias in the error; between equal maps the plans are exact at once, q is not
 DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iterations
 
@@ -202,7 +202,7 @@ class MultilevelBarycenter:
         lanes, k = problem.weights.shape
         dtype, box = problem.maps.log_mass.dtype, problem.kernel.shape
         q, zeros = jnp.zeros((lanes, *box), dtype), jnp.zeros((lanes,), dtype)
-        psi = jnp.zeros((lanes, k - 1, *box), dtype) if guess is None else _differences(guess.astype(dtype))
+        psi = jnp.zeros((lanes, k - 1, *box), dtype) if guess is None else differences(guess.astype(dtype))
         mixing = jax.vmap(partial(way_back.start, DEPTH))(psi)
         memory = MultilevelMemory(hierarchy_of(problem.kernel, q), mixing)
         return Start(MultilevelState(psi, psi, q, zeros), memory, jnp.ones((lanes,), bool))
@@ -224,13 +224,12 @@ class MultilevelBarycenter:
         error = _weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)) + missed)
         sums = memory.hierarchy.sums(c)
         coarse = memory.hierarchy.correction([s[:, :1] for s in sums], [s[:, 1:] for s in sums], LIMIT)
-        bold = jnp.where((iteration > 0) & jnp.isfinite(coarse), coarse, 0.0)
         plain = log_ku[:, :1] - log_ku[:, 1:]
         plain = jnp.where(jnp.isfinite(plain), plain, 0.0)  # of maps with a weight of zero; or there is no mass
         plain = jnp.where(jnp.isneginf(log_q)[:, None], -jnp.inf, plain)
         weight = _per_lane(weights[:, :1] + weights[:, 1:], plain.ndim) * q[:, None]
         next_psi, mixing = jax.vmap(way_back.step, in_axes=(0, 0, 0, 0, 0, 0, None))(
-            memory.mixing, psi, plain, bold, weight, error, iteration
+            memory.mixing, psi, plain, coarse, weight, error, iteration
         )
         moved = MultilevelState(psi, next_psi, q, _weighted_sum(weights, missed))
         shown = way_back.recoverable(error, memory.mixing)
@@ -241,7 +240,8 @@ class MultilevelBarycenter:
         return _solution(problem, _with_potentials(problem, state), ending)
 
 
-def _differences(log_v: Float[Array, "t k z y x"]) -> Float[Array, "t j z y x"]:
+def differences(log_v: Float[Array, "t k z y x"]) -> Float[Array, "t j z y x"]:
+    """psi_j = log v_j - log v_0."""
     return log_v[:, 1:] - log_v[:, :1]
 
 
@@ -255,24 +255,13 @@ def _from_differences(psi: Float[Array, "t j z y x"], weights: Float[Array, "t k
 @jax.jit
 def _with_potentials(problem: Problem, state: MultilevelState) -> State:
     maps, log_v = problem.maps, _from_differences(state.psi, problem.shares)
-    log_u, _ = kernels.divided(maps.log_mass, kernels.log_apply_between(problem.kernel, log_v, None, maps.places))
+    log_u, _ = divided(maps.log_mass, kernels.log_apply_between(problem.kernel, log_v, None, maps.places))
     return State(log_u, log_v, state.barycenter, state.unreached, jnp.zeros_like(state.unreached))
 
 
 def _per_lane(values: Array, axes: int) -> Array:
     """Numbers with further axes of length one, up to ``axes`` of them."""
     return values.reshape(values.shape + (1,) * (axes - values.ndim))
-
-
-@pytree
-@dataclass(frozen=True, repr=False)
-class DebiasedMemory:
-    """The iterates that are mixed, and the error of the last one."""
-
-    mixing: anderson.Memory
-    error: Float[Array, " t"]
-
-    __repr__ = one_line
 
 
 @dataclass(frozen=True)
@@ -290,17 +279,16 @@ class Debiased:
         one = jnp.where(alone, 1.0, 0.0).astype(densities.dtype)
         ends = jnp.tensordot(one, densities, axes=1, precision=jax.lax.Precision.HIGHEST)
         state = replace(state, barycenter=ends)
-        mixing = jax.vmap(partial(anderson.start, DEPTH))(state.log_v)
-        infinite = jnp.full_like(state.unreached, jnp.inf)
-        return Start(state, DebiasedMemory(mixing, infinite), ~jnp.any(alone, axis=1))
+        memory = jax.vmap(partial(anderson.start_restarting, DEPTH))(state.log_v)
+        return Start(state, memory, ~jnp.any(alone, axis=1))
 
     def step(
-        self, problem: Problem, options: Options, state: State, memory: DebiasedMemory, iteration: Int[Array, ""]
-    ) -> tuple[State, DebiasedMemory, Measures]:
+        self, problem: Problem, options: Options, state: State, memory: Restarting, iteration: Int[Array, ""]
+    ) -> tuple[State, Restarting, Measures]:
         """Update all u_k, then d and the barycenter, then all v_k, mixed from the last few."""
         maps, weights, kernel = problem.maps, problem.shares, problem.kernel
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
-        log_u = jnp.where(jnp.isneginf(log_kv), -jnp.inf, maps.log_mass - log_kv)
+        log_u, unreached = divided(maps.log_mass, log_kv)
         log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
         log_g = _weighted_sum(weights, log_ku)
         log_d = _weighted_sum(weights, state.log_v)
@@ -316,15 +304,13 @@ class Debiased:
             log_kd = kernel.log_apply(log_d)
         plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
         weight = weights[:, :, None, None, None] * q[:, None]
-        fresh = error > DEBIASED_GROWTH * memory.error
-        log_v, mixing = jax.vmap(anderson.mix, in_axes=(0, 0, 0, 0, 0, None))(
-            memory.mixing, state.log_v, plain, weight, fresh, iteration
+        log_v, memory = jax.vmap(anderson.mix_restarting, in_axes=(0, 0, 0, 0, 0, None))(
+            memory, state.log_v, plain, weight, error, iteration
         )
 
-        unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), jnp.exp(maps.log_mass), 0.0), axis=-1)
         measures = _measures(weights, error, q, state.barycenter)
         moved = State(log_u, log_v, q, _weighted_sum(weights, unreached), bias)
-        return moved, DebiasedMemory(mixing, error), measures
+        return moved, memory, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
@@ -438,14 +424,14 @@ def _tangents(sides, kernel, d_mass, d_kernel, lanes):
 
     def lane(log_v, q, shares, d_shares):
         """Tangents of one barycenter: of q, log u and log v."""
-        psi = _differences(log_v[None])[0]
+        psi = differences(log_v[None])[0]
         reached = jnp.isfinite(psi)
         psi = jnp.where(reached, psi, 0.0)
 
         def outcome(psi, shares, log_mass, kernel):
             log_v = jnp.where(reached[:1], _from_differences(psi[None], shares[None]), -jnp.inf)
             log_kv = kernels.log_apply_between(kernel, log_v, None, sides.places)
-            log_u, _ = kernels.divided(log_mass, log_kv)
+            log_u, _ = divided(log_mass, log_kv)
             log_ku = kernels.log_apply_between(kernel, log_u, sides.places, None)
             return _weighted_sum(shares[None], log_ku)[0], log_u[0], log_v[0], log_ku[0]
 
@@ -586,6 +572,6 @@ def _weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field
     """
     total = jnp.zeros_like(values[:, 0])
     for k in range(values.shape[1]):
-        weight = weights[:, k].reshape(-1, *(1,) * (values.ndim - 2))
+        weight = _per_lane(weights[:, k], values.ndim - 1)
         total += jnp.where(weight > 0, weight * values[:, k], 0.0)
     return total

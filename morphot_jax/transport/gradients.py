@@ -32,14 +32,13 @@ from jaxtyping import Array, Float
 from morphot_jax.transport.hierarchy import hierarchy_of
 from morphot_jax.transport.kernels import Kernel, log_apply_between, turn_back
 from morphot_jax.transport.loop import Measures, Options, Solution
-from morphot_jax.transport.support import Side
+from morphot_jax.transport.support import Side, unit_log_mass
 
 ACCURACY, SINGLE_ACCURACY = 1e-10, 1e-5  # of the linear systems, relative, in double and in single precision
 STEPS = 200  # of conjugate gradients, at most
 Field = Float[Array, "..."]
 
 
-@jax.jit
 def plan_tangents(
     sides: tuple[Side, Side], kernel: Kernel, log_v: Float[Array, " m"], changes: tuple[Field, Field, Kernel]
 ) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
@@ -157,12 +156,7 @@ def _conjugate_gradients(
 def log_mass_tangent(density: Field, change: Field, side: Side) -> Field:
     """The tangent of a side's log mass for a change of the densities; zero where there is no mass."""
     values, changes = (side.places.pick_from(field, 0.0) for field in (density, change))
-    some = values > 0
-    changes = jnp.where(some, changes, 0.0)
-    total = jnp.sum(values, axis=-1, keepdims=True)
-    return jnp.where(
-        some, changes / jnp.where(some, values, 1.0) - jnp.sum(changes, -1, keepdims=True) / total, 0.0
-    )
+    return jax.jvp(unit_log_mass, (values,), (changes,))[1]
 
 
 class Static(NamedTuple):

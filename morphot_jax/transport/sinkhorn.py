@@ -39,7 +39,7 @@ from morphot_jax.transport.gradients import (
     split,
 )
 from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
-from morphot_jax.transport.kernels import Kernel, turn_back
+from morphot_jax.transport.kernels import Kernel, divided, turn_back
 from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -107,13 +107,13 @@ class Sinkhorn:
     ) -> tuple[State, None, Measures]:
         """Update v, then u, both over-relaxed."""
         source, target, relaxation = problem.source, problem.target, options.relaxation
-        log_v = relaxation.step(state.log_v[0], _divided(target.log_mass, state.log_ku[0]), iteration)
+        log_v = relaxation.step(state.log_v[0], divided(target.log_mass, state.log_ku[0])[0], iteration)
         log_kv = _convolved(problem.kernel, log_v, target, source)
-        log_u = relaxation.step(state.log_u[0], _divided(source.log_mass, log_kv), iteration)
+        plain, unreached = divided(source.log_mass, log_kv)
+        log_u = relaxation.step(state.log_u[0], plain, iteration)
         log_ku = _convolved(problem.kernel, log_u, source, target)
         a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
         error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - a)) + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b))
-        unreached = jnp.sum(jnp.where(jnp.isneginf(log_kv), a, 0.0))
         return State(log_u[None], log_v[None], log_ku[None], unreached[None]), None, Measures(error[None])
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
@@ -165,7 +165,7 @@ class MultilevelSinkhorn:
             if guess is None
             else target.places.pick_from(guess[0], 0.0)
         )
-        log_v, b = _divided(target.log_mass, log_ku), jnp.exp(target.log_mass)
+        log_v, b = divided(target.log_mass, log_ku)[0], jnp.exp(target.log_mass)
         hierarchy = hierarchy_of(problem.kernel, b)
         memory = MultilevelMemory(hierarchy, hierarchy.sums(_on_grid(problem, b)), way_back.start(DEPTH, log_v))
         state = MultilevelState(log_v[None], log_v[None], unreached=jnp.zeros((1,), log_v.dtype))
@@ -186,9 +186,8 @@ class MultilevelSinkhorn:
         error = jnp.sum(jnp.abs(c - b)) + unreached
         given = memory.hierarchy.sums(_on_grid(problem, c))
         coarse = target.places.pick_from(memory.hierarchy.correction(memory.wanted, given, LIMIT), 0.0)
-        bold = jnp.where((iteration > 0) & jnp.isfinite(coarse), coarse, 0.0)
-        plain = _divided(target.log_mass, log_ku)
-        next_v, mixing = way_back.step(memory.mixing, log_v, plain, bold, b, error, iteration)
+        plain, _ = divided(target.log_mass, log_ku)
+        next_v, mixing = way_back.step(memory.mixing, log_v, plain, coarse, b, error, iteration)
         moved = MultilevelState(log_v[None], next_v[None], unreached[None])
         shown = way_back.recoverable(error, memory.mixing)
         return moved, replace(memory, mixing=mixing), Measures(shown[None])
@@ -257,49 +256,54 @@ def _solved(
 
 @_solved.defjvp
 def _solved_jvp(static, primals, tangents):
+    """Implicit derivatives by the maps and the kernel (``gradients``)."""
     source, target, kernel, _ = primals
     d_source, d_target, d_kernel, _ = tangents
     solution = _solved(static, *primals)
-    sides = side_of(source), side_of(target)
+    problem = Problem(side_of(source), side_of(target), kernel)
     changes = (
-        log_mass_tangent(source, d_source, sides[0]),
-        log_mass_tangent(target, d_target, sides[1]),
+        log_mass_tangent(source, d_source, problem.source),
+        log_mass_tangent(target, d_target, problem.target),
     )
-    # Where there is no mass, the potentials are -inf, and their tangents have no effect.
+    with_cost = solution["transport_cost"] is not None
+    changed = _tangents(problem, solution["potentials"], changes, d_kernel, with_cost=with_cost)
+    return solution, no_tangents(solution) | changed
+
+
+@partial(jax.jit, static_argnames=("with_cost",))
+def _tangents(problem: Problem, potentials, changes, d_kernel, *, with_cost: bool) -> dict[str, Any]:
+    """Tangents of the value, the potentials and the cost, for changes of both log masses and of the kernel."""
+    sides, kernel = (problem.source, problem.target), problem.kernel
+    masses = sides[0].log_mass, sides[1].log_mass
     log_u, log_v = (
-        side.places.pick_from(potential, -jnp.inf)
-        for side, potential in zip(sides, solution["potentials"], strict=True)
+        side.places.pick_from(potential, -jnp.inf) for side, potential in zip(sides, potentials, strict=True)
     )
     d_u, d_v = plan_tangents(sides, kernel, log_v, (*changes, d_kernel))
-
-    def gauge(log_a: Field, log_b: Field, log_u: Field, log_v: Field) -> Float[Array, ""]:
-        return (_expectation(jnp.exp(log_b), log_v) - _expectation(jnp.exp(log_a), log_u)) / 2.0
-
-    masses = sides[0].log_mass, sides[1].log_mass
-    _, shift = jax.jvp(gauge, (*masses, log_u, log_v), (*changes, d_u, d_v))
+    _, shift = jax.jvp(_shift, (*masses, log_u, log_v), (*changes, d_u, d_v))
+    # Where there is no mass, the potentials are -inf, and have no tangent.
     d_u, d_v = (jnp.where(jnp.isfinite(log_u), d_u + shift, 0.0), jnp.where(jnp.isfinite(log_v), d_v - shift, 0.0))
 
     def dual(log_a: Field, log_b: Field, kernel: Kernel) -> Float[Array, ""]:
-        a, b = jnp.exp(log_a), jnp.exp(log_b)
         log_kv = _convolved(kernel, log_v, sides[1], sides[0])
-        plan = jax.lax.stop_gradient(a)
-        return _expectation(a, log_u) + _expectation(b, log_v) - _expectation(plan, log_kv)
+        return (
+            _expectation(jnp.exp(log_a), log_u)
+            + _expectation(jnp.exp(log_b), log_v)
+            - _expectation(jnp.exp(masses[0]), log_kv)
+        )
 
-    _, d_value = jax.jvp(dual, (*masses, kernel), (*changes, d_kernel))
-    d_cost = None
-    if solution["transport_cost"] is not None:
+    def cost(log_a: Field, log_b: Field, log_u: Field, log_v: Field, kernel: Kernel) -> Float[Array, ""]:
+        moved = Problem(replace(sides[0], log_mass=log_a), replace(sides[1], log_mass=log_b), kernel)
+        return _transport_cost(moved, log_u, log_v)
 
-        def cost(log_a: Field, log_b: Field, log_u: Field, log_v: Field, kernel: Kernel) -> Float[Array, ""]:
-            problem = Problem(replace(sides[0], log_mass=log_a), replace(sides[1], log_mass=log_b), kernel)
-            return _transport_cost(problem, log_u, log_v)
-
-        _, d_cost = jax.jvp(cost, (*masses, log_u, log_v, kernel), (*changes, d_u, d_v, d_kernel))
-    shape = kernel.shape
-    d_potentials = tuple(
-        side.places.spread_in(shape, change, 0.0) for side, change in zip(sides, (d_u, d_v), strict=True)
-    )
-    changed = {"value": d_value, "potentials": d_potentials, "transport_cost": d_cost}
-    return solution, no_tangents(solution) | changed
+    given = *masses, log_u, log_v, kernel
+    return {
+        "value": jax.jvp(dual, (*masses, kernel), (*changes, d_kernel))[1],
+        "potentials": tuple(
+            side.places.spread_in(kernel.shape, change, 0.0)
+            for side, change in zip(sides, (d_u, d_v), strict=True)
+        ),
+        "transport_cost": jax.jvp(cost, given, (*changes, d_u, d_v, d_kernel))[1] if with_cost else None,
+    }
 
 
 def check_maps(source, target, kernel: Kernel) -> None:
@@ -315,11 +319,11 @@ def _plan(problem: Problem, state: State | MultilevelState, ending: Ending, *, w
     """The plan of log v, with log u made exact for it."""
     source, target, kernel = problem.source, problem.target, problem.kernel
     shape, log_v = kernel.shape, state.log_v[0]
-    log_u = _divided(source.log_mass, _convolved(kernel, log_v, target, source))
+    log_u, _ = divided(source.log_mass, _convolved(kernel, log_v, target, source))
     log_ku = _convolved(kernel, log_u, source, target)
     a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
     error = state.unreached[0] + jnp.sum(jnp.abs(jnp.exp(log_v + log_ku) - b))
-    shift = (_expectation(b, log_v) - _expectation(a, log_u)) / 2.0  # a constant is free: <a, log u> = <b, log v>
+    shift = _shift(source.log_mass, target.log_mass, log_u, log_v)
     log_u, log_v = log_u + shift, log_v - shift
     iterations = ending.iterations[0]
     return Solution(
@@ -337,9 +341,11 @@ def _plan(problem: Problem, state: State | MultilevelState, ending: Ending, *, w
     )
 
 
-def _divided(log_mass: Float[Array, " n"], log_smoothed: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Log of mass / smoothed; -inf where the kernel does not reach."""
-    return jnp.where(jnp.isneginf(log_smoothed), -jnp.inf, log_mass - log_smoothed)
+def _shift(
+    log_a: Float[Array, " n"], log_b: Float[Array, " m"], log_u: Float[Array, " n"], log_v: Float[Array, " m"]
+) -> Float[Array, ""]:
+    """The constant from log v to log u, which is free, that makes <a, log u> = <b, log v>."""
+    return (_expectation(jnp.exp(log_b), log_v) - _expectation(jnp.exp(log_a), log_u)) / 2.0
 
 
 def _convolved(kernel: Kernel, log_values: Float[Array, " n"], source: Side, target: Side) -> Float[Array, " m"]:

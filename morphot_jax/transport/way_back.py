@@ -66,9 +66,10 @@ def step(
 ) -> tuple[Float[Array, "*field"], Memory]:
     """The next iterate, and the memory with this one added.
 
-    - ``plain``: the plain step from x. ``bold``: what to add to it; finite.
+    - ``plain``: the plain step from x. ``bold``: what to add to it, where it is finite, but not at the first step.
     - ``weight``: of each value in the norm of residuals. ``error``: of x. ``iteration``: counts from 0.
     """
+    bold = jnp.where((iteration > 0) & jnp.isfinite(bold), bold, 0.0)
     better = error < memory.least
     least = jnp.where(better, error, memory.least)
     since = jnp.where(better, 0, memory.since + 1)
