@@ -18,11 +18,10 @@ with plain iterations and then relaxes a voxel more, the less its log would chan
 
     q = d prod_k (K u_k)^alpha_k ,    d <- sqrt(d q / (K d)) ,    v_k = q / (K u_k) ,
 
-so that sum_k alpha_k log v_k = log d. A weight of one gives the map itself. Over-relaxation diverges here, so the
-iteration is accelerated by Anderson mixing of log v (``anderson``), with two steps of d for each of v. These
-equations hardly determine detail finer than the kernel: || d K d - q ||_1 (``bias``) falls much more slowly than
-the error of the plans, while q continues to sharpen; the tolerance decides how far. A start near the plans
-(``start_between``) saves more than half of the iterations.
+so that sum_k alpha_k log v_k = log d. A weight of one gives the map itself. Over-relaxation diverges here. Log v
+is corrected on coarse grids, which leaves log d as it is, and mixed from the last few (``anderson``); each step of
+v comes with two of d. These equations hardly determine detail finer than the kernel: || d K d - q ||_1 (``bias``)
+falls much more slowly than the error of the plans, while q continues to sharpen; the tolerance decides how far.
 
 The error of a solve is measured on the plans themselves, on unit mass,
 
@@ -68,7 +67,7 @@ from morphot_jax.transport.gradients import (
 )
 from morphot_jax.transport.hierarchy import Hierarchy, hierarchy_of
 from morphot_jax.transport.kernels import Kernel, Sigma, divided, turn_back
-from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, PLAIN, Relaxation
@@ -77,6 +76,7 @@ from morphot_jax.transport.way_back import Memory
 
 DEPTH = 5  # iterates that a debiased solve mixes
 LIMIT = 1.0  # of the step of one grid, in psi
+MIXED = 3.0  # farthest that mixing moves log v of a debiased solve from its image
 BIAS_SHARE = 0.01  # weight of the bias in the error; between equal maps the plans are exact at once, q is not
 DEBIASING_STEPS = 2  # of d for each step of v; more cost time and save few iterations
 
@@ -119,7 +119,6 @@ class Barycenter:
     guard: float | None = None
 
     measured = ("marginal_error", "change_l1", "change_l2")
-    lost = LOST
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
         """Start from v = 1, or from the given log v."""
@@ -181,7 +180,7 @@ class MultilevelMemory:
     """The grids of the steps, and the iterates that are mixed."""
 
     hierarchy: Hierarchy
-    mixing: Memory
+    mixing: Memory | Restarting
 
     __repr__ = one_line
 
@@ -195,7 +194,6 @@ class MultilevelBarycenter:
     """
 
     measured = ("marginal_error", "change_l1", "change_l2")
-    lost = LOST
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
         """Start from v = 1, or from the given log v."""
@@ -266,10 +264,12 @@ def _per_lane(values: Array, axes: int) -> Array:
 
 @dataclass(frozen=True)
 class Debiased:
-    """The solver of debiased barycenters, by Anderson mixing of log v; nothing is relaxed."""
+    """The solver of debiased barycenters, by steps on all grids of a hierarchy, mixed; nothing is relaxed.
+
+    A plain step may enlarge the error here: it is no way back. Mixing starts afresh instead, and is bounded.
+    """
 
     measured = ("marginal_error", "change_l1", "change_l2")
-    lost = float("inf")  # mixing recovers from any finite error
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
         """Start from v = 1, or from the given log v. A lane with a weight of one need not step: it is that map."""
@@ -279,12 +279,13 @@ class Debiased:
         one = jnp.where(alone, 1.0, 0.0).astype(densities.dtype)
         ends = jnp.tensordot(one, densities, axes=1, precision=jax.lax.Precision.HIGHEST)
         state = replace(state, barycenter=ends)
-        memory = jax.vmap(partial(anderson.start_restarting, DEPTH))(state.log_v)
+        mixing = jax.vmap(partial(anderson.start_restarting, DEPTH))(state.log_v)
+        memory = MultilevelMemory(hierarchy_of(problem.kernel, ends), mixing)
         return Start(state, memory, ~jnp.any(alone, axis=1))
 
     def step(
-        self, problem: Problem, options: Options, state: State, memory: Restarting, iteration: Int[Array, ""]
-    ) -> tuple[State, Restarting, Measures]:
+        self, problem: Problem, options: Options, state: State, memory: MultilevelMemory, iteration: Int[Array, ""]
+    ) -> tuple[State, MultilevelMemory, Measures]:
         """Update all u_k, then d and the barycenter, then all v_k, mixed from the last few."""
         maps, weights, kernel = problem.maps, problem.shares, problem.kernel
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
@@ -292,8 +293,8 @@ class Debiased:
         log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
         log_g = _weighted_sum(weights, log_ku)
         log_d = _weighted_sum(weights, state.log_v)
-        q = jnp.exp(log_d + log_g)
-        second_error = jnp.sum(jnp.abs(jnp.exp(state.log_v + log_ku) - q[:, None]), axis=(-3, -2, -1))
+        q, c = jnp.exp(log_d + log_g), jnp.exp(state.log_v + log_ku)
+        second_error = jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1))
         log_kd = kernel.log_apply(log_d)
         bias = jnp.sum(jnp.abs(jnp.exp(log_d + log_kd) - q), axis=(-3, -2, -1))
         error = _weighted_sum(weights, second_error) + BIAS_SHARE * bias
@@ -303,14 +304,19 @@ class Debiased:
             log_d = jnp.where(jnp.isfinite(step), log_d + step, log_d)
             log_kd = kernel.log_apply(log_d)
         plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
+        hierarchy = memory.hierarchy
+        coarse = hierarchy.correction(hierarchy.sums(q[:, None]), hierarchy.sums(c), LIMIT)
+        coarse = coarse - _weighted_sum(weights, coarse)[:, None]
+        image = plain + jnp.where(jnp.isfinite(coarse), coarse, 0.0)
         weight = weights[:, :, None, None, None] * q[:, None]
-        log_v, memory = jax.vmap(anderson.mix_restarting, in_axes=(0, 0, 0, 0, 0, None))(
-            memory, state.log_v, plain, weight, error, iteration
+        mixed, mixing = jax.vmap(anderson.mix_restarting, in_axes=(0, 0, 0, 0, 0, None))(
+            memory.mixing, state.log_v, image, weight, error, iteration
         )
+        log_v = jnp.where(jnp.isfinite(image), jnp.clip(mixed, image - MIXED, image + MIXED), mixed)
 
         measures = _measures(weights, error, q, state.barycenter)
         moved = State(log_u, log_v, q, _weighted_sum(weights, unreached), bias)
-        return moved, memory, measures
+        return moved, replace(memory, mixing=mixing), measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""

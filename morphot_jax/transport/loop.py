@@ -12,7 +12,7 @@ To write a solver, define
 - a problem: a pytree of the arrays that stay the same over all iterations;
 - a state: a ``pytree`` dataclass, every leaf with a leading axis ``lanes``, among them ``unreached``;
 - if steps use more than the state, a memory: any pytree;
-- a frozen dataclass without arrays, with ``measured``, ``lost``, ``start``, ``step`` and ``finish``.
+- a frozen dataclass without arrays, with ``measured``, ``start``, ``step`` and ``finish``.
 
 ``sinkhorn`` is a short example.
 """
@@ -36,7 +36,7 @@ from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
 
-LOST = 1e9  # marginal error, on unit mass, from which no relaxed lane recovers; a start may be off by thousands
+LOST = 1e9  # marginal error, on unit mass, from which no lane recovers; a start may be off by thousands
 LEAST_CAPACITY = 512  # of a history, in iterations: it doubles from there, so that few sizes are compiled
 LARGE, SLOW = 1e-3, 0.9  # an error above LARGE has stalled if half of the iterations keep it above SLOW of itself
 
@@ -84,7 +84,7 @@ class Measures:
     """What a solver measures of each lane at an iteration; None for what it does not measure.
 
     - ``marginal_error``: distance of the plans' marginals from the prescribed ones, in L1 on unit mass. Every
-      solver measures it: a lane is lost where it is not finite or beyond the solver's ``lost``.
+      solver measures it: a lane is lost where it is not finite or beyond ``LOST``.
     - ``change_l1``, ``change_l2``: norms of the difference between consecutive iterates of the answer.
 
     A history has one column for each iteration, NaN from where a lane has stopped.
@@ -191,11 +191,6 @@ class Solver(Protocol):
         """Names of the fields of ``Measures`` that ``step`` fills: these can be criteria."""
         ...
 
-    @property
-    def lost(self) -> float:
-        """The marginal error from which no lane recovers; infinite where any finite error may be made good."""
-        ...
-
     def start(self, problem: Any, guess: Any) -> Start:
         """The first state: a cold start where ``guess`` is None, else from that guess, of a form it chooses."""
         ...
@@ -293,8 +288,8 @@ def advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: i
     """Step until every lane has stopped or the loop has made ``until`` iterations, counted from its start.
 
     A lane stops when its criterion is at or below the tolerance; with ``fixed_iterations`` it does not stop there.
-    A lane whose error is not finite or beyond the solver's ``lost`` is lost: it stops too, and keeps the state
-    before that iteration. Another call with a larger ``until`` continues where this one ended.
+    A lane whose error is not finite or beyond ``LOST`` is lost: it stops too, and keeps the state before that
+    iteration. Another call with a larger ``until`` continues where this one ended.
     """
     return _advance(solver, problem, options, loop, until)
 
@@ -308,7 +303,7 @@ def _advance(solver: Solver, problem: Any, options: Options, loop: Loop, until: 
 
     def iterate(loop: Loop) -> Loop:
         state, memory, measures = solver.step(problem, options, loop.state, loop.memory, loop.iteration)
-        sound = measures.marginal_error < solver.lost  # false for NaN
+        sound = measures.marginal_error < LOST  # false for NaN
         unmet = sound & (getattr(measures, options.criterion) > bound)
         moving = loop.active & sound
         return Loop(
@@ -371,7 +366,7 @@ def _ending(
     out_of_reach = jnp.where(unreached > tolerance, Status.INFEASIBLE, Status.MAX_ITERATIONS)
     code = jnp.where(fixed, Status.FIXED_ITERATIONS, out_of_reach)
     code = jnp.where(getattr(measures, options.criterion) <= tolerance, Status.CONVERGED, code)
-    code = jnp.where(measures.marginal_error < solver.lost, code, Status.NONFINITE).astype(jnp.int32)
+    code = jnp.where(measures.marginal_error < LOST, code, Status.NONFINITE).astype(jnp.int32)
     return Ending(code, iterations, measures, history)
 
 

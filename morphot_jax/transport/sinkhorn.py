@@ -40,7 +40,7 @@ from morphot_jax.transport.gradients import (
 )
 from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
 from morphot_jax.transport.kernels import Kernel, divided, turn_back
-from morphot_jax.transport.loop import LOST, Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import PLAIN, Relaxation
@@ -86,7 +86,6 @@ class Sinkhorn:
     with_cost: bool = True
 
     measured = ("marginal_error",)
-    lost = LOST
 
     def start(self, problem: Problem, guess: Guess | None) -> Start:
         """Start from u = a, v = 1 on the target; or from log K u and log K v on the grid (``coarse_start``)."""
@@ -155,7 +154,6 @@ class MultilevelSinkhorn:
     with_cost: bool = True
 
     measured = ("marginal_error",)
-    lost = LOST
 
     def start(self, problem: Problem, guess: Guess | None) -> Start:
         """Start from v = b / K a; or from log K u and log K v on the grid (``coarse_start``)."""

@@ -44,7 +44,6 @@ class Shrinking:
     """A solver from outside the package: x <- rate x in every lane; its error is |x|."""
 
     measured = ("marginal_error",)
-    lost = LOST
 
     def start(self, problem, guess):
         x = jnp.ones_like(problem) if guess is None else guess
@@ -220,8 +219,8 @@ def test_maps_that_are_none_end_as_nonfinite_where_they_are_traced(wrong):
     assert [Status(int(code)) for code in (plan, barycenter)] == [Status.NONFINITE] * 2
 
 
-def test_mixing_recovers_from_errors_that_relaxed_lanes_do_not_come_back_from(double):
-    """Two maps far apart in a small kernel: the error of the debiased barycenter goes beyond 1e9 on its way."""
+def test_mixing_does_not_run_away(double):
+    """Two maps far apart in a small kernel: unbounded mixing sends the error of the debiased one beyond 1e100."""
     z, y, x = np.mgrid[:12, :12, :12]
     corner = np.exp(-((z - 2) ** 2 + (y - 2) ** 2 + (x - 2) ** 2) / 2)
     corner[corner < 1e-4] = 0.0
@@ -229,6 +228,5 @@ def test_mixing_recovers_from_errors_that_relaxed_lanes_do_not_come_back_from(do
     maps = jnp.stack([jnp.asarray(corner), jnp.asarray(scattered)])
     kernel = kernels.dense((12, 12, 12), 0.4)
     found = solve_barycenter(maps, jnp.array([[0.5, 0.5]]), kernel, debias=True)
-    errors = np.asarray(found.history.marginal_error[0])
     assert Status(int(found.status[0])) is not Status.NONFINITE
-    assert np.nanmax(errors) > LOST
+    assert np.nanmax(found.history.marginal_error) < 2.0 * found.history.marginal_error[0, 0]
