@@ -34,7 +34,7 @@ from morphot_jax.transport.kernels import Kernel, log_apply_between, turn_back
 from morphot_jax.transport.loop import Measures, Options, Solution
 from morphot_jax.transport.support import Side, unit_log_mass
 
-ACCURACY, SINGLE_ACCURACY = 1e-10, 1e-5  # of the linear systems, relative, in double and in single precision
+ACCURACY, SINGLE_ACCURACY = 1e-8, 1e-5  # of the linear systems, relative, in double and in single precision
 STEPS = 200  # of conjugate gradients, at most
 Field = Float[Array, "..."]
 
