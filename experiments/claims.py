@@ -8,6 +8,7 @@ from typing import NamedTuple
 from morphot_jax.system import files
 
 PAPER, GOAL = "the paper", "goal of this package, not of the paper"
+CONVENTION = "a statement of the paper under the convention that 'expected' names"
 CLAIMS = "claims.json"
 
 

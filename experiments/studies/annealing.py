@@ -72,27 +72,9 @@ def measure(pair: tuple[str, str], point: Point) -> Outcome:
 
 def solve(pair: tuple[str, str], point: Point) -> Row:
     """One solve with all its stages, timed on its second run."""
-    sigma, side = point["sigma"], point["grid"]
-    both = unit_maps(pair, side)
-    stage, final = solver(pair, side, STAGE_MOST), solver(pair, side, MOST)
-
-    def work() -> tuple[Solution, int]:
-        in_stages, start = 0, jnp.zeros((1, *both.shape))
-        if point["schedule"] == "plan":
-            start, half = starter(pair, side)(sigma, relaxation_of(both, sigma, point))
-            in_stages += round(int(half) / 2)
-        for factor, after in zip(
-            SCHEDULES[point["schedule"]], (*SCHEDULES[point["schedule"]][1:], 1.0), strict=False
-        ):
-            solution = stage(sigma * factor, relaxation_of(both, sigma * factor, point), start, STAGE_ERROR)
-            start = solution.potentials[1] * (factor / after) ** 2
-            in_stages += int(solution.iterations[0])
-        solution = final(sigma, relaxation_of(both, sigma, point), start, TOLERANCE)
-        return jax.block_until_ready(solution), in_stages
-
-    work()
+    annealed(pair, point)
     started = time.perf_counter()
-    solution, in_stages = work()
+    solution, in_stages = annealed(pair, point)
     return {
         "iterations": in_stages + int(solution.iterations[0]),
         "in_stages": in_stages,
@@ -100,6 +82,23 @@ def solve(pair: tuple[str, str], point: Point) -> Row:
         "marginal_error": float(solution.marginal_error[0]),
         "status": str(Status(int(solution.status[0]))),
     }
+
+
+def annealed(pair: tuple[str, str], point: Point, tolerance: float = TOLERANCE) -> tuple[Solution, int]:
+    """The solve at the last sigma of the point's schedule, and the iterations of the stages before it."""
+    sigma, side = point["sigma"], point["grid"]
+    both = unit_maps(pair, side)
+    stage, final = solver(pair, side, STAGE_MOST), solver(pair, side, MOST)
+    in_stages, start = 0, jnp.zeros((1, *both.shape))
+    if point["schedule"] == "plan":
+        start, half = starter(pair, side)(sigma, relaxation_of(both, sigma, point))
+        in_stages += round(int(half) / 2)
+    for factor, after in zip(SCHEDULES[point["schedule"]], (*SCHEDULES[point["schedule"]][1:], 1.0), strict=False):
+        solution = stage(sigma * factor, relaxation_of(both, sigma * factor, point), start, STAGE_ERROR)
+        start = solution.potentials[1] * (factor / after) ** 2
+        in_stages += int(solution.iterations[0])
+    solution = final(sigma, relaxation_of(both, sigma, point), start, tolerance)
+    return jax.block_until_ready(solution), in_stages
 
 
 def relaxation_of(both: np.ndarray, sigma: float, point: Point) -> Relaxation:

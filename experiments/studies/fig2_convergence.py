@@ -37,6 +37,7 @@ from experiments.figures import COLOURS, MARKERS
 from experiments.maps import about, load, unit_maps
 from experiments.methods import from_plan, relaxation_for
 from experiments.options import PairOptions, command
+from experiments.stopping import first_below
 from experiments.tables import curve, where
 from morphot_jax import Preparation, kernels, prepare_maps, solve_barycenter
 from morphot_jax.maps.volume import Volume
@@ -145,14 +146,16 @@ def compute(pair: tuple[str, str], some: list[Settings]) -> Iterator[Outcome]:
 
 
 @cache
-def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[Array, Array], dict[str, Array]]:
+def solver(
+    pair: tuple[str, str], grid: int, kind: str, most: int, tolerance: float = THRESHOLDS[-1]
+) -> Callable[[Array, Array], dict[str, Array]]:
     """A function of sigmas and relaxations, one lane for each pair; compiled once for a grid.
 
     For each lane it returns the barycenter, ``MEASURES`` of every iteration, the status, and the number of two-map
     iterations of the start. The maps are constants of the function, so that the solve knows where they have mass.
     """
     maps, half = jnp.asarray(unit_maps(pair, f"{grid}^3")), jnp.asarray(HALF)
-    stop = {"criterion": "change_l1", "tolerance": THRESHOLDS[-1], "max_iterations": most}
+    stop = {"criterion": "change_l1", "tolerance": tolerance, "max_iterations": most}
 
     def read(found: Solution, started: Array) -> dict[str, Array]:
         history = {name: getattr(found.history, name)[0] for name in MEASURES}
@@ -178,10 +181,10 @@ def crossings(measured: dict[str, Float[np.ndarray, " iterations"]]) -> list[Row
     for norm, name in NORMS.items():
         changes = measured[norm]
         for threshold in THRESHOLDS:
-            met = np.flatnonzero(changes <= threshold)  # NaN after the last iteration
-            row = {"norm": name, "threshold": threshold, "iterations": None, "status": "not reached"}
-            if len(met):
-                row |= {"iterations": int(met[0]) + 1, "marginal_error": errors[met[0]], "status": REACHED}
+            iterations = first_below(changes, threshold)
+            row = {"norm": name, "threshold": threshold, "iterations": iterations, "status": "not reached"}
+            if iterations is not None:
+                row |= {"marginal_error": errors[iterations - 1], "status": REACHED}
             else:
                 done = np.flatnonzero(np.isfinite(changes))
                 row["marginal_error"] = errors[done[-1]] if len(done) else None
