@@ -189,8 +189,8 @@ def rules(unit_l2: str = AS_TESTED) -> Iterator[tuple[str, str, str]]:
 def by_sigma(rows: Sequence[Row], grid: int, norm: str, scale: str, threshold: float) -> dict[float, float]:
     """Iterations by sigma; infinite where the threshold was not reached."""
     wanted = {"part": "counts", "grid": grid, "norm": norm, "scale": scale, "threshold": threshold}
-    found = {row["sigma"]: row["iterations"] for row in where(rows, wanted)}
-    return {sigma: np.inf if found[sigma] is None else found[sigma] for sigma in sorted(found)}
+    found = curve(rows, "sigma", "iterations", wanted)
+    return {sigma: found.get(sigma, np.inf) for sigma in SIGMAS}
 
 
 def _falls(rows: Sequence[Row], scope: Scope) -> Iterator[Claim]:
@@ -267,8 +267,8 @@ def _claim(statement: str, convention: str, measured: str, holds: bool | None) -
 
 def counts_figure(rows: Sequence[Row], scope: Scope) -> Figure:
     """Iterations against gamma: a row for each norm, a column for each scale."""
-    shown = (UNIT, MASS, MAXIMUM, FILES)
-    figure, axes = figures.panels(len(NORMS), len(shown), size=(2.6, 2.5), sharex=True, sharey=True)
+    shown = (UNIT, MASS, MAXIMUM)
+    figure, axes = figures.panels(len(NORMS), len(shown), size=(3.0, 2.5), sharex=True, sharey=True)
     for row, norm in zip(axes, NORMS, strict=True):
         for panel, scale in zip(row, shown, strict=True):
             for (colour, threshold), (line, marker, grid) in product(
@@ -340,15 +340,14 @@ def _takes(sweep: Sweep, scope: Scope) -> Iterator[Claim]:
             words += f"; {known:g} s would be {known / one:.0f} iterations a frame"
         yield _claim(statement, name, words, near(total))
     (point,) = where(sweep.points.values(), {"part": "counts", "grid": side // 2, "sigma": side / 120})
-    history = dict(zip(fig2_convergence.MEASURES, sweep.arrays(point)["history"], strict=True))
-    scaled_by = {row["scale"]: row["factor"] for row in where(rows, {"part": "counts", "grid": side // 2})}
-    found = counts_on_twice(history, scaled_by)
+    history: dict[str, np.ndarray] = dict(
+        zip(fig2_convergence.MEASURES, sweep.arrays(point)["history"], strict=True)
+    )
+    found = counts_on_twice(history, curve(rows, "scale", "factor", {"part": "counts", "grid": side // 2}))
     for rule, norm, scale in rules(unit_l2=f"{UNIT}, L2"):
-        numbers = {row["threshold"]: row["iterations"] for row in where(found, {"norm": norm, "scale": scale})}
-        totals = {threshold: number * one for threshold, number in numbers.items() if number is not None}
-        words = [
-            f"{threshold:g}: {numbers[threshold]} iterations, {total:.0f} s" for threshold, total in totals.items()
-        ]
+        numbers = curve(found, "threshold", "iterations", {"norm": norm, "scale": scale})
+        totals = {threshold: number * one for threshold, number in numbers.items()}
+        words = [f"{t:g}: {numbers[t]} iterations, {totals[t]:.0f} s" for t in THRESHOLDS if t in numbers]
         yield _claim(statement, rule, "; ".join(words) or "not reached", any(map(near, totals.values())))
 
 
@@ -394,14 +393,14 @@ def best_schedule(rows: Sequence[Row], stages: bool) -> tuple[str, float] | None
     """
 
     def iterations(schedule: str) -> dict[float, float]:
-        some = [row for row in where(rows, {"schedule": schedule}) if row["iterations"] is not None]
-        return {row["sigma"]: row["iterations"] + stages * row["in_stages"] for row in some}
+        last, before = (curve(rows, "sigma", name, {"schedule": schedule}) for name in ("iterations", "in_stages"))
+        return {sigma: last[sigma] + (before[sigma] if stages else 0) for sigma in last}
 
     fixed = iterations("fixed")
     ratios = {}
-    for schedule in sorted({row["schedule"] for row in rows} - {"fixed"}):
+    for schedule in annealing.SCHEDULES:
         own = iterations(schedule)
-        if shared := own.keys() & fixed.keys():
+        if schedule != "fixed" and (shared := own.keys() & fixed.keys()):
             ratios[schedule] = float(np.median([fixed[sigma] / own[sigma] for sigma in shared]))
     return max(ratios.items(), key=lambda item: item[1]) if ratios else None
 

@@ -7,19 +7,22 @@ claims and the pictures of each study (reduced in size, in ``docs/images``), wit
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 from PIL import Image
 
-from experiments.claims import CLAIMS, PAPER, Claim, read_claims
+from experiments.claims import CLAIMS, CONVENTION, PAPER, Claim, read_claims
 from morphot_jax.system import files
 
 LARGEST = 300_000  # bytes of a picture
 WIDEST = 1400  # pixels
 COLOURS = 128
 WORDS = {True: "holds", False: "**does not hold**", None: "could not be tested"}
+BRIEFLY = {True: "**holds**", False: "no", None: "not tested"}  # in tables where few hold
+SHARED = 4  # statements that share a convention, which is then a column
 PAGE = "reproduction.md"
 
 HEAD = """# What holds of the paper
@@ -126,6 +129,13 @@ level. At sigma = 1 voxel the plan takes 24 % of the domain's mass to places out
 the blur of the plan alone.
 """,
     ),
+    "conventions": Section(
+        "Conventions",
+        ("counts.png", "volumes.png"),
+        """
+REMARKS
+""",
+    ),
     "peers": Section(
         "Other programs",
         ("peers.png",),
@@ -161,31 +171,65 @@ def main(
 def page(claims: dict[str, list[Claim]]) -> str:
     """Write the page in Markdown: a summary of the paper's statements, and a section for each study."""
     parts = [HEAD, "## The paper's statements\n", _summary(claims)]
-    for name, tested in claims.items():
-        section = SECTIONS[name]
-        parts.append(f"## {section.title}\n\n`python -m experiments.{section.folder}.{name} -o OUT`\n")
-        if section.remarks:
-            parts.append(section.remarks.strip() + "\n")
-        parts += [f"![{section.title}](images/{name}_{picture})\n" for picture in section.pictures]
-        rows = [
-            f"| {_cell(c.claim)} | {_cell(c.expected)} | {_cell(c.measured)} | {WORDS[c.holds]} |" for c in tested
-        ]
-        parts.append("\n".join(["| statement | test | measured | |", "|---|---|---|---|", *rows]) + "\n")
+    return "\n".join([*parts, *(section_of(name, tested) for name, tested in claims.items())])
+
+
+def section_of(name: str, tested: list[Claim]) -> str:
+    """Write the section of a study: its command, remarks, pictures and claims."""
+    section = SECTIONS[name]
+    parts = [f"## {section.title}\n\n`python -m experiments.{section.folder}.{name} -o OUT`\n"]
+    if section.remarks:
+        parts.append(section.remarks.strip() + "\n")
+    pictures = [f"![{section.title}](images/{name}_{picture})\n" for picture in section.pictures]
+    if all(claim.source == CONVENTION for claim in tested):
+        parts += [by_convention(tested), *pictures, *_each_statement(tested)]
+    else:
+        rows = [(c.claim, c.expected, c.measured, WORDS[c.holds]) for c in tested]
+        parts += [*pictures, _table(("statement", "test", "measured", ""), rows)]
     return "\n".join(parts)
+
+
+def by_convention(tested: list[Claim]) -> str:
+    """Write a row for each statement, with a column for each convention that ``SHARED`` statements share."""
+    statements = {claim.claim: [c for c in tested if c.claim == claim.claim] for claim in tested}
+    tests = [claim.expected for claim in tested]
+    columns = [test for test in dict.fromkeys(tests) if tests.count(test) >= SHARED]
+    rows = []
+    for statement, claims in statements.items():
+        found = {claim.expected: BRIEFLY[claim.holds] for claim in claims}
+        rows.append((statement, *(found.get(test, "") for test in columns), verdict(claims)))
+    return _table(("statement", *columns, "verdict"), rows)
+
+
+def verdict(claims: list[Claim]) -> str:
+    """The conventions under which a statement holds."""
+    good = [claim.expected for claim in claims if claim.holds]
+    return f"holds under: {'; '.join(good)}" if good else f"under none of the {len(claims)} tried"
+
+
+def _each_statement(tested: list[Claim]) -> list[str]:
+    """Write what was measured under each convention, in a table for each statement."""
+    parts = []
+    for statement in dict.fromkeys(claim.claim for claim in tested):
+        rows = [(c.expected, c.measured, BRIEFLY[c.holds]) for c in tested if c.claim == statement]
+        parts += [f"**{statement[0].upper()}{statement[1:]}**\n", _table(("convention", "measured", ""), rows)]
+    return parts
 
 
 def _summary(claims: dict[str, list[Claim]]) -> str:
     rows = [
-        f"| {_cell(claim.claim)} | [{name}](#{_anchor(SECTIONS[name].title)}) | {WORDS[claim.holds]} |"
+        (claim.claim, f"[{name}](#{_anchor(SECTIONS[name].title)})", WORDS[claim.holds])
         for name, tested in claims.items()
         for claim in tested
         if claim.source.startswith(PAPER)
     ]
-    return "\n".join(["| statement | study | |", "|---|---|---|", *rows]) + "\n"
+    return _table(("statement", "study", ""), rows)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (head, *rows)]
+    first, *rest = (f"| {line} |".replace("|  |", "| |") for line in lines)
+    return "\n".join([first, "|---" * len(head) + "|", *rest]) + "\n"
 
 
 def _anchor(title: str) -> str:
