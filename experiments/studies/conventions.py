@@ -41,12 +41,15 @@ from experiments.stopping import FILES, MASS, MAXIMUM, NORMS, SCALES, UNIT
 from experiments.studies import annealing, fig1_accuracy, fig2_convergence, fig3_order, table1_speed
 from experiments.tables import curve, where
 from experiments.timing import timed
-from morphot_jax import Settings, metrics, morph
+from morphot_jax import Settings, kernels, metrics, morph, solve_barycenter
 from morphot_jax.maps.samples import GRID
 from morphot_jax.morphing.order import distances_between, refined
+from morphot_jax.morphing.plan import ORIGINAL_GUARD
 from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep
 from morphot_jax.runs.sweep import Settings as Point
+from morphot_jax.transport.kernels import TRUNCATION
+from morphot_jax.transport.relaxation import PLAIN
 
 AS_TESTED = "as tested"
 SD, VARIANCE, PUBLISHED = AS_TESTED, "gamma as variance", "sigma 0.4"
@@ -166,12 +169,40 @@ def measure(pair: tuple[str, str], point: Point) -> Outcome:
 def counted(pair: tuple[str, str], point: Point) -> Outcome:
     """The original's iteration, until every threshold on every scale is reached, or ``most`` iterations."""
     scaled_by = factors(pair, point["grid"])
-    tolerance = min(THRESHOLDS) / max(scaled_by.values())
+    history = history_of(unit_maps(pair, f"{point['grid']}^3"), point["sigma"], scaled_by, point["most"])
+    return Outcome(stopping.counts(history, scaled_by, THRESHOLDS), {"history": np.stack([*history.values()])})
+
+
+def history_of(
+    both: Float[np.ndarray, "2 z y x"], sigma: float, scaled_by: Mapping[str, float], most: int
+) -> dict[str, Float[np.ndarray, " iterations"]]:
+    """The error of the plans and the changes of the isobarycenter at every iteration of the original."""
+    reach = int(TRUNCATION * sigma + 0.5)
+    stop = {
+        "criterion": "change_l1",
+        "tolerance": min(THRESHOLDS) / max(scaled_by.values()),
+        "max_iterations": most,
+    }
     with jax.enable_x64(True):
-        solve = fig2_convergence.solver(pair, point["grid"], "original", point["most"], tolerance)
-        found = solve(jnp.asarray([point["sigma"]]), jnp.ones(1))
-        history = {name: np.asarray(found[name])[0] for name in fig2_convergence.MEASURES}
-    return Outcome(stopping.counts(history, scaled_by, THRESHOLDS), {"history": np.stack(list(history.values()))})
+        densities = jnp.asarray(cropped(both, reach))
+        kernel = kernels.truncated(densities.shape[1:], sigma, densities.dtype)
+        half = jnp.asarray(fig2_convergence.HALF)
+        found = solve_barycenter(densities, half, kernel, relaxation=PLAIN, guard=ORIGINAL_GUARD, **stop)
+        return {name: np.asarray(getattr(found.history, name))[0] for name in fig2_convergence.MEASURES}
+
+
+def cropped(both: Float[np.ndarray, "2 z y x"], margin: int) -> Float[np.ndarray, "2 z y x"]:
+    """Cut away what lies farther from all mass than the margin, along each axis.
+
+    If the margin is the reach of a cut kernel, every convolution that the iteration uses stays as it is: at the mass,
+    and of the mass, whose reflections at the faces do not come back into the box.
+    """
+    present = both.any(axis=0)
+    for axis in range(3):
+        places = np.flatnonzero(present.any(axis=tuple({0, 1, 2} - {axis})))
+        low, high = max(places[0] - margin, 0), places[-1] + margin + 1
+        both = both.take(range(low, min(high, both.shape[axis + 1])), axis=axis + 1)
+    return both
 
 
 @cache

@@ -146,16 +146,14 @@ def compute(pair: tuple[str, str], some: list[Settings]) -> Iterator[Outcome]:
 
 
 @cache
-def solver(
-    pair: tuple[str, str], grid: int, kind: str, most: int, tolerance: float = THRESHOLDS[-1]
-) -> Callable[[Array, Array], dict[str, Array]]:
+def solver(pair: tuple[str, str], grid: int, kind: str, most: int) -> Callable[[Array, Array], dict[str, Array]]:
     """A function of sigmas and relaxations, one lane for each pair; compiled once for a grid.
 
     For each lane it returns the barycenter, ``MEASURES`` of every iteration, the status, and the number of two-map
     iterations of the start. The maps are constants of the function, so that the solve knows where they have mass.
     """
     maps, half = jnp.asarray(unit_maps(pair, f"{grid}^3")), jnp.asarray(HALF)
-    stop = {"criterion": "change_l1", "tolerance": tolerance, "max_iterations": most}
+    stop = {"criterion": "change_l1", "tolerance": THRESHOLDS[-1], "max_iterations": most}
 
     def read(found: Solution, started: Array) -> dict[str, Array]:
         history = {name: getattr(found.history, name)[0] for name in MEASURES}
