@@ -194,8 +194,8 @@ def history_of(
 def cropped(both: Float[np.ndarray, "2 z y x"], margin: int) -> Float[np.ndarray, "2 z y x"]:
     """Cut away what lies farther from all mass than the margin, along each axis.
 
-    If the margin is the reach of a cut kernel, every convolution that the iteration uses stays as it is: at the mass,
-    and of the mass, whose reflections at the faces do not come back into the box.
+    If the margin is the reach of a cut kernel, every convolution that the iteration uses stays as it is: at the
+    mass, and of the mass, whose reflections at the faces do not come back into the box.
     """
     present = both.any(axis=0)
     for axis in range(3):
@@ -362,7 +362,7 @@ def _takes(sweep: Sweep, scope: Scope) -> Iterator[Claim]:
     def near(total: float) -> bool:
         return bool(1 / 3 <= total / known <= 3)
 
-    named = {AS_TESTED: (side, SD), f"{power}^3": (power, SD)}
+    named = {AS_TESTED: (side, SD), f"lines of {power} voxels": (power, SD)}
     named |= {width: (side, width) for width in (VARIANCE, PUBLISHED)}
     for name, place in named.items():
         total = seconds[place] * frames * ORIGINAL_ITERATIONS
@@ -485,7 +485,7 @@ def level_around(density: Float[np.ndarray, "z y x"], voxels: int) -> float:
 
 def _volumes(rows: Sequence[Row]) -> Iterator[Claim]:
     levels = {AS_TESTED: "1 %", **{f"at {p} %": f"{p} %" for p in SHARES if p != "1"}}
-    levels |= {f"at contours, {percent} %": f"contour {percent} %" for percent in ("1", "20")}
+    levels |= {f"at contours of {percent} %": f"contour {percent} %" for percent in ("1", "20")}
     for path, words in fig1_accuracy.PATHS.items():
         statement = f"original is better than linear in volume difference in the second half, against {words}"
         for width, (name, level) in product((SD, PUBLISHED), levels.items()):
@@ -593,7 +593,7 @@ def _ordered(rows: Sequence[Row]) -> Iterator[Claim]:
             own_share = np.abs(own[:, None] - expected).argmin(axis=1) == np.arange(len(own))
             yield _claim(
                 statement,
-                _both(width, "nearer to its own share than to the other three"),
+                _both(width, "nearest of the four shares"),
                 words,
                 bool(own_share.all()),
             )

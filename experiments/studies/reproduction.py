@@ -202,9 +202,10 @@ def by_convention(tested: list[Claim]) -> str:
 
 
 def verdict(claims: list[Claim]) -> str:
-    """The conventions under which a statement holds."""
-    good = [claim.expected for claim in claims if claim.holds]
-    return f"holds under: {'; '.join(good)}" if good else f"under none of the {len(claims)} tried"
+    """The conventions under which a statement holds, without those that add something to another one of them."""
+    good = {claim.expected: set(claim.expected.split(", ")) for claim in claims if claim.holds}
+    least = [name for name, parts in good.items() if not any(other < parts for other in good.values())]
+    return f"holds under: {'; '.join(least)}" if least else f"under none of the {len(claims)} tried"
 
 
 def _each_statement(tested: list[Claim]) -> list[str]:
@@ -227,9 +228,12 @@ def _summary(claims: dict[str, list[Claim]]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (head, *rows)]
-    first, *rest = (f"| {line} |".replace("|  |", "| |") for line in lines)
+    first, *rest = ("|" + "".join(map(_cell, row)) for row in (head, *rows))
     return "\n".join([first, "|---" * len(head) + "|", *rest]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return f" {text} |".replace("|", "\\|", text.count("|")) if text else " |"
 
 
 def _anchor(title: str) -> str:

@@ -84,7 +84,7 @@ def test_maps_of_maximum_one_have_no_other_scale():
 def test_the_compiled_iteration_is_that_of_the_original(two_maps):
     """Also in the part of the box that the kernel reaches: the blobs are cut to leave room around them."""
     maps = unit_maps(two_maps, "13^3")
-    maps = np.stack([unit_mass(np.where(data > 0.02 * data.max(), data, 0.0)) for data in maps])
+    maps = np.stack([unit_mass(np.where(data > 0.3 * data.max(), data, 0.0)) for data in maps])
     sigma, iterations = 0.6, 12
     assert conventions.cropped(maps, 2).shape[1:] != maps.shape[1:]
     found = conventions.history_of(maps, sigma, {UNIT: 1.0}, iterations)
@@ -177,6 +177,7 @@ def test_the_table_of_conventions_has_columns_for_those_that_statements_share(mo
         claim("a", "as tested", False),
         claim("a", "L1", True),
         claim("a", "own", True),
+        claim("a", "more, own", True),
         claim("b", "as tested", False),
         claim("b", "L1", None),
     ]
