@@ -184,7 +184,7 @@ def test_the_table_of_conventions_has_columns_for_those_that_statements_share(mo
     head, _, first, last = reproduction.by_convention(tested).splitlines()
     assert head == "| statement | as tested | L1 | verdict |"
     assert first == "| a | no | **holds** | holds under: L1; own |"
-    assert last == "| b | no | not tested | under none of the 2 tried |"
+    assert last == "| b | no | not tested | under none of the 1 tried |"
     section = reproduction.section_of("conventions", tested)
     assert "**A**" in section
     assert "| own | a, own | **holds** |" in section
