@@ -59,6 +59,7 @@ GAMMA = 0.5  # of the statement that nothing converges
 ERRORS = (1e-2, 1e-4, 1e-6)  # of plans, to which schedules of gamma are compared
 ANNEALED_ERROR = 1e-8  # at which their solves end
 CONTOURS = ("10", "20")  # %; at less, the open map has not as much volume as its atoms
+APART = 1.5  # crosses of one threshold above those of another
 REPEATS = 2  # of timed iterations
 ENOUGH = 1.1  # times fewer iterations: a tenth fewer, as in the study of schedules
 COLUMNS = (
@@ -304,16 +305,17 @@ def counts_figure(rows: Sequence[Row], scope: Scope) -> Figure:
     figure, axes = figures.panels(len(NORMS), len(shown), size=(3.0, 2.5), sharex=True, sharey=True)
     for row, norm in zip(axes, NORMS, strict=True):
         for panel, scale in zip(row, shown, strict=True):
-            for (colour, threshold), (line, marker, grid) in product(
-                zip(COLOURS, THRESHOLDS, strict=False), zip(LINES, MARKERS, scope.grids, strict=False)
+            for (k, threshold), (line, marker, grid) in product(
+                enumerate(THRESHOLDS), zip(LINES, MARKERS, scope.grids, strict=False)
             ):
                 found = by_sigma(rows, grid, norm, scale, threshold)
                 reached = {sigma: number for sigma, number in found.items() if np.isfinite(number)}
-                look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 3}
+                look = {"color": COLOURS[k], "linestyle": line, "marker": marker, "markersize": 3}
                 label = f"{threshold:g}, ${grid}^3$"
                 panel.plot(list(reached), list(reached.values()), label=label, **look)
                 missed = [sigma for sigma in found if sigma not in reached]
-                panel.plot(missed, [scope.most] * len(missed), "x", color=colour, markersize=5)
+                above = scope.most * APART ** (k + 1)
+                panel.plot(missed, [above] * len(missed), "x", color=COLOURS[k], markersize=4)
             panel.axhline(scope.most, color="0.8", linewidth=0.8, zorder=0)
             panel.set_yscale("log")
             panel.set_title(f"{scale}, {norm}")
@@ -324,7 +326,7 @@ def counts_figure(rows: Sequence[Row], scope: Scope) -> Figure:
     figures.letter(axes.flat)
     figures.legend_below(figure, axes[0, 0], ncols=3)
     figure.suptitle(
-        f"The original's iteration until the change is below a threshold; crosses: not within {scope.most}"
+        f"Iterations of the original until the change is below a threshold; crosses: a grid needs over {scope.most}"
     )
     return figure
 
