@@ -325,9 +325,8 @@ def counts_figure(rows: Sequence[Row], scope: Scope) -> Figure:
         panel.set_ylabel("iterations")
     figures.letter(axes.flat)
     figures.legend_below(figure, axes[0, 0], ncols=3)
-    figure.suptitle(
-        f"Iterations of the original until the change is below a threshold; crosses: a grid needs over {scope.most}"
-    )
+    crosses = f"crosses: not within {scope.most} on some grid"
+    figure.suptitle(f"Iterations of the original until the change is below a threshold; {crosses}", fontsize=9)
     return figure
 
 
