@@ -62,32 +62,9 @@ CONTOURS = ("10", "20")  # %; at less, the open map has not as much volume as it
 APART = 1.5  # crosses of one threshold above those of another
 REPEATS = 2  # of timed iterations
 ENOUGH = 1.1  # times fewer iterations: a tenth fewer, as in the study of schedules
-COLUMNS = (
-    "part",
-    "maps",
-    "grid",
-    "sigma",
-    "width",
-    "method",
-    "iteration",
-    "schedule",
-    "reference",
-    "time",
-    "level",
-)
-COLUMNS += (
-    "difference",
-    "measure",
-    "map",
-    "expected",
-    "place",
-    "norm",
-    "scale",
-    "factor",
-    "threshold",
-    "iterations",
-)
-COLUMNS += ("in_stages", "marginal_error", "seconds")
+COLUMNS = ("part", "maps", "grid", "sigma", "width", "method", "iteration", "schedule", "reference", "time")
+COLUMNS += ("level", "difference", "measure", "map", "expected", "place", "norm", "scale", "factor", "threshold")
+COLUMNS += ("iterations", "in_stages", "marginal_error", "seconds")
 
 
 class Scope(NamedTuple):

@@ -144,6 +144,7 @@ the blur of the plan alone.
         """
 The paper leaves some of its conventions open, and its text and the published code differ in others. Here the nine
 statements that do not hold above are tested under more of them. Eight hold under some, one under none.
+Many were tried, so a convention that holds is a possible explanation, not a proof that the paper used it.
 
 One convention settles three statements: the L1 norm of the change, on which the published code stops, on maps of
 unit mass. With it the iterations grow with the grid, and at gamma 0.5 on 120^3 no threshold is reached. A frame of
