@@ -17,6 +17,7 @@ from morphot_jax.transport import barycenter, sinkhorn
 from morphot_jax.transport.barycenter import Problem, solver_for
 from morphot_jax.transport.loop import Solution
 from morphot_jax.transport.status import Status
+from morphot_jax.transport.stopping import Stop
 from morphot_jax.transport.support import Side, side_of
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iterations
@@ -31,7 +32,7 @@ class Lane:
 
     - ``value``: the barycenter, of unit mass up to the error.
     - ``history``: columns marginal_error, change_l1, change_l2, one row for each iteration.
-    - ``kernel``: the kernel of the solve.
+    - ``kernel``: the kernel of the solve. ``stop``: why it stopped.
     """
 
     value: Float[np.ndarray, "z y x"] = field(repr=False)
@@ -44,6 +45,7 @@ class Lane:
     bias: float
     history: Float[np.ndarray, "iterations 3"] = field(repr=False)
     kernel: KernelKind
+    stop: Stop
 
 
 def solve_lanes(
@@ -139,7 +141,7 @@ class _Batches:
                 # In single precision: enough for a start, and half the memory.
                 psi = barycenter.differences(solution.potentials[1][:count])[:, 0].astype(jnp.float32)
                 self.anchors |= zip(_times(weights[:count]).tolist(), psi, strict=True)
-            return _lanes(solution, count, plan.kernel)
+            return _lanes(solution, count, plan.kernel, host.settings)
 
     @property
     def can_start_warm(self) -> bool:
@@ -169,12 +171,13 @@ class _Batches:
         return barycenter.start_between(*self.rough_plan, weights, jnp.asarray(plan.sigma, plan.dtype))
 
 
-def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:
+def _lanes(solution: Solution, count: int, kernel: KernelKind, settings: Settings) -> list[Lane]:
     """The first ``count`` lanes of a solution; the potentials are not copied from the device."""
     names = ("status", "iterations", "unreached", "bias", *MEASURES)
     numbers = {name: np.asarray(getattr(solution, name)) for name in names}
     history = np.stack([np.asarray(getattr(solution.history, name)) for name in MEASURES], axis=-1)
     values = np.asarray(solution.value)
+    stops = solution.stops(settings.tolerance, settings.criterion)
     return [
         Lane(
             value=values[i],
@@ -187,6 +190,7 @@ def _lanes(solution: Solution, count: int, kernel: KernelKind) -> list[Lane]:
             bias=float(numbers["bias"][i]),
             history=history[i, : int(numbers["iterations"][i])],
             kernel=kernel,
+            stop=stops[i],
         )
         for i in range(count)
     ]

@@ -177,7 +177,8 @@ class _Displacements:
         status = Status(int(transport.solution.status))
         rough = status is Status.MAX_ITERATIONS and float(transport.solution.marginal_error) <= ROUGH
         if status is not Status.CONVERGED and not (self.most > 1 and rough):
-            raise InputError(f"the plan between the maps ended as {status}: {status.advice}")
+            (stop,) = transport.solution.stops(self.settings.tolerance)
+            raise InputError(f"the plan between the maps ended as {status}: {stop.reason}: {stop.limit.advice}")
         field = np.full((3, *source.shape), np.nan)
         voxels = averaged_displacement(transport, self.plan)[::-1]
         field[(slice(None), *transport.window)] = voxels * np.array(self.last.voxel_size)[:, None, None, None]

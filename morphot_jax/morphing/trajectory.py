@@ -43,6 +43,7 @@ from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import percent, silent
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport.status import Status
+from morphot_jax.transport.stopping import Limit
 
 WHOLE: Window = (slice(None), slice(None), slice(None))
 ENDED_WELL = (Status.CONVERGED, Status.FIXED_ITERATIONS)
@@ -55,6 +56,7 @@ class Frame:
 
     - ``marginal_error``, ``change_l1``, ``change_l2``: None where nothing was solved or measured. A frame between
       two keyframes has the errors of the worse one.
+    - ``limit``, ``reason``: what limits the answer of the solve, and why it stopped (``stopping``).
     - ``bias``: see ``loop.Solution``; None where the frame was not debiased.
     - ``kernel``: the kernel of the solve. ``strayed``: share of the mass that left the box and was put back by
       scaling.
@@ -73,6 +75,8 @@ class Frame:
     unreached: float = 0.0
     bias: float | None = None
     kernel: KernelKind | None = None
+    limit: str | None = None
+    reason: str | None = None
     strayed: float = 0.0
     history: Float[np.ndarray, "iterations measures"] = field(
         default_factory=lambda: np.empty((0, 1)), repr=False, compare=False
@@ -320,7 +324,7 @@ def _barycenters(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
 def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
     """Frames from one plan between the two maps of a segment; at s = 0 and 1 the maps themselves."""
     transport = solve_pair(segment.pair, plan, run.settings, clock=run.clock, report=segment.report)
-    shared = _frame_of_plan(transport, plan)
+    shared = _frame_of_plan(transport, plan, run.settings)
     for position, density in frames_between(
         transport, segment.shares, plan, run.settings, run.clock, segment.wanted
     ):
@@ -335,9 +339,10 @@ def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
         segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
-def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
+def _frame_of_plan(transport: Transport, plan: Plan, settings: Settings) -> Frame:
     """What all frames of one plan have in common; without index, time and mass."""
     solution = transport.solution
+    (stop,) = solution.stops(settings.tolerance, settings.criterion)
     return Frame(
         index=0,
         time=0.0,
@@ -347,6 +352,8 @@ def _frame_of_plan(transport: Transport, plan: Plan) -> Frame:
         marginal_error=float(solution.marginal_error),
         unreached=float(solution.unreached),
         kernel=plan.kernel,
+        limit=str(stop.limit),
+        reason=stop.reason,
         history=transport.history,
     )
 
@@ -391,16 +398,15 @@ def _shape_of_kernel(volume: Volume, settings: Settings) -> tuple[str, ...]:
 def _bad_endings(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
     """A warning for each way in which frames ended badly, with what to try."""
     warnings = []
-    for status in (Status.MAX_ITERATIONS, Status.INFEASIBLE, Status.NONFINITE):
-        if not (some := [frame for frame in frames if frame.status is status]):
-            continue
+    bad = [frame for frame in frames if frame.status not in ENDED_WELL]
+    for status, limit in dict.fromkeys((frame.status, frame.limit) for frame in bad):
+        some = [frame for frame in bad if (frame.status, frame.limit) == (status, limit)]
         text = f"{len(some)} of {len(frames)} frames ended as {status}"
+        worst = max(some, key=lambda frame: (frame.unreached, frame.marginal_error or 0.0))
+        text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in some):.1e}): {worst.reason}"
         if status is Status.INFEASIBLE:
-            worst, apart = percent(max(frame.unreached for frame in some)), f"{plan.distance:.1f} sigma apart"
-            text += f" (up to {worst} of the mass is out of reach; the maps lie up to {apart})"
-        elif status is Status.MAX_ITERATIONS:
-            text += f" (marginal error up to {max(frame.marginal_error or 0.0 for frame in some):.1e})"
-        warnings.append(f"{text}: {status.advice}")
+            text += f"; the maps lie up to {plan.distance:.1f} sigma apart"
+        warnings.append(f"{text}: {Limit(limit).advice}" if limit else text)
     return tuple(warnings)
 
 
@@ -433,6 +439,8 @@ def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:
         unreached=lane.unreached,
         bias=lane.bias if settings.debias else None,
         kernel=lane.kernel,
+        limit=str(lane.stop.limit),
+        reason=lane.stop.reason,
         history=lane.history,
     )
 

@@ -294,6 +294,8 @@ def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
         "marginal_error": _number(frame.marginal_error),
         "iterations": frame.iterations,
         "status": str(frame.status),
+        "limit": frame.limit,
+        "reason": frame.reason,
         "change_l1": _number(frame.change_l1),
         "change_l2": _number(frame.change_l2),
         "unreached": _number(frame.unreached),

@@ -180,7 +180,7 @@ class MultilevelMemory:
     """The grids of the steps, and the iterates that are mixed."""
 
     hierarchy: Hierarchy
-    mixing: Memory | Restarting
+    mixing: Memory
 
     __repr__ = one_line
 
@@ -262,6 +262,17 @@ def _per_lane(values: Array, axes: int) -> Array:
     return values.reshape(values.shape + (1,) * (axes - values.ndim))
 
 
+@pytree
+@dataclass(frozen=True, repr=False)
+class DebiasedMemory:
+    """The grids of the steps, and the iterates that are mixed."""
+
+    hierarchy: Hierarchy
+    mixing: Restarting
+
+    __repr__ = one_line
+
+
 @dataclass(frozen=True)
 class Debiased:
     """The solver of debiased barycenters, by steps on all grids of a hierarchy, mixed; nothing is relaxed.
@@ -280,12 +291,12 @@ class Debiased:
         ends = jnp.tensordot(one, densities, axes=1, precision=jax.lax.Precision.HIGHEST)
         state = replace(state, barycenter=ends)
         mixing = jax.vmap(partial(anderson.start_restarting, DEPTH))(state.log_v)
-        memory = MultilevelMemory(hierarchy_of(problem.kernel, ends), mixing)
+        memory = DebiasedMemory(hierarchy_of(problem.kernel, ends), mixing)
         return Start(state, memory, ~jnp.any(alone, axis=1))
 
     def step(
-        self, problem: Problem, options: Options, state: State, memory: MultilevelMemory, iteration: Int[Array, ""]
-    ) -> tuple[State, MultilevelMemory, Measures]:
+        self, problem: Problem, options: Options, state: State, memory: DebiasedMemory, iteration: Int[Array, ""]
+    ) -> tuple[State, DebiasedMemory, Measures]:
         """Update all u_k, then d and the barycenter, then all v_k, mixed from the last few."""
         maps, weights, kernel = problem.maps, problem.shares, problem.kernel
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)

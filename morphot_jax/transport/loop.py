@@ -35,10 +35,11 @@ from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import AUTOMATIC, Relaxation
 from morphot_jax.transport.status import Status
+from morphot_jax.transport.stopping import Stop, stands_still, stop_of
 
 LOST = 1e9  # marginal error, on unit mass, from which no lane recovers; a start may be off by thousands
 LEAST_CAPACITY = 512  # of a history, in iterations: it doubles from there, so that few sizes are compiled
-LARGE, SLOW = 1e-3, 0.9  # an error above LARGE has stalled if half of the iterations keep it above SLOW of itself
+LARGE = 1e-3  # an error that stands still above this shows that single precision does not do
 
 
 @pytree
@@ -166,6 +167,19 @@ class Solution:
     change_l2: Float[Array, "..."] | None = None
     bias: Float[Array, "..."] | None = None
 
+    def stops(self, tolerance: float = 1e-6, criterion: Criterion = "marginal_error") -> tuple[Stop, ...]:
+        """Why each lane stopped, and what limits its answer (``stopping``); outside jit.
+
+        ``tolerance``, ``criterion``: those of the solve.
+        """
+        fields = self.status, self.iterations, self.unreached, getattr(self.history, criterion)
+        codes, made, unreached, errors = (np.asarray(field) for field in fields)
+        lanes = zip(codes.ravel(), made.ravel(), unreached.ravel(), np.atleast_2d(errors), strict=True)
+        return tuple(
+            stop_of(Status(int(code)), course[:count], tolerance, errors.dtype, float(out_of_reach))
+            for code, count, out_of_reach, course in lanes
+        )
+
     def __repr__(self) -> str:
         shape = f"value of shape {self.value.shape}"
         if any(isinstance(leaf, Tracer) for leaf in (self.status, self.marginal_error)):
@@ -231,22 +245,15 @@ def in_range(solution: Solution) -> Solution:
     if isinstance(solution.status, Tracer) or solution.value.dtype == jnp.float64:
         return solution
     codes = np.atleast_1d(np.asarray(solution.status))
-    lost = (codes == Status.NONFINITE) | ((codes == Status.MAX_ITERATIONS) & _stalled(solution))
+    courses = np.atleast_2d(np.asarray(solution.history.marginal_error))
+    stuck = np.array([course[-1] > LARGE and stands_still(course) for course in courses])
+    lost = (codes == Status.NONFINITE) | ((codes == Status.MAX_ITERATIONS) & stuck)
     if lost.any():
         raise InputError(
             f"{lost.sum()} of {codes.size} solves left the range of single precision: give float64 arrays inside "
             "`with jax.enable_x64(True):`, or a kernel with a larger sigma (2 voxels are often enough)"
         )
     return solution
-
-
-def _stalled(solution: Solution) -> Bool[np.ndarray, " lanes"]:
-    """Whether a large error did not fall in the second half of the iterations."""
-    errors = np.atleast_2d(np.asarray(solution.history.marginal_error))
-    half = errors.shape[1] // 2
-    if half == 0:
-        return np.zeros(len(errors), bool)
-    return (errors[:, -1] > LARGE) & (errors[:, half:].min(axis=1) > SLOW * errors[:, :half].min(axis=1))
 
 
 def begin(solver: Solver, problem: Any, options: Options, guess: Any = None) -> Loop:

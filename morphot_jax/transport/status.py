@@ -1,4 +1,4 @@
-"""How a solve ended, and what to try next."""
+"""How a solve ended; ``stopping`` says why, and what to try."""
 
 from enum import IntEnum
 
@@ -17,15 +17,3 @@ class Status(IntEnum):
 
     def __format__(self, spec: str) -> str:
         return format(str(self), spec)
-
-    @property
-    def advice(self) -> str:
-        """What the status means and what to try."""
-        return {
-            Status.CONVERGED: "the criterion was met",
-            Status.MAX_ITERATIONS: "the criterion was not met: allow more iterations, or a larger sigma",
-            Status.FIXED_ITERATIONS: "exactly the requested iterations were made",
-            Status.NONFINITE: "the iteration diverged: relax less (1 is always stable) or use double precision",
-            Status.INFEASIBLE: "the kernel cannot reach across the gap between the maps: "
-            "use a larger sigma, or the log kernel",
-        }[self]

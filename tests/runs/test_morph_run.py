@@ -304,6 +304,8 @@ def test_maps_out_of_reach_are_reported_and_every_file_is_written(tmp_path, kern
     assert statuses == ["converged", "infeasible", "converged"]
     for index in range(3):
         assert np.isfinite(read_volume(tmp_path / "out" / f"vol_{index:03d}.mrc").data).all()
-    assert any("infeasible" in line and "out of reach" in line for line in reported(tmp_path / "out")["warnings"])
+    assert any(
+        "infeasible" in line and "does not reach" in line for line in reported(tmp_path / "out")["warnings"]
+    )
     with open(tmp_path / "out" / "metrics.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == statuses

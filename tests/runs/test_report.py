@@ -21,6 +21,7 @@ from morphot_jax.runs import report
 from morphot_jax.runs.report import Input, Run
 from morphot_jax.transport.barycenter import Relaxation
 from morphot_jax.transport.status import Status
+from morphot_jax.transport.stopping import stop_of
 from shapes import blob, volume_of
 
 PLAN = Plan(
@@ -52,7 +53,10 @@ def made(frames, *, settings=None, plan=PLAN, voxel_size=(2.0, 2.0, 2.0), action
 
 def solved(index, time, status=Status.CONVERGED, error=1e-7, **values):
     history = np.array([[0.5, 1.0, 0.25], [error, 1e-3, 1e-4]])
+    stop = stop_of(status, history[:, 0], 1e-6, np.dtype(np.float64), values.get("unreached", 0.0))
     known = {
+        "limit": str(stop.limit),
+        "reason": stop.reason,
         "kernel": PLAN.kernel,
         "iterations": 2,
         "marginal_error": error,
@@ -177,7 +181,7 @@ def test_what_was_done_is_information_and_what_to_look_at_again_a_warning():
         ),
         (
             Status.INFEASIBLE,
-            ["2 of 3 frames", "infeasible", "up to 12.50% of the mass", "41.5 sigma", "larger sigma"],
+            ["2 of 3 frames", "infeasible", "not reach 12.50% of the mass", "41.5 sigma", "larger sigma"],
         ),
         (Status.NONFINITE, ["2 of 3 frames", "nonfinite", "relax less"]),
     ],
