@@ -13,6 +13,8 @@ from morphot_jax.transport.fewer_axes import NAMES, axes_of
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.relaxation import Relaxation
 
+SMALLEST = 0.05  # sigma of a certificate, in voxels: at this width the weight of the next voxel is exp(-200)
+
 
 def check_densities(name: str, values: Any, *, axes: str) -> None:
     """Raise InputError unless ``values`` is a floating-point array of densities with these axes.
@@ -90,6 +92,43 @@ def check_flag(name: str, value: Any) -> None:
     """Raise InputError for what is neither True nor False, nor traced."""
     if not isinstance(value, bool | Tracer) and getattr(value, "dtype", None) != np.dtype(bool):
         raise InputError(f"{name} is {_described(value)}: give True or False")
+
+
+def check_certify(
+    source: Any, target: Any, tolerance: Any, sigma: Any, iterations: Any, spacing: Any, start: Any
+) -> None:
+    """Raise InputError for maps or options that ``certify`` cannot use."""
+    axes = NAMES[-np.ndim(source) :] if 1 <= np.ndim(source) <= len(NAMES) else NAMES
+    for name, values in (("source", source), ("target", target)):
+        if isinstance(values, Tracer):
+            raise InputError(f"{name} is traced: certify needs its values, so call it outside of jax.jit and vmap")
+        check_densities(name, values, axes=axes)
+    if source.shape != target.shape:
+        raise InputError(f"source {source.shape} and target {target.shape} differ: give maps on the same grid")
+    if not (_is_number(tolerance) and tolerance > 0):
+        raise InputError(f"tolerance is {_described(tolerance)}: give one number above 0, such as 0.01 for 1 %")
+    if not (_is_number(sigma) and SMALLEST <= sigma <= 1):
+        raise InputError(f"sigma is {_described(sigma)}: give a number of voxels from {SMALLEST:g} to 1")
+    if not (_whole(iterations) and iterations >= 1):
+        raise InputError(f"iterations is {_described(iterations)}: give a whole number, 1 or more")
+    try:
+        edges = np.asarray("" if isinstance(spacing, str) else spacing, np.float64)
+    except (TypeError, ValueError):
+        edges = np.full(4, np.nan)
+    if edges.shape not in ((), (len(axes),)) or not np.all(np.isfinite(edges)) or edges.min() <= 0:
+        raise InputError(f"spacing is {_described(spacing)}: give a length above 0, or one for each axis of the grid")
+    if start is not None:
+        _check_plan(start, source.shape)
+
+
+def _check_plan(start: Any, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless ``start`` is a plan on the grid and the sigma of its kernel."""
+    plan, sigma = start if isinstance(start, tuple) and len(start) == 2 else (start, None)
+    potentials = getattr(plan, "potentials", None)
+    if potentials is None or not (_is_number(sigma) and sigma > 0):
+        raise InputError(f"start is {_described(start)}: give (solution of solve_sinkhorn, sigma of its kernel)")
+    if np.shape(potentials[0]) != shape:
+        raise InputError(f"start is a plan on the grid {np.shape(potentials[0])}: give one on that of the maps, {shape}")
 
 
 def check_start(start: Any, lanes: int, maps: Any) -> None:
