@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from morphot_jax.system.errors import InputError
     from morphot_jax.transport import kernels
     from morphot_jax.transport.barycenter import solve_barycenter
+    from morphot_jax.transport.certificate import Certificate, certify
     from morphot_jax.transport.divergence import sinkhorn_divergence
     from morphot_jax.transport.sinkhorn import solve_sinkhorn
     from morphot_jax.transport.status import Status
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 __version__ = version("morphot_jax")
 
 _HOMES = {
+    "Certificate": "transport.certificate",
     "InputError": "system.errors",
     "align_maps": "prepare.align",
+    "certify": "transport.certificate",
     "displacement_field": "morphing.field",
     "Preparation": "prepare.preparation",
     "Settings": "morphing.settings",
@@ -48,6 +51,7 @@ _HOMES = {
 _MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
 
 __all__ = [
+    "Certificate",
     "InputError",
     "Preparation",
     "Settings",
@@ -56,6 +60,7 @@ __all__ = [
     "Volume",
     "__version__",
     "align_maps",
+    "certify",
     "displacement_field",
     "kernels",
     "metrics",

@@ -32,7 +32,8 @@ from morphot_jax.show import chimerax, figures, viewer
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import Report
+from morphot_jax.system.reporting import Report, percent
+from morphot_jax.transport.certificate import certify
 
 FIGURES = "figures"
 PICTURES = 6  # figures and the viewer, in units of the work for the table row of a frame
@@ -55,7 +56,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     inputs, prepared = prepared_maps(request, reporter, seconds)
     folder.fingerprint = checkpoint.fingerprint(prepared, settings)
     folder.check()
-    if request.resume and _is_finished(folder, reporter):
+    if request.resume and _is_finished(folder, reporter) and not _lacks_certificate(request):
         reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
         return None
     settings = with_memory(settings, device)
@@ -76,13 +77,14 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
         ):
             keep = _writer(kept, request, reporter, device)
             trajectory = morph(prepared, settings, plan=plan, report=report_or_stop, keep=keep, known=known)
+        certificate = _certificate(prepared, device, reporter, seconds) if request.certify else {}
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing") as report_progress:
             folder.begin()
             keep_log(request, reporter, device)
             kept.wait()
             content = report.compose(run, trajectory, None)
-            content |= {"estimate": asdict(expected), "fingerprint": folder.fingerprint}
+            content |= certificate | {"estimate": asdict(expected), "fingerprint": folder.fingerprint}
             _write_pictures(request, trajectory, prepared, content, report_progress)
         seconds["total"] = time.perf_counter() - started
         content["peak_memory_bytes"] = memory.peak()
@@ -110,6 +112,32 @@ def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:
     if damaged:
         reporter.warn(f"missing or damaged in {folder.path}, and made again: {', '.join(damaged)}")
     return not damaged
+
+
+def _lacks_certificate(request: Request) -> bool:
+    """Whether a certificate is asked for, and the run to resume has none."""
+    return request.certify and report.CERTIFICATE not in report.earlier(request.output)
+
+
+def _certificate(
+    prepared: Prepared, device: devices.DeviceHandle, reporter: Reporter, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """The entry of the report with bounds of the transport cost between both maps; the reporter gets them too."""
+    source, target = prepared.volumes
+    with (
+        jax.default_device(device),
+        timed(seconds, "certify"),
+        reporter.working("bounding the true transport cost") as report_progress,
+    ):
+        edges = tuple(reversed(source.voxel_size))
+        found = certify(source.data, target.data, spacing=edges, report=report_progress)
+    entry = report.certificate_entry(found, source, seconds["certify"])
+    low, high = entry["lower"], entry["upper"]
+    reporter.say(
+        f"true transport cost: between {low:.4g} and {high:.4g} voxel^2, "
+        f"or {found.lower:.4g} and {found.upper:.4g} Å^2 (gap {percent(found.gap)})"
+    )
+    return {report.CERTIFICATE: entry}
 
 
 def _writer(kept: Checkpoint, request: Request, reporter: Reporter, device: devices.DeviceHandle) -> Keep:

@@ -28,9 +28,11 @@ from morphot_jax.show import chimerax
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.tables import to_csv
 from morphot_jax.system.threads import side_by_side
+from morphot_jax.transport.certificate import Certificate
 
 REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"
+CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
@@ -91,6 +93,21 @@ def compose(
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def certificate_entry(found: Certificate, volume: Volume, seconds: float) -> dict[str, Any]:
+    """Bounds of W_2^2 / 2, given in Å^2, as an entry of report.json: in voxel^2 (of the shortest edge) too."""
+    voxel = min(volume.voxel_size) ** 2
+    return {
+        "lower": found.lower / voxel,
+        "upper": found.upper / voxel,
+        "lower_angstrom2": found.lower,
+        "upper_angstrom2": found.upper,
+        "gap": found.gap,
+        "sigma": found.sigma,
+        "iterations": found.iterations,
+        "seconds": seconds,
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from morphot_jax.morphing.settings import SOLVE
 from morphot_jax.prepare.preparation import MAPS, PREPARING, Preparation
+from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
@@ -33,6 +34,12 @@ class Request:
     dry_run: bool = option(
         False, "Print how it would be solved, the memory and the time; do not solve.", commands=("morph",)
     )
+    certify: bool = option(
+        False,
+        "Report bounds of the true transport cost between two maps, without entropy.",
+        group=SOLVE,
+        commands=("morph",),
+    )
     device: Device = option("auto", "Device to compute on.", group=SOLVE, commands=SOLVING)
     preparation: Preparation = Preparation()
     voxel_size: float | None = option(
@@ -47,3 +54,7 @@ class Request:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.certify and len(self.maps) > 2:
+            raise InputError(
+                f"certify is about two maps, and {len(self.maps)} were given: leave it out, or give two"
+            )

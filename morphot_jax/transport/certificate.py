@@ -4,23 +4,23 @@ The transport cost of two maps a, b of unit mass, without entropy, is
 
     W_2^2(a, b) / 2 = min { <P, c> : P >= 0, P 1 = a, P^T 1 = b } ,    c(x, y) = |x - y|^2 / 2 .
 
-Entropic solves do not give it: their plans spread by sigma, and their marginals are off. But it lies between
+Entropic plans spread by sigma, and their marginals are a little off, so they do not give it. But it lies between
 
-- from below, the dual value <g^c, a> + <g^cc, b> of any g on the target, where
-  g^c(x) = min_y c(x, y) - g(y) over the voxels y of the target and g^cc(y) = min_x c(x, y) - g^c(x)
-  (the c-transform; Villani 2009, Peyre and Cuturi 2019). Each min is three exact passes along the axes;
-- from above, the cost of any plan with exact marginals. The plan diag(u) K diag(v) of a solve, its columns scaled
-  down to at most b, leaves a little of both maps over; that rest is moved by a plan of a wider kernel, what is
-  left of it by a wider one still, and the last by a plan of rank one, a b^T (the rounding of Altschuler, Weed and
-  Rigollet 2017, whose rest is of rank one at once).
+- from below, <g^c, a> + <g^cc, b> for any g on the target, with the c-transforms g^c(x) = min_y c(x, y) - g(y)
+  and g^cc(y) = min_x c(x, y) - g^c(x) (Villani 2009; Peyre, Cuturi 2019). Each is three passes along the axes;
+- from above, the cost of any plan with the marginals a and b. The columns of an entropic plan are scaled down
+  until none has too much mass. The rest of both maps is moved by a plan of a wider kernel, what that leaves by one
+  of a wider kernel still, and the last by a' b'^T (Altschuler, Weed, Rigollet 2017, who move all of the rest so).
 
-Both bounds approach the cost as sigma falls, so sigma is lowered step by step, to a fifth of a voxel or so. Each
-step starts from the potentials of the last, in units of cost.
+Both bounds come nearer as sigma falls. So sigma is lowered in steps, each from the potentials of the last one in
+units of cost, until the bounds are near enough.
+
+For voxels with equal edges, costs are whole numbers of halves. Then the potentials may be rounded to halves too,
+in a way that never makes the lower bound worse, and mostly makes it that of the linear program.
 """
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -40,13 +40,21 @@ from morphot_jax.transport.relaxation import Relaxation
 from morphot_jax.transport.sinkhorn import MultilevelSinkhorn, Problem, Sinkhorn
 from morphot_jax.transport.support import side_of
 
-FIRST, FIRST_ERROR, FIRST_ITERATIONS = 1.0, 1e-3, 200  # sigma, marginal error and most iterations of the first plan
+FIRST, FIRST_ERROR, FIRST_ITERATIONS = (
+    1.0,
+    1e-5,
+    200,
+)  # sigma, marginal error and most iterations of the first plan
 FALL = math.sqrt(0.5)  # sigma of a step over that of the step before
-RELAXATION = Relaxation(1.9, scale=0.5)
-ERROR = 1e-4  # marginal error at which a step ends
+RELAXATION = Relaxation(1.95, scale=1.0)
+ERROR = 0.01  # of the tolerance: marginal error at which a step ends
 FEW = 1e-5  # share of the mass that may move farther than the narrow kernels reach; it is part of the rest
-MARGIN, MULTIPLE = 3, 4  # voxels that a reach adds to the mean ways of the first plan; reaches are multiples of this
+MARGIN, MULTIPLE = (
+    3,
+    4,
+)  # voxels that a reach adds to the mean ways of the first plan; reaches are multiples of this
 REST_ITERATIONS = 20
+ALMOST = 1e-9  # of a voxel^2: potentials as near as this are tight
 ROUND_OFF = 1e-10  # voxel^2: bounds as near as this count as equal
 
 Box = Float[Array, "z y x"]
@@ -105,10 +113,10 @@ def certify(
         plan = _first_plan(maps) if start is None else _given_plan(maps, *start)
         reach = _reach(maps, plan)
         widths = _ladder(plan.width, sigma)
-        lower, upper, made = 0.0, math.inf, 0
+        lower, upper, made = 0.0, float(_rank_one(maps.a, maps.b, maps.edges)), 0
         for step, width in enumerate(widths):
             report(step, len(widths))
-            plan, steps = _next_plan(maps, plan, width, reach, iterations)
+            plan, steps = _next_plan(maps, plan, width, reach, Options(ERROR * tolerance, RELAXATION, iterations))
             made += steps
             lower = max(lower, float(_dual(maps.a, maps.b, width**2 * plan.log_v, maps.edges)))
             upper = min(upper, _primal(maps, plan, reach))
@@ -205,11 +213,10 @@ def _all_but_few(ways: Float[np.ndarray, " n"], mass: Float[np.ndarray, " n"]) -
     return float(ways[order][min(within.sum(), len(ways) - 1)])
 
 
-def _next_plan(maps: _Maps, plan: _Plan, width: float, reach: Shape, most: int) -> tuple[_Plan, int]:
+def _next_plan(maps: _Maps, plan: _Plan, width: float, reach: Shape, options: Options) -> tuple[_Plan, int]:
     """The plan of a narrower kernel, from the potentials of a wider one in units of cost; and its iterations."""
     scale = (plan.width / width) ** 2
     log_ku, log_kv = safe_log(maps.b) - plan.log_v, safe_log(maps.a) - plan.log_u
-    options = Options(ERROR, RELAXATION, most)
     problem = maps.problem(maps.narrow(width, reach))
     solution = solve(Sinkhorn(with_cost=False), problem, options, (scale * log_ku, scale * log_kv))
     return _Plan(*solution.potentials, width), int(solution.iterations)
@@ -217,10 +224,34 @@ def _next_plan(maps: _Maps, plan: _Plan, width: float, reach: Shape, most: int) 
 
 @jax.jit
 def _dual(a: Box, b: Box, g: Box, edges: Float[Array, "3"]) -> Float[Array, ""]:
-    """<g^c, a> + <g^cc, b>."""
-    first = -largest(jnp.where(b > 0, g, -jnp.inf), edges)
-    second = -largest(jnp.where(a > 0, first, -jnp.inf), edges)
-    return jnp.sum(a * first) + jnp.sum(b * second)
+    """The better of the dual values of g and of g rounded to halves, <g^c, a> + <g^cc, b>."""
+
+    def transformed(g: Box) -> tuple[Box, Box]:
+        first = -largest(jnp.where(b > 0, g, -jnp.inf), edges)
+        return first, -largest(jnp.where(a > 0, first, -jnp.inf), edges)
+
+    def value(pair: tuple[Box, Box]) -> Float[Array, ""]:
+        return jnp.sum(a * pair[0]) + jnp.sum(b * pair[1])
+
+    pair = transformed(g)
+    return jnp.maximum(value(pair), value(transformed(_in_halves(a, b, *pair))))
+
+
+def _in_halves(a: Box, b: Box, f: Box, g: Box) -> Box:
+    """Potentials g rounded to halves so that the dual value does not fall.
+
+    Between voxels with edges of 1, costs are whole numbers of halves, and so are some of the best potentials. Where
+    f + g <= c, each s in [0, 1) gives 2 f' = floor(2 f + s) and -2 g' = floor(-2 g + s), with f' + g' <= c too.
+    Over all s the dual value is the same on average, so that of the best s is no less. Sorting finds it: where 2 f
+    or -2 g is more than 1 - s beyond a whole number it rises, which adds a to the value, or takes b from it.
+    """
+    behind = jnp.concatenate([(2.0 * f - ALMOST).ravel() % 1.0, (-2.0 * g).ravel() % 1.0])
+    gains = jnp.concatenate([a.ravel(), -b.ravel()])
+    order = jnp.argsort(-behind)
+    gained = jnp.cumsum(gains[order])
+    best = jnp.argmax(gained)
+    s = jnp.where(gained[best] > 0, 1.0 - behind[order[best]], 0.0)
+    return -jnp.floor(-2.0 * g + s + ALMOST / 2.0) / 2.0
 
 
 def _primal(maps: _Maps, plan: _Plan, reach: Shape) -> float:
@@ -259,11 +290,9 @@ def _rounded(
     log_v = jnp.where(scaled < columns, log_v + (scaled - columns), log_v)
     places = _positions(a, edges)
     moments = kernel.log_apply(log_v + jnp.concatenate([jnp.zeros((1, *a.shape)), jnp.log(places)]))
-    rows, *firsts = jnp.where(jnp.isfinite(log_u), jnp.exp(log_u + moments), 0.0)
-    columns = jnp.exp(scaled)
-    cost = sum(
-        jnp.sum((rows + columns) * x**2) / 2.0 - jnp.sum(x * first) for x, first in zip(places, firsts, strict=True)
-    )
+    moments = jnp.where(jnp.isfinite(log_u), jnp.exp(log_u + moments), 0.0)
+    rows, columns = moments[0], jnp.exp(scaled)
+    cost = jnp.sum((rows + columns) * places**2) / 2.0 - jnp.sum(places * moments[1:])
     return cost, jnp.maximum(a - rows, 0.0), jnp.maximum(b - columns, 0.0)
 
 
@@ -278,7 +307,9 @@ def _rank_one(a: Box, b: Box, edges: Float[Array, "3"]) -> Float[Array, ""]:
 
     first, second = mean(a, places), mean(b, places)
     apart = jnp.sum((first - second) ** 2)
-    spread = mean(a, (places - first[:, None, None, None]) ** 2) + mean(b, (places - second[:, None, None, None]) ** 2)
+    spread = mean(a, (places - first[:, None, None, None]) ** 2) + mean(
+        b, (places - second[:, None, None, None]) ** 2
+    )
     return mass * (apart + jnp.sum(spread)) / 2.0
 
 

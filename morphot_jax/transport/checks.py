@@ -116,19 +116,23 @@ def check_certify(
     except (TypeError, ValueError):
         edges = np.full(4, np.nan)
     if edges.shape not in ((), (len(axes),)) or not np.all(np.isfinite(edges)) or edges.min() <= 0:
-        raise InputError(f"spacing is {_described(spacing)}: give a length above 0, or one for each axis of the grid")
+        raise InputError(
+            f"spacing is {_described(spacing)}: give a length above 0, or one for each axis of the grid"
+        )
     if start is not None:
         _check_plan(start, source.shape)
 
 
 def _check_plan(start: Any, shape: tuple[int, ...]) -> None:
     """Raise InputError unless ``start`` is a plan on the grid and the sigma of its kernel."""
-    plan, sigma = start if isinstance(start, tuple) and len(start) == 2 else (start, None)
+    plan, sigma = start if isinstance(start, tuple) and len(start) == 2 else (start, -1.0)
     potentials = getattr(plan, "potentials", None)
     if potentials is None or not (_is_number(sigma) and sigma > 0):
         raise InputError(f"start is {_described(start)}: give (solution of solve_sinkhorn, sigma of its kernel)")
     if np.shape(potentials[0]) != shape:
-        raise InputError(f"start is a plan on the grid {np.shape(potentials[0])}: give one on that of the maps, {shape}")
+        raise InputError(
+            f"start is a plan on the grid {np.shape(potentials[0])}: give one on that of the maps, {shape}"
+        )
 
 
 def check_start(start: Any, lanes: int, maps: Any) -> None:

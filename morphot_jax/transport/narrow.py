@@ -68,7 +68,7 @@ def _log_sum(log_field: Float[Array, "*batch n y x"], sigma, reach: int) -> Floa
 
 
 def _largest(padded: Float[Array, "*batch m y x"], n: int, spacing) -> Float[Array, "*batch n y x"]:
-    """max over d of f(i + d) - (h d)^2 / 2."""
+    """The maximum over d of f(i + d) - (h d)^2 / 2."""
     nothing = jnp.full((*padded.shape[:-3], n, *padded.shape[-2:]), -jnp.inf, padded.dtype)
 
     def add(k, top):
