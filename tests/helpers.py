@@ -33,6 +33,7 @@ REPORT_KEYS = {  # those that every report.json has
 QUICK = {  # the experiments that tests run with --quick, and how many pictures each leaves
     "benches.accuracy": 1,
     "benches.alignment": 1,
+    "benches.certificate": 1,
     "benches.estimates": 1,
     "benches.nulls": 1,
     "benches.peers": 1,

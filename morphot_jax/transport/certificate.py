@@ -240,10 +240,10 @@ def _dual(a: Box, b: Box, g: Box, edges: Float[Array, "3"]) -> Float[Array, ""]:
 def _in_halves(a: Box, b: Box, f: Box, g: Box) -> Box:
     """Potentials g rounded to halves so that the dual value does not fall.
 
-    Between voxels with edges of 1, costs are whole numbers of halves, and so are some of the best potentials. Where
-    f + g <= c, each s in [0, 1) gives 2 f' = floor(2 f + s) and -2 g' = floor(-2 g + s), with f' + g' <= c too.
-    Over all s the dual value is the same on average, so that of the best s is no less. Sorting finds it: where 2 f
-    or -2 g is more than 1 - s beyond a whole number it rises, which adds a to the value, or takes b from it.
+    Between voxels with edges of 1, costs are whole numbers of halves, and so are some of the best potentials.
+    Where f + g <= c, each s in [0, 1) gives 2 f' = floor(2 f + s) and -2 g' = floor(-2 g + s), with f' + g' <= c
+    too. The dual value averaged over s is the same, so that of the best s is no less. Sorting finds it: where 2 f
+    or -2 g is 1 - s or more beyond a whole number it rises, which adds a to the value, or takes b from it.
     """
     behind = jnp.concatenate([(2.0 * f - ALMOST).ravel() % 1.0, (-2.0 * g).ravel() % 1.0])
     gains = jnp.concatenate([a.ravel(), -b.ravel()])

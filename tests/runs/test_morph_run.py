@@ -22,6 +22,7 @@ from morphot_jax.system.errors import InputError
 
 PICTURES = "frames", "slices", "surfaces", "along"
 SHAPE = (8, 10, 12)
+FOLDERS = "plain", "certified"
 LINEAR = Settings(method="linear", frames=2)
 
 
@@ -309,3 +310,40 @@ def test_maps_out_of_reach_are_reported_and_every_file_is_written(tmp_path, kern
     )
     with open(tmp_path / "out" / "metrics.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == statuses
+
+
+# Certificates
+
+
+def test_a_certificate_is_reported_and_changes_no_frame(maps, tmp_path):
+    run(maps, tmp_path / "plain")
+    run(maps, tmp_path / "certified", certify=True)
+    frames = [{n: data for n, data in content(tmp_path / name).items() if n.endswith(".mrc")} for name in FOLDERS]
+    assert frames[0] == frames[1]
+    assert "certificate" not in reported(tmp_path / "plain")
+    report = reported(tmp_path / "certified")
+    found = report["certificate"]
+    assert set(found) == {
+        *("lower", "upper", "lower_angstrom2", "upper_angstrom2", "gap", "sigma", "iterations", "seconds")
+    }
+    assert 0 < found["lower"] <= found["upper"]
+    assert found["upper_angstrom2"] == pytest.approx(4.0 * found["upper"])  # voxels of 2 Å
+    assert found["gap"] <= 0.01
+    assert "certify" in report["seconds"]
+    assert "true transport cost: between" in (tmp_path / "certified" / "run.log").read_text()
+
+
+def test_a_finished_run_gets_its_certificate_later(maps, tmp_path):
+    run(maps, tmp_path / "out")
+    before = content(tmp_path / "out")
+    run(maps, tmp_path / "out", resume=True, certify=True)
+    found = reported(tmp_path / "out")["certificate"]
+    assert found["lower"] <= found["upper"]
+    after = content(tmp_path / "out")
+    assert all(after[name] == data for name, data in before.items() if name.endswith(".mrc"))
+    assert run(maps, tmp_path / "out", resume=True, certify=True) is None
+
+
+def test_a_certificate_is_about_two_maps(maps, tmp_path):
+    with pytest.raises(InputError, match="certify is about two maps, and 3 were given"):
+        run([*maps, maps[0]], tmp_path / "out", certify=True)
