@@ -2,11 +2,12 @@
 
     python -m experiments.benches.certificate -o OUT
 
-``certify`` bounds W_2^2 / 2 between the two maps of pairs at 64^3, to a gap of 1 %, and of Mm-cpn in voxels of twice
-the edge (blocks of 2 x 2 x 2 added up), whose cost is at least 1.770 voxel^2. Each is timed twice: with compilation,
-and compiled.
+``certify`` bounds W_2^2 / 2 between the two maps of pairs at 64^3, to a gap of 1 %, and of Mm-cpn in voxels of
+twice the edge (blocks of 2 x 2 x 2 added up), whose cost is at least 1.770 voxel^2. Each is timed twice: with
+compilation, and compiled.
 
-OUT holds ``results.csv`` (a row for each pair), ``certificate.png``, ``claims.json``. Four minutes in full on 2 cores.
+OUT holds ``results.csv`` (a row for each pair), ``certificate.png``, ``claims.json``. Four minutes in full on 2
+cores.
 """
 
 import time
