@@ -6,7 +6,7 @@
 twice the edge (blocks of 2 x 2 x 2 added up), whose cost is at least 1.770 voxel^2. Each is timed twice: with
 compilation, and compiled.
 
-OUT holds ``results.csv`` (a row for each pair), ``certificate.png``, ``claims.json``. Four minutes in full on 2
+OUT holds ``results.csv`` (a row for each pair), ``certificate.png``, ``claims.json``. Two minutes in full on 2
 cores.
 """
 
