@@ -40,19 +40,14 @@ from morphot_jax.transport.relaxation import Relaxation
 from morphot_jax.transport.sinkhorn import MultilevelSinkhorn, Problem, Sinkhorn
 from morphot_jax.transport.support import side_of
 
-FIRST, FIRST_ERROR, FIRST_ITERATIONS = (
-    1.0,
-    1e-5,
-    200,
-)  # sigma, marginal error and most iterations of the first plan
+FIRST = 1.0  # sigma of the first plan
+FIRST_ERROR, FIRST_ITERATIONS = 1e-5, 200  # its marginal error, and its iterations at most
 FALL = math.sqrt(0.5)  # sigma of a step over that of the step before
 RELAXATION = Relaxation(1.95, scale=1.0)
 ERROR = 0.01  # of the tolerance: marginal error at which a step ends
 FEW = 1e-5  # share of the mass that may move farther than the narrow kernels reach; it is part of the rest
-MARGIN, MULTIPLE = (
-    3,
-    4,
-)  # voxels that a reach adds to the mean ways of the first plan; reaches are multiples of this
+MARGIN = 3  # voxels that a reach adds to the mean ways of the first plan
+MULTIPLE = 4  # of voxels: reaches are cut to it, so that few are compiled
 REST_ITERATIONS = 20
 ALMOST = 1e-9  # of a voxel^2: potentials as near as this are tight
 ROUND_OFF = 1e-10  # voxel^2: bounds as near as this count as equal

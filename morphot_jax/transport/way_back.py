@@ -23,10 +23,7 @@ from morphot_jax.transport.pytree import pytree
 FIRST, FAR = 3, 0.1  # so many first steps are not mixed, where the error is larger than this
 GROWTH = 4.0  # an error beyond this multiple of the least so far sends the iteration back,
 PATIENCE = 12  # and so do as many iterations without a smaller one
-LESS, MORE = (
-    0.5,
-    1.25,
-)  # factors of the trust, where the iteration goes back and where the error is the least so far
+LESS, MORE = 0.5, 1.25  # factors of the trust where the iteration goes back, and at the least error so far
 LITTLE = 0.1  # trust below which nothing is mixed
 LARGE = 2.0  # an error in place of NaN: two densities of unit mass cannot differ more
 
