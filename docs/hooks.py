@@ -1,4 +1,4 @@
-"""What mkdocs does beside its plugins: a quiet kernel for the notebook, and the table of options."""
+"""What mkdocs does beside its plugins: a quiet kernel for the notebooks, and the table of options."""
 
 from typing import Any, Literal
 
