@@ -7,6 +7,7 @@ Time: for every method the number of iterations grows with the spread of the map
 iteration takes a fixed number of convolutions, each three matrix products, at a share of this machine's rate.
 """
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -104,8 +105,12 @@ def _convolution(plan: Plan) -> float:
     return operations * SLOWER.get(plan.kernel, 1.0) / (SHARE * _rate())
 
 
+@functools.cache
 def _rate(side: int = 512) -> float:
-    """Operations per second of a matrix product in double precision."""
+    """Operations per second of a matrix product in double precision, measured once in a process.
+
+    So two estimates of one process differ by what is asked of them, not by the noise of a measurement.
+    """
     matrix = np.ones((side, side))
     best = math.inf
     for _ in range(3):
