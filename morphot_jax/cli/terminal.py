@@ -337,6 +337,8 @@ def _choices(settings: Settings, plan: Plan | None) -> list[tuple[str, str, str]
             "batch": str(plan.batch),
             "relaxation": f"{plan.relaxation.w:.3g}" if plan.relaxation else "multilevel",
         }
+        if plan.stride > 1:
+            rows["stride"] = f"{plan.stride} voxels"
     reasons = {} if plan is None else plan.reasons
     return [(name, value, reasons.get(name, "")) for name, value in rows.items()]
 

@@ -18,6 +18,7 @@ from morphot_jax.transport.barycenter import Problem, solver_for
 from morphot_jax.transport.loop import Solution
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.stopping import Stop
+from morphot_jax.transport.strided import StridedBarycenter
 from morphot_jax.transport.support import Side, side_of
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iterations
@@ -46,6 +47,14 @@ class Lane:
     history: Float[np.ndarray, "iterations 3"] = field(repr=False)
     kernel: KernelKind
     stop: Stop
+
+    def then(self, polished: "Lane") -> "Lane":
+        """The lane of a solve that started from this one: with the iterations of both."""
+        return replace(
+            polished,
+            iterations=self.iterations + polished.iterations,
+            history=np.concatenate([self.history, polished.history]),
+        )
 
 
 def solve_lanes(
@@ -120,12 +129,14 @@ def _cut(rows: list[int], size: int) -> list[list[int]]:
 class _Batches:
     """Batches of barycenters of the same maps with the same kernel.
 
-    A batch starts from the anchors solved before it, else from a rough plan between the maps, else cold.
+    A batch starts from the anchors solved before it, else from a rough plan between the maps, else cold. Where a
+    strided solve leaves a lane's error on all voxels too large, it is solved on all voxels from there.
     """
 
     def __init__(self, sides: Side, box: tuple[int, ...], host: Host):
         self.sides, self.host = sides, host
-        self.solver = solver_for(host.plan.relaxation, debias=host.settings.debias, guard=host.plan.guard)
+        self.on_all = solver_for(host.plan.relaxation, debias=host.settings.debias, guard=host.plan.guard)
+        self.solver = StridedBarycenter(host.plan.stride) if host.plan.stride > 1 else self.on_all
         self.anchors: dict[float, Float[Array, "z y x"]] = {}  # log v_1 - log v_0, by their time
         with host.plan.scope():
             self.kernel = host.kernel(box)
@@ -137,11 +148,27 @@ class _Batches:
         with plan.scope():
             problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
             solution = host.solve(self.solver, problem, host.options(), lambda: self._start(problem.weights))
+            lanes, log_v = self._lanes(solution, count), solution.potentials[1][:count]
+            if rough := [i for i, lane in enumerate(lanes) if self._is_rough(lane)]:
+                options = host.options(max(lanes[i].iterations for i in rough))
+                polished = host.solve(self.on_all, problem, options, lambda: solution.potentials[1])
+                for i, lane in enumerate(self._lanes(polished, count)):
+                    lanes[i] = lanes[i].then(lane) if i in rough else lanes[i]
+                log_v = log_v.at[np.array(rough)].set(polished.potentials[1][np.array(rough)])
             if keep:
                 # In single precision: enough for a start, and half the memory.
-                psi = barycenter.differences(solution.potentials[1][:count])[:, 0].astype(jnp.float32)
+                psi = barycenter.differences(log_v)[:, 0].astype(jnp.float32)
                 self.anchors |= zip(_times(weights[:count]).tolist(), psi, strict=True)
-            return _lanes(solution, count, plan.kernel, host.settings)
+            return lanes
+
+    def _lanes(self, solution: Solution, count: int) -> list[Lane]:
+        return _lanes(solution, count, self.host.plan.kernel, self.host.settings)
+
+    def _is_rough(self, lane: Lane) -> bool:
+        """Whether a lane met its criterion on the nodes of a strided solve, but not on all voxels."""
+        settings = self.host.settings
+        met = lane.status is Status.CONVERGED and settings.criterion == "marginal_error"
+        return met and lane.marginal_error > settings.tolerance
 
     @property
     def can_start_warm(self) -> bool:

@@ -55,13 +55,13 @@ class Host:
         z, y, x = shape
         return kernels.make(self.plan.kernel, (z, y, x), np.array(self.plan.sigma), self.plan.dtype)
 
-    def options(self) -> Options:
-        """The options of the plan and the settings."""
+    def options(self, made: int = 0) -> Options:
+        """The options of the plan and the settings, for a solve after ``made`` iterations of another."""
         settings = self.settings
         return Options(
             settings.tolerance,
             self.plan.relaxation or PLAIN,
-            self.plan.iterations,
+            max(1, self.plan.iterations - made),
             settings.criterion,
             fixed_iterations=settings.iterations is not None,
         )

@@ -15,7 +15,9 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
 from morphot_jax.morphing.settings import (
     DEBIASED,
+    LARGEST_STRIDE,
     SINGLE_PLAN,
+    STRIDED,
     Settings,
     keyframes_between,
     with_method,
@@ -36,6 +38,8 @@ BARYCENTER_SIGMAS = 2.5  # margin around the maps; farther out a barycenter has 
 DETAIL = 1.7  # sigma: finer detail is lost in a barycenter (FSC 0.5; experiments.studies.gamma_and_grid)
 ANCHORS = 7  # barycenters that all others start from, by interpolation in time
 FEW = 2  # times as many barycenters at least: with fewer it would save little
+STRIDED_FROM = 96**3  # voxels: in a smaller box little time is saved
+SIGMA_PER_NODE = 1.5  # least sigma, in distances between nodes: sums over them are then right to 1e-6
 CPU_BYTES = 32 * 2**20  # of memory for frames solved together on a CPU: more do not fit in its caches
 
 
@@ -48,6 +52,7 @@ class Plan:
       the maps.
     - ``extent``: voxels along z, y, x of the largest box of a solve. ``iterations``: the most a solve may make.
       ``guard``: smallest divisor (``solve_barycenter``). ``relaxation``: None for multilevel steps.
+    - ``stride``: barycenters are solved on every so many voxels along each axis, and then on all of them.
     - ``fallback``: the kernel to use instead where the chosen one does not reach across the maps.
     - ``reasons``: for each automatic choice. ``warnings``: settings that may not suit the maps.
     """
@@ -61,6 +66,7 @@ class Plan:
     precision: str
     batch: int
     relaxation: Relaxation | None
+    stride: int
     iterations: int
     guard: float | None
     reasons: dict[str, str]
@@ -79,7 +85,11 @@ class Plan:
         """The plan with the fallback as its kernel, and no further fallback."""
         reason = f"{self.kernel} was chosen first ({self.reasons['kernel']}) and did not reach"
         assert self.fallback is not None
-        return replace(self, kernel=self.fallback, fallback=None, reasons=self.reasons | {"kernel": reason})
+        reasons = self.reasons | {"kernel": reason}
+        stride = self.stride if self.fallback in STRIDED else 1
+        if stride != self.stride:
+            reasons |= {"stride": f"the kernel {self.fallback} takes all voxels"}
+        return replace(self, kernel=self.fallback, fallback=None, stride=stride, reasons=reasons)
 
 
 def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
@@ -109,6 +119,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
     lane = lane_bytes(extent, 2, dtype, relaxation, debias=settings.debias)
+    stride, stride_reason = _stride(settings, kernel, dtype, relaxation, sigma, extent)
     batch, batch_reason = _batch(
         settings, lanes, lane, anchor_bytes(extent, lanes, relaxation, debias=settings.debias)
     )
@@ -122,6 +133,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
         precision=precision,
         batch=batch,
         relaxation=relaxation,
+        stride=stride,
         iterations=settings.iterations or settings.max_iterations,
         guard=ORIGINAL_GUARD if kernel == "truncated" else None,
         reasons={
@@ -130,6 +142,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
             "precision": precision_reason,
             "batch": batch_reason,
             "relaxation": relaxation_reason,
+            "stride": stride_reason,
         },
         warnings=_warnings(kernel, distance, dtype),
     )
@@ -248,6 +261,27 @@ def _relaxation(settings: Settings, kernel: KernelKind, width: float) -> tuple[R
         return None, "steps on coarse grids beside the plain one take four times fewer iterations"
     reason = f"the maps spread over {width:.1f} sigma (sd); plain at first, then stronger where voxels change less"
     return automatic(width), reason
+
+
+def _stride(
+    settings: Settings,
+    kernel: KernelKind,
+    dtype: np.dtype,
+    relaxation: Relaxation | None,
+    sigma: tuple[float, float, float],
+    extent: tuple[int, int, int],
+) -> tuple[int, str]:
+    """How many voxels apart the nodes of barycenters are."""
+    if settings.stride is not None:
+        return settings.stride, "asked for"
+    if settings.method in SINGLE_PLAN or settings.debias or relaxation is not None:
+        return 1, "only barycenters by multilevel steps can be solved on fewer voxels"
+    if settings.iterations is not None or kernel not in STRIDED or dtype != np.float64:
+        return 1, "an exact number of iterations, this kernel or this precision takes all voxels"
+    stride = min(LARGEST_STRIDE, int(min(sigma) / SIGMA_PER_NODE))
+    if stride == 1 or prod(extent) < STRIDED_FROM:
+        return 1, "the box is small, or the kernel is narrow"
+    return stride, f"nodes {min(sigma) / stride:.2g} sigma apart"
 
 
 def _platform() -> str:

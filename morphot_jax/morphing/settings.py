@@ -19,6 +19,8 @@ SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels 
     "displacement": ("auto", "heat", "dense"),
 }
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
+STRIDED: tuple[KernelKind, ...] = ("dense", "heat")  # kernels of barycenters on fewer voxels
+LARGEST_STRIDE = 8  # voxels between two nodes
 MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
 MOST_FRAMES = 10_000  # each is a file
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
@@ -112,6 +114,15 @@ class Settings:
         group=SOLVE,
         commands=("morph",),
     )
+    stride: int | None = option(
+        None,
+        "Solve barycenters on every so many voxels along each axis, and then on all of them.",
+        least=1,
+        most=LARGEST_STRIDE,
+        none="auto",
+        group=SOLVE,
+        commands=("morph",),
+    )
     debias: bool = option(
         False,
         "Take the kernel's blur out of barycenters; the ends are the maps.",
@@ -176,6 +187,8 @@ def _check_together(settings: Settings) -> None:
         _check_debias(settings)
     if settings.method in SINGLE_PLAN:
         _check_single_plan(settings)
+    if settings.stride is not None and settings.stride > 1:
+        _check_stride(settings)
 
 
 def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
@@ -209,6 +222,22 @@ def _check_debias(settings: Settings) -> None:
         raise InputError(
             f"relaxation is {settings.relaxation:g}, which debiased barycenters do not use: leave out one"
         )
+
+
+def _check_stride(settings: Settings) -> None:
+    rules = {
+        "kernel": ("auto", *STRIDED),
+        "precision": ("auto", "double"),
+        "debias": (False,),
+        "relaxation": (None,),
+        "iterations": (None,),
+    }
+    for name, allowed in rules.items():
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise InputError(
+                f"stride is {settings.stride} and {name} is {value}, which takes all voxels: leave out one"
+            )
 
 
 ORDERING = Settings(frames=101)  # the default of ``order_maps``, which compares maps with every frame

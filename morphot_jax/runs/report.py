@@ -81,6 +81,7 @@ def compose(
             "batch": plan.batch,
             "relaxation": plan.relaxation
             and {name: _number(value) for name, value in asdict(plan.relaxation).items()},
+            "stride": plan.stride,
             "max_iterations": plan.iterations,
             "reasons": plan.reasons,
         }

@@ -73,8 +73,9 @@ def mix(
     slot = iteration % depth  # the same for all lanes, so that fields are written in slot
     put = jax.lax.dynamic_update_index_in_dim
     steps = put(memory.steps, (known - memory.image).astype(jnp.float32), slot, 0)
-    residuals = put(memory.residuals, residual.astype(jnp.float32), slot, 0)
-    planes = jnp.sum(residuals * residuals[slot], axis=tuple(range(1, residuals.ndim))[-2:]).astype(gram_type)
+    newest = residual.astype(jnp.float32)
+    residuals = put(memory.residuals, newest, slot, 0)
+    planes = jnp.sum(residuals * newest, axis=tuple(range(1, residuals.ndim))[-2:]).astype(gram_type)
     row = jnp.sum(planes, axis=tuple(range(1, planes.ndim)))
     gram = memory.gram.at[slot].set(row).at[:, slot].set(row)
     older = _sums_of_older(_shares(gram, slot, held), slot)

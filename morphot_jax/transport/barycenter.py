@@ -140,7 +140,7 @@ class Barycenter:
         log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
         log_second = state.log_v + log_ku  # log of P_k^T 1
         # With a guard prod_k v_k^alpha_k is not 1, and the original's barycenter includes that factor.
-        log_q = _weighted_sum(weights, log_ku if guard is None else log_second)
+        log_q = weighted_sum(weights, log_ku if guard is None else log_second)
         q = jnp.exp(log_q)
         plain = jnp.where(jnp.isfinite(log_q)[:, None], log_q[:, None] - jnp.maximum(log_ku, least), -jnp.inf)
         log_v = options.relaxation.step(state.log_v, plain, iteration, shared_axis=1)
@@ -148,13 +148,13 @@ class Barycenter:
         mass = jnp.exp(maps.log_mass)
         first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - mass), axis=-1)
         second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
-        unreached = _weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
-        measures = _measures(weights, _weighted_sum(weights, first_error + second_error), q, state.barycenter)
+        unreached = weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
+        measures = _measures(weights, weighted_sum(weights, first_error + second_error), q, state.barycenter)
         return State(log_u, log_v, q, unreached, state.bias), None, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
-        return _solution(problem, state, ending)
+        return solution_from(problem, state, ending)
 
 
 @pytree
@@ -215,11 +215,11 @@ class MultilevelBarycenter:
     ) -> tuple[MultilevelState, MultilevelMemory, Measures]:
         """The barycenters of the next psi, and the psi after it."""
         maps, weights, psi = problem.maps, problem.shares, state.next_psi
-        log_v = _from_differences(psi, weights)
+        log_v = from_differences(psi, weights)
         log_ku, c, missed = turn_back(problem.kernel, log_v, maps.log_mass, maps.places, None)
-        log_q = _weighted_sum(weights, log_ku)
+        log_q = weighted_sum(weights, log_ku)
         q = jnp.exp(log_q)
-        error = _weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)) + missed)
+        error = weighted_sum(weights, jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1)) + missed)
         sums = memory.hierarchy.sums(c)
         coarse = memory.hierarchy.correction([s[:, :1] for s in sums], [s[:, 1:] for s in sums], LIMIT)
         plain = log_ku[:, :1] - log_ku[:, 1:]
@@ -229,13 +229,13 @@ class MultilevelBarycenter:
         next_psi, mixing = jax.vmap(way_back.step, in_axes=(0, 0, 0, 0, 0, 0, None))(
             memory.mixing, psi, plain, coarse, weight, error, iteration
         )
-        moved = MultilevelState(psi, next_psi, q, _weighted_sum(weights, missed))
+        moved = MultilevelState(psi, next_psi, q, weighted_sum(weights, missed))
         shown = way_back.recoverable(error, memory.mixing)
         return moved, replace(memory, mixing=mixing), _measures(weights, shown, q, state.barycenter)
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
-        return _solution(problem, _with_potentials(problem, state), ending)
+        return solution_from(problem, _with_potentials(problem, state), ending)
 
 
 def differences(log_v: Float[Array, "t k z y x"]) -> Float[Array, "t j z y x"]:
@@ -243,16 +243,16 @@ def differences(log_v: Float[Array, "t k z y x"]) -> Float[Array, "t j z y x"]:
     return log_v[:, 1:] - log_v[:, :1]
 
 
-def _from_differences(psi: Float[Array, "t j z y x"], weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"]:
+def from_differences(psi: Float[Array, "t j z y x"], weights: Float[Array, "t k"]) -> Float[Array, "t k z y x"]:
     """All log v, with sum_k weights_k log v_k = 0; -inf where psi is, at voxels that no kernel reaches."""
-    first = -_weighted_sum(weights[:, 1:], psi)[:, None]
+    first = -weighted_sum(weights[:, 1:], psi)[:, None]
     log_v = jnp.concatenate([first, psi + first], axis=1)
     return jnp.where(jnp.isfinite(psi[:, :1]), log_v, -jnp.inf)
 
 
 @jax.jit
 def _with_potentials(problem: Problem, state: MultilevelState) -> State:
-    maps, log_v = problem.maps, _from_differences(state.psi, problem.shares)
+    maps, log_v = problem.maps, from_differences(state.psi, problem.shares)
     log_u, _ = divided(maps.log_mass, kernels.log_apply_between(problem.kernel, log_v, None, maps.places))
     return State(log_u, log_v, state.barycenter, state.unreached, jnp.zeros_like(state.unreached))
 
@@ -302,13 +302,13 @@ class Debiased:
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
         log_u, unreached = divided(maps.log_mass, log_kv)
         log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
-        log_g = _weighted_sum(weights, log_ku)
-        log_d = _weighted_sum(weights, state.log_v)
+        log_g = weighted_sum(weights, log_ku)
+        log_d = weighted_sum(weights, state.log_v)
         q, c = jnp.exp(log_d + log_g), jnp.exp(state.log_v + log_ku)
         second_error = jnp.sum(jnp.abs(c - q[:, None]), axis=(-3, -2, -1))
         log_kd = kernel.log_apply(log_d)
         bias = jnp.sum(jnp.abs(jnp.exp(log_d + log_kd) - q), axis=(-3, -2, -1))
-        error = _weighted_sum(weights, second_error) + BIAS_SHARE * bias
+        error = weighted_sum(weights, second_error) + BIAS_SHARE * bias
 
         for _ in range(DEBIASING_STEPS):
             step = (log_g - log_kd) / 2.0
@@ -317,7 +317,7 @@ class Debiased:
         plain = jnp.where(jnp.isfinite(log_g)[:, None], (log_d + log_g)[:, None] - log_ku, -jnp.inf)
         hierarchy = memory.hierarchy
         coarse = hierarchy.correction(hierarchy.sums(q[:, None]), hierarchy.sums(c), LIMIT)
-        coarse = coarse - _weighted_sum(weights, coarse)[:, None]
+        coarse = coarse - weighted_sum(weights, coarse)[:, None]
         image = plain + jnp.where(jnp.isfinite(coarse), coarse, 0.0)
         weight = weights[:, :, None, None, None] * q[:, None]
         mixed, mixing = jax.vmap(anderson.mix_restarting, in_axes=(0, 0, 0, 0, 0, None))(
@@ -326,12 +326,12 @@ class Debiased:
         log_v = jnp.where(jnp.isfinite(image), jnp.clip(mixed, image - MIXED, image + MIXED), mixed)
 
         measures = _measures(weights, error, q, state.barycenter)
-        moved = State(log_u, log_v, q, _weighted_sum(weights, unreached), bias)
+        moved = State(log_u, log_v, q, weighted_sum(weights, unreached), bias)
         return moved, replace(memory, mixing=mixing), measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
-        return _solution(problem, state, ending)
+        return solution_from(problem, state, ending)
 
 
 def solver_for(
@@ -446,16 +446,16 @@ def _tangents(sides, kernel, d_mass, d_kernel, lanes):
         psi = jnp.where(reached, psi, 0.0)
 
         def outcome(psi, shares, log_mass, kernel):
-            log_v = jnp.where(reached[:1], _from_differences(psi[None], shares[None]), -jnp.inf)
+            log_v = jnp.where(reached[:1], from_differences(psi[None], shares[None]), -jnp.inf)
             log_kv = kernels.log_apply_between(kernel, log_v, None, sides.places)
             log_u, _ = divided(log_mass, log_kv)
             log_ku = kernels.log_apply_between(kernel, log_u, sides.places, None)
-            return _weighted_sum(shares[None], log_ku)[0], log_u[0], log_v[0], log_ku[0]
+            return weighted_sum(shares[None], log_ku)[0], log_u[0], log_v[0], log_ku[0]
 
         def conditions(psi, shares, log_mass, kernel):
             _, _, log_v, log_ku = outcome(psi, shares, log_mass, kernel)
             log_c = jnp.where(jnp.isfinite(log_ku), log_v + log_ku, 0.0)
-            mean = _weighted_sum(shares[None], log_c[None])[0]
+            mean = weighted_sum(shares[None], log_c[None])[0]
             return shares[1:, None, None, None] * (log_c[1:] - mean)
 
         given, changes = (shares, sides.log_mass, kernel), (d_shares, d_mass, d_kernel)
@@ -530,7 +530,7 @@ def start_among(
     between = jnp.zeros((len(times), *known.shape[1:]), times.dtype)
     for i in range(m):
         between += _per_lane(shares[:, i], between.ndim) * known[i]
-    return _from_differences(between[:, None], jnp.stack([1.0 - times, times], axis=1))
+    return from_differences(between[:, None], jnp.stack([1.0 - times, times], axis=1))
 
 
 def _first_state(problem: Problem, guess: Float[Array, "t k z y x"] | None) -> State:
@@ -547,7 +547,7 @@ def _first_state(problem: Problem, guess: Float[Array, "t k z y x"] | None) -> S
     )
 
 
-def _solution(problem: Problem, state: State, ending: Ending) -> Solution:
+def solution_from(problem: Problem, state: State, ending: Ending) -> Solution:
     return Solution(
         value=state.barycenter,
         potentials=(_spread(state.log_u, problem.maps, problem.kernel.shape), state.log_v),
@@ -582,7 +582,7 @@ def _measures(
     )
 
 
-def _weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field"]) -> Float[Array, "t *field"]:
+def weighted_sum(weights: Float[Array, "t k"], values: Float[Array, "t k *field"]) -> Float[Array, "t *field"]:
     """sum_k weights_k values_k, where a weight of zero leaves out even an infinite value.
 
     Summed map by map: XLA's code for a sum along the short axis is ten times slower on a CPU.

@@ -116,9 +116,61 @@ class Halving(Kernel, Protocol):
         ...
 
 
+class Scaling(Kernel, Protocol):
+    """Convolutions between lists of voxels, for a kernel that acts on values and not on their logs.
+
+    A kernel defines ``apply_between`` and inherits the rest. In double precision, where one maximum for all values
+    leaves enough range; in single precision through whole boxes.
+    """
+
+    def apply_between(
+        self, values: Float[Array, "..."], source: "Places | None", target: "Places | None"
+    ) -> Float[Array, "..."]:
+        """K f at the voxels ``target``, for f at the voxels ``source``; None for the whole box."""
+        raise NotImplementedError
+
+    def log_apply_between(
+        self, log_values: Float[Array, "..."], source: "Places | None", target: "Places | None"
+    ) -> Float[Array, "..."]:
+        """As the function ``log_apply_between``, with exp and log of the listed voxels only."""
+        if log_values.dtype != jnp.float64:
+            return through_boxes(self, log_values, source, target)
+        axes_in, axes_out = _field_axes(source), _field_axes(target)
+        top = _finite_maximum(log_values, axis=axes_in)
+        smoothed = self.apply_between(jnp.exp(log_values - top), source, target)
+        return safe_log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
+
+    def turn_back(
+        self,
+        log_values: Float[Array, "..."],
+        log_mass: Float[Array, "*lanes n"],
+        middle: "Places",
+        outer: "Places | None",
+    ) -> "Turn":
+        """As the function ``turn_back``, without the logs between the convolutions."""
+        if log_values.dtype != jnp.float64:
+            return through_logs(self, log_values, log_mass, middle, outer)
+        axes = _field_axes(outer)
+        top = _finite_maximum(log_values, axis=axes)
+        values = jnp.exp(log_values - top)
+        smoothed = self.apply_between(values, outer, middle)
+        mass, reached = jnp.exp(log_mass), smoothed > 0
+        quotient = jnp.where(reached, mass / jnp.where(reached, smoothed, 1.0), 0.0)
+        most = jax.lax.stop_gradient(jnp.max(quotient, axis=-1, keepdims=True))
+        most = jnp.where(most > 0, most, 1.0)
+        returned = self.apply_between(quotient / most, middle, outer)
+        scale = jnp.expand_dims(jnp.squeeze(jnp.log(most), -1), axes)
+        half = jnp.exp(scale / 2.0)  # in two parts: each factor ranges over hundreds of e-folds
+        return Turn(
+            safe_log(returned) + (scale - top),
+            (values * half) * (returned * half),
+            jnp.sum(jnp.where(reached, 0.0, mass), axis=-1),
+        )
+
+
 @pytree
 @dataclass(frozen=True, repr=False)
-class SeparableKernel:
+class SeparableKernel(Scaling):
     """One matrix per axis, applied by matrix products in the scaling domain."""
 
     z: Float[Array, "z z"]
@@ -160,51 +212,7 @@ class SeparableKernel:
             log_field = jnp.moveaxis(lines, -1, axis)
         return log_field
 
-    def log_apply_between(
-        self, log_values: Float[Array, "..."], source: "Places | None", target: "Places | None"
-    ) -> Float[Array, "..."]:
-        """As the function ``log_apply_between``, with exp and log of the listed voxels only.
-
-        In double precision, where one maximum for all values leaves enough range.
-        """
-        if log_values.dtype != jnp.float64:
-            return through_boxes(self, log_values, source, target)
-        axes_in, axes_out = _field_axes(source), _field_axes(target)
-        top = _finite_maximum(log_values, axis=axes_in)
-        smoothed = self._apply_between(jnp.exp(log_values - top), source, target)
-        return safe_log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
-
-    def turn_back(
-        self,
-        log_values: Float[Array, "..."],
-        log_mass: Float[Array, "*lanes n"],
-        middle: "Places",
-        outer: "Places | None",
-    ) -> "Turn":
-        """As the function ``turn_back``, without the logs between the convolutions.
-
-        In double precision, where one maximum for all values leaves enough range.
-        """
-        if log_values.dtype != jnp.float64:
-            return through_logs(self, log_values, log_mass, middle, outer)
-        axes = _field_axes(outer)
-        top = _finite_maximum(log_values, axis=axes)
-        values = jnp.exp(log_values - top)
-        smoothed = self._apply_between(values, outer, middle)
-        mass, reached = jnp.exp(log_mass), smoothed > 0
-        quotient = jnp.where(reached, mass / jnp.where(reached, smoothed, 1.0), 0.0)
-        most = jax.lax.stop_gradient(jnp.max(quotient, axis=-1, keepdims=True))
-        most = jnp.where(most > 0, most, 1.0)
-        returned = self._apply_between(quotient / most, middle, outer)
-        scale = jnp.expand_dims(jnp.squeeze(jnp.log(most), -1), axes)
-        half = jnp.exp(scale / 2.0)  # in two parts: each factor ranges over hundreds of e-folds
-        return Turn(
-            safe_log(returned) + (scale - top),
-            (values * half) * (returned * half),
-            jnp.sum(jnp.where(reached, 0.0, mass), axis=-1),
-        )
-
-    def _apply_between(
+    def apply_between(
         self, values: Float[Array, "..."], source: "Places | None", target: "Places | None"
     ) -> Float[Array, "..."]:
         """K f at the voxels ``target``, for f at the voxels ``source``; None for the whole box."""

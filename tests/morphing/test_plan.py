@@ -243,7 +243,30 @@ def test_exact_iterations_go_before_the_most():
     assert make_plan(pair(3), 1, Settings(sigma=1.0, max_iterations=70, iterations=9)).iterations == 9
 
 
+def test_wide_kernels_in_large_boxes_take_every_so_many_voxels():
+    """By at least 1.5 sigma a node; not in small boxes, nor where something asks for all voxels."""
+
+    def stride(n, **options):
+        first, last = (points((n, n, n), (0, 0, 0), (n - 1, n - 1, n - k)) for k in (1, 2))
+        return make_plan((first, last), 1, Settings(**{"method": "barycenter", "sigma": 3.2} | options)).stride
+
+    assert stride(96) == 2
+    assert stride(96, sigma=2.9) == stride(95) == 1
+    assert stride(96, sigma=4.6) == 3
+    assert stride(8, stride=3) == 3
+    for option in ({"debias": True}, {"relaxation": 1.5}, {"iterations": 9}, {"precision": "single"}):
+        assert stride(96, **option) == 1
+    for option in ({"kernel": "fft"}, {"kernel": "truncated"}, {"method": "bridge"}):
+        assert stride(96, **option) == 1
+
+
+def test_the_fallback_of_a_strided_solve_takes_all_voxels():
+    plan = make_plan(pair(3), 1, Settings(method="barycenter", sigma=1.0, stride=2))
+    assert (plan.stride, plan.fallback, plan.fallen_back().stride) == (2, "log", 1)
+    assert "takes all voxels" in plan.fallen_back().reasons["stride"]
+
+
 def test_every_automatic_choice_has_a_reason():
     reasons = make_plan(pair(3), 1, Settings()).reasons
-    assert set(reasons) == {"sigma", "kernel", "precision", "batch", "relaxation"}
+    assert set(reasons) == {"sigma", "kernel", "precision", "batch", "relaxation", "stride"}
     assert all(reason.strip() for reason in reasons.values())

@@ -95,6 +95,25 @@ def test_relaxations_share_one_compilation(maps, count_compilations):
     assert again.count == 0
 
 
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_frames_solved_on_every_other_voxel_are_those_on_all(maps, sigma):
+    """The box is narrow, so sums over its nodes end abruptly: most frames are solved on from there."""
+    settings = replace(QUICK, frames=7, sigma=sigma, tolerance=1e-7)
+    whole = morph(maps[:2], settings)
+    found, by_three = (morph(maps[:2], replace(settings, stride=2, batch=batch)) for batch in (7, 3))
+    np.testing.assert_allclose(found.densities, whole.densities, atol=1e-6 * whole.densities.max())
+    np.testing.assert_allclose(by_three.densities, found.densities, rtol=1e-6, atol=1e-9)
+    assert found.complete
+    assert found.plan.stride == 2
+    polished = 0
+    for frame, one in zip(found.frames, whole.frames, strict=True):
+        errors = frame.history[:, 0]
+        assert len(errors) == frame.iterations
+        assert errors[-1] == frame.marginal_error <= settings.tolerance
+        polished += frame.iterations > one.iterations
+    assert polished
+
+
 def test_many_barycenters_start_from_seven_of_them(maps):
     """The others take fewer iterations, and come out as alone and as where only they are wanted."""
     settings = replace(QUICK, frames=25, tolerance=1e-8)
