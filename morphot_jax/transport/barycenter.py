@@ -446,24 +446,28 @@ def _tangents(sides, kernel, d_mass, d_kernel, lanes):
         psi = jnp.where(reached, psi, 0.0)
 
         def outcome(psi, shares, log_mass, kernel):
+            """alpha_j ( log c_j - sum_m alpha_m log c_m ), which vanish; and log q, log u, log v."""
             log_v = jnp.where(reached[:1], from_differences(psi[None], shares[None]), -jnp.inf)
             log_kv = kernels.log_apply_between(kernel, log_v, None, sides.places)
             log_u, _ = divided(log_mass, log_kv)
             log_ku = kernels.log_apply_between(kernel, log_u, sides.places, None)
-            return weighted_sum(shares[None], log_ku)[0], log_u[0], log_v[0], log_ku[0]
-
-        def conditions(psi, shares, log_mass, kernel):
-            _, _, log_v, log_ku = outcome(psi, shares, log_mass, kernel)
+            log_q = weighted_sum(shares[None], log_ku)[0]
+            log_v, log_ku = log_v[0], log_ku[0]
             log_c = jnp.where(jnp.isfinite(log_ku), log_v + log_ku, 0.0)
             mean = weighted_sum(shares[None], log_c[None])[0]
-            return shares[1:, None, None, None] * (log_c[1:] - mean)
+            conditions = shares[1:, None, None, None] * (log_c[1:] - mean)
+            return conditions, (log_q, log_u[0], log_v)
 
         given, changes = (shares, sides.log_mass, kernel), (d_shares, d_mass, d_kernel)
-        _, own = jax.jvp(lambda *of: conditions(psi, *of), given, changes)
-        d_psi = psi_tangents(lambda psi: conditions(psi, *given), own, psi, q, shares, kernel)
-        (log_q, log_u, log_v, _), (d_q, d_u, d_v, _) = jax.jvp(outcome, (psi, *given), (d_psi, *changes))
-        d_q = jnp.where(jnp.isfinite(log_q), q * d_q, 0.0)
-        return d_q, jnp.where(jnp.isfinite(log_u), d_u, 0.0), jnp.where(jnp.isfinite(log_v), d_v, 0.0)
+        _, (own, directly) = jax.jvp(lambda *of: outcome(psi, *of), given, changes)
+        (_, outcomes), linear = jax.linearize(lambda psi: outcome(psi, *given), psi)
+        d_psi = psi_tangents(lambda change: linear(change)[0], own, q, shares, kernel)
+        _, through_psi = linear(d_psi)
+        d_q, d_u, d_v = (
+            jnp.where(jnp.isfinite(field), first + second, 0.0)
+            for field, first, second in zip(outcomes, directly, through_psi, strict=True)
+        )
+        return q * d_q, d_u, d_v
 
     return jax.vmap(lane)(*lanes)
 

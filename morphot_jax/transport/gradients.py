@@ -75,19 +75,17 @@ def plan_tangents(
 
 
 def psi_tangents(
-    conditions: Callable[[Field], Field],
+    linear: Callable[[Field], Field],
     own: Field,
-    psi: Float[Array, "j z y x"],
     q: Float[Array, "z y x"],
     weights: Float[Array, " k"],
     kernel: Kernel,
 ) -> Float[Array, "j z y x"]:
     """The tangents of psi for one barycenter.
 
-    - ``conditions``: alpha_j ( log c_j - sum_m alpha_m log c_m ) as a function of psi.
+    - ``linear``: the tangents of alpha_j ( log c_j - sum_m alpha_m log c_m ) for those of psi.
     - ``own``: their tangents at a fixed psi. ``weights``: alpha, with unit sum.
     """
-    _, linear = jax.linearize(conditions, psi)
     mass = (weights[1:] * (1.0 - weights[1:]))[:, None, None, None] * q
     grids = hierarchy_of(kernel, q)
     wanted = grids.sums(mass)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from morphot_jax.system.errors import InputError
 from morphot_jax.transport import kernels
 from morphot_jax.transport.barycenter import (
     MultilevelBarycenter,
@@ -33,7 +34,15 @@ from morphot_jax.transport.barycenter import (
     solution_from,
     weighted_sum,
 )
-from morphot_jax.transport.kernels import Places, Scaling, SeparableKernel, Shape, divided, separable
+from morphot_jax.transport.kernels import (
+    Kernel,
+    Places,
+    Scaling,
+    SeparableKernel,
+    Shape,
+    divided,
+    separable,
+)
 from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -78,21 +87,26 @@ class StridedKernel(Scaling):
     ) -> Float[Array, "..."]:
         """K f at the voxels ``target``, for f at the voxels ``source``; None for all nodes, which one must be."""
         axes = self.z, self.y, self.x
-        if source is None and target is None:
-            return self.apply(values)
-        if source is None:
+        if source is not None:
+            rows = kernels.slices(source.part)
+            boxes = source.spread(values, 0.0)
+            return separable(boxes, *(m[row].T for m, row in zip(axes, rows, strict=True)))
+        if target is not None:
             rows = kernels.slices(target.part)
             return target.pick(separable(values, *(m[row] for m, row in zip(axes, rows, strict=True))), 0.0)
-        rows = kernels.slices(source.part)
-        boxes = source.spread(values, 0.0)
-        return separable(boxes, *(m[row].T for m, row in zip(axes, rows, strict=True)))
+        return self.apply(values)
 
 
-def strided(kernel: SeparableKernel, stride: int) -> StridedKernel:
-    """The kernel between the voxels of its box and every ``stride``-th along axes of more than one."""
-    z, y, x = (stride if n > 1 else 1 for n in kernel.shape)
-    columns = zip((kernel.z, kernel.y, kernel.x), (z, y, x), strict=True)
-    return StridedKernel(*(h**0.5 * matrix[:, ::h] for matrix, h in columns), (z, y, x))
+def strided(kernel: Kernel, stride: int) -> StridedKernel:
+    """The kernel between the voxels of its box and every ``stride``-th along axes of more than one.
+
+    Raises InputError for a kernel that is not separable.
+    """
+    if not isinstance(kernel, SeparableKernel):
+        raise InputError(f"the kernel is a {type(kernel).__name__}: give one by kernels.dense or kernels.heat")
+    h_z, h_y, h_x = (stride if n > 1 else 1 for n in kernel.shape)
+    columns = zip((kernel.z, kernel.y, kernel.x), (h_z, h_y, h_x), strict=True)
+    return StridedKernel(*(h**0.5 * matrix[:, ::h] for matrix, h in columns), strides=(h_z, h_y, h_x))
 
 
 @dataclass(frozen=True)
@@ -123,13 +137,13 @@ class StridedBarycenter:
     ) -> tuple[MultilevelState, MultilevelMemory, Measures]:
         """The barycenters of the next psi, and the psi after it, on the nodes."""
         state, memory, measures = ON_NODES.step(self._on_nodes(problem), options, state, memory, iteration)
-        per_voxel = self._on_nodes(problem).kernel.voxels_per_node ** -0.5  # a node has the mass of its voxels
+        per_voxel = strided(problem.kernel, self.stride).voxels_per_node ** -0.5  # a node has their mass
         return state, memory, replace(measures, change_l2=per_voxel * measures.change_l2)
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
         """Make the solution on all voxels. The history ends with its error."""
         lanes = jnp.arange(len(ending.iterations))
-        full, error = _on_all_voxels(problem, self._on_nodes(problem).kernel, state)
+        full, error = _on_all_voxels(problem, strided(problem.kernel, self.stride), state)
         errors = ending.history.marginal_error.at[lanes, ending.iterations - 1].set(error)
         last = replace(ending.last, marginal_error=error)
         history = replace(ending.history, marginal_error=errors)

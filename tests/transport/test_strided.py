@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from morphot_jax import kernels
+from morphot_jax.system.errors import InputError
 from morphot_jax.transport.barycenter import MultilevelBarycenter, Problem, solve_barycenter
 from morphot_jax.transport.loop import Options, solve
 from morphot_jax.transport.status import Status
@@ -133,3 +134,8 @@ def test_a_strided_kernel_acts_between_voxels_and_nodes():
     np.testing.assert_allclose(down.reshape(140, 24), stride**1.5 * whole[:, index], rtol=1e-12)
     among = jax.vmap(nodes.apply)(jnp.eye(24).reshape(-1, 2, 3, 4)).reshape(24, 24)
     np.testing.assert_allclose(among, stride**3 * whole[np.ix_(index, index)], rtol=1e-12)
+
+
+def test_kernels_without_matrices_are_refused():
+    with pytest.raises(InputError, match=r"is a FourierKernel: give one by kernels.dense or kernels.heat"):
+        strided(kernels.fft((4, 5, 6), 1.5), 2)
