@@ -6,10 +6,11 @@ matrix products:
     2 N (z + y + x) operations ,    at least 6 N + z^2 + y^2 + x^2 numbers read and written .
 
 With the exponentials before and the logarithms after it (``log_apply``), including the maximum, it is at least 11
-N numbers. One iteration of a barycenter of k maps consists of 2 k such convolutions, and of reading or writing its
-potentials, maps and barycenter once, 5 k + 1 boxes. Only the operations of the products are counted. The machine's
-own rates are measured too: a product of two large square matrices, and a <- b + s a on arrays far larger than its
-caches, with three numbers of traffic per element (newly allocated memory would be slower).
+N numbers. A multilevel iteration of a plan has two such convolutions, and that of a barycenter of k maps 2 k. Of
+iterations, the operations are those of these products alone, while bytes and transcendental functions (exp, log,
+tanh) are those of all operations of the compiled step, as XLA counts them: traffic that stays in caches too. The
+machine's own rates are measured as well: a product of two large square matrices, and a <- b + s a on arrays far
+larger than its caches, with three numbers of traffic per element (newly allocated memory would be slower).
 """
 
 from collections.abc import Callable
@@ -25,20 +26,26 @@ from experiments import other_programs
 from experiments.maps import load, name_of
 from experiments.solves import TOLERANCE
 from experiments.timing import median_seconds, timed
-from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter
+from morphot_jax import Settings, kernels, morph, prepare_maps, solve_barycenter, solve_sinkhorn
 from morphot_jax.morphing.plan import gap
 from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.transport import barycenter, sinkhorn
+from morphot_jax.transport.barycenter import MultilevelBarycenter
+from morphot_jax.transport.loop import Options
+from morphot_jax.transport.sinkhorn import MultilevelSinkhorn
 from morphot_jax.transport.status import Status
+from morphot_jax.transport.support import side_of
 
 KERNELS = ("dense", "fft", "log", "heat", "truncated")
 KERNEL_COLUMNS = ("what", "kernel", "precision", "grid", "sigma", "maps", "seconds", "iterations")
 KERNEL_COLUMNS += ("marginal_error", "distance", "difference", "status")
 CONVOLUTION, FRAME = "convolution", "frame at t = 0.5"
 
-ROOFLINE_COLUMNS = ("what", "precision", "grid", "operations", "bytes", "seconds", "gflops", "gbytes_per_second")
-ROOFLINE_COLUMNS += ("share_of_matmul", "share_of_bandwidth", "status")
+ROOFLINE_COLUMNS = ("what", "precision", "grid", "operations", "bytes", "transcendentals", "seconds", "gflops")
+ROOFLINE_COLUMNS += ("gbytes_per_second", "share_of_matmul", "share_of_bandwidth", "status")
 MATMUL, TRIAD = "matrix product", "triad"
-PARTS = ("three products", "convolution", "barycenter iteration")
+ITERATION = {"plan iteration": 2, "barycenter iteration": 4}  # convolutions, for two maps
+PARTS = ("three products", "convolution", *ITERATION)
 ITERATIONS = (5, 25)  # of two runs: their difference in time is the time of the iterations between them
 
 SOUND = ("converged", "fixed_iterations")
@@ -154,20 +161,20 @@ class Roofline:
 
     def rows(self) -> list[dict[str, Any]]:
         with jax.enable_x64(self.precision == "double"):
-            rates = [_rates(*measured) for measured in (self._matmul(), self._triad(), *self._parts())]
+            rates = [measured.rates() for measured in (self._matmul(), self._triad(), *self._parts())]
         compute, bandwidth = rates[0]["gflops"], rates[1]["gbytes_per_second"]
         for rate in rates:
             rate["share_of_matmul"] = rate["gflops"] / compute
             rate["share_of_bandwidth"] = rate["gbytes_per_second"] / bandwidth
         return [key | rate | {"status": "timed"} for key, rate in zip(self.about(), rates, strict=True)]
 
-    def _matmul(self) -> tuple[float, float, float]:
+    def _matmul(self) -> "Measured":
         n, dtype = self.matrix, dtype_of(self.precision)
         matrix = jax.random.uniform(jax.random.key(0), (n, n), dtype)
         seconds = seconds_of(jnp.matmul, matrix, matrix, repeats=self.repeats)
-        return 2.0 * n**3, 3.0 * n**2 * dtype.itemsize, seconds
+        return Measured(seconds, 2.0 * n**3, 3.0 * n**2 * dtype.itemsize)
 
-    def _triad(self) -> tuple[float, float, float]:
+    def _triad(self) -> "Measured":
         n, dtype = self.triad, dtype_of(self.precision)
         b, a = (jnp.full((n,), value, dtype) for value in (1.0, 2.0))
 
@@ -175,54 +182,81 @@ class Roofline:
             return lambda b, a: jax.lax.fori_loop(0, count, lambda _, a: b + 0.5 * a, a)
 
         few, many = (seconds_of(rounds(count), b, a, repeats=self.repeats) for count in ITERATIONS)
-        return 2.0 * n, 3.0 * n * dtype.itemsize, (many - few) / (ITERATIONS[1] - ITERATIONS[0])
+        return Measured((many - few) / (ITERATIONS[1] - ITERATIONS[0]), 2.0 * n, 3.0 * n * dtype.itemsize)
 
-    def _parts(self) -> list[tuple[float, float, float]]:
+    def _parts(self) -> list["Measured"]:
         dtype, box = dtype_of(self.precision), (self.grid,) * 3
         kernel = kernels.make("dense", box, self.grid / 60, dtype)
         maps = jax.random.uniform(jax.random.key(0), (2, *box), dtype)
-        seconds = (
-            seconds_of(lambda kernel, field: kernel.apply(field), kernel, maps[0], repeats=self.repeats),
-            seconds_of(log_apply, kernel, jnp.log(maps[0]), repeats=self.repeats),
-            self._iteration(maps, kernel),
-        )
-        return [(*cost(what, box, dtype.itemsize), time) for what, time in zip(PARTS, seconds, strict=True)]
+        plain = seconds_of(lambda kernel, field: kernel.apply(field), kernel, maps[0], repeats=self.repeats)
+        in_logs = seconds_of(log_apply, kernel, jnp.log(maps[0]), repeats=self.repeats)
+        return [
+            Measured(plain, products(box), least_traffic("three products", box, dtype.itemsize)),
+            Measured(
+                in_logs, products(box), least_traffic("convolution", box, dtype.itemsize), 2.0 * maps[0].size
+            ),
+            *(self._iteration(what, maps, kernel) for what in ITERATION),
+        ]
 
-    def _iteration(self, maps, kernel: kernels.Kernel) -> float:
-        """Seconds of one iteration of one barycenter."""
-        weights = jnp.full((1, len(maps)), 1.0 / len(maps), maps.dtype)
+    def _iteration(self, what: str, maps, kernel: kernels.Kernel) -> "Measured":
+        """One multilevel iteration of a plan, or of one barycenter."""
+        half = jnp.full((1, 2), 0.5, maps.dtype)
 
         def solve(iterations: int):
-            return lambda kernel, maps: (
-                solve_barycenter(
-                    maps, weights, kernel, max_iterations=iterations, fixed_iterations=True
-                ).marginal_error
+            exact = {"max_iterations": iterations, "fixed_iterations": True}
+            if what == "plan iteration":
+                return lambda kernel, maps: solve_sinkhorn(*maps, kernel, **exact).marginal_error
+            return lambda kernel, maps: solve_barycenter(maps, half, kernel, **exact).marginal_error
+
+        def step(kernel, maps):
+            solver, problem = (
+                (MultilevelSinkhorn(), sinkhorn.Problem(side_of(maps[0]), side_of(maps[1]), kernel))
+                if what == "plan iteration"
+                else (MultilevelBarycenter(), barycenter.Problem(side_of(maps), half, kernel))
             )
+            state, memory, _ = solver.start(problem, None)
+            compiled = jax.jit(lambda *of: solver.step(problem, Options(), *of, jnp.int32(5)))
+            return compiled.lower(state, memory).compile().cost_analysis()
 
         few, many = (seconds_of(solve(n), kernel, maps, repeats=self.repeats) for n in ITERATIONS)
-        return (many - few) / (ITERATIONS[1] - ITERATIONS[0])
+        counted = step(kernel, maps)
+        return Measured(
+            (many - few) / (ITERATIONS[1] - ITERATIONS[0]),
+            ITERATION[what] * products(kernel.shape),
+            counted["bytes accessed"],
+            counted["transcendentals"],
+        )
 
 
-def cost(what: str, box: tuple[int, int, int], itemsize: int, maps: int = 2) -> tuple[float, float]:
-    """The operations of the products and the bytes of the least traffic of one of ``PARTS``."""
-    n = float(np.prod(box))
-    operations, matrices = 2.0 * n * sum(box), float(sum(axis**2 for axis in box))
-    if what == "three products":
-        return operations, (6.0 * n + matrices) * itemsize
-    if what == "convolution":
-        return operations, (11.0 * n + matrices) * itemsize
-    convolutions = 2 * maps
-    return convolutions * operations, (convolutions * (11.0 * n + matrices) + (5 * maps + 1) * n) * itemsize
+@dataclass(frozen=True)
+class Measured:
+    """The time of a part; its operations, bytes moved, and transcendental functions."""
+
+    seconds: float
+    operations: float
+    traffic: float
+    transcendentals: float = 0.0
+
+    def rates(self) -> dict[str, Any]:
+        return {
+            "operations": self.operations,
+            "bytes": self.traffic,
+            "transcendentals": self.transcendentals,
+            "seconds": self.seconds,
+            "gflops": self.operations / self.seconds / 1e9,
+            "gbytes_per_second": self.traffic / self.seconds / 1e9,
+        }
 
 
-def _rates(operations: float, traffic: float, seconds: float) -> dict[str, Any]:
-    return {
-        "operations": operations,
-        "bytes": traffic,
-        "seconds": seconds,
-        "gflops": operations / seconds / 1e9,
-        "gbytes_per_second": traffic / seconds / 1e9,
-    }
+def products(box: tuple[int, int, int]) -> float:
+    """The operations of the three matrix products of a convolution."""
+    return 2.0 * float(np.prod(box)) * sum(box)
+
+
+def least_traffic(what: str, box: tuple[int, int, int], itemsize: int) -> float:
+    """The bytes that three products, or a whole convolution of logs, must move at least."""
+    passes = 6.0 if what == "three products" else 11.0
+    return (passes * float(np.prod(box)) + float(sum(axis**2 for axis in box))) * itemsize
 
 
 def differing(values: dict[str, np.ndarray], sound: list[str]) -> dict[str, float | None]:

@@ -41,7 +41,7 @@ COLUMNS = {  # on the terminal: title and number format
 SHOWN = {
     "results": "method implementation kind grid frames seconds ratio iterations marginal_error gigabytes status",
     "kernels": "what kernel precision grid seconds iterations distance difference status",
-    "roofline": "what precision grid gflops share_of_matmul gbytes_per_second share_of_bandwidth status",
+    "roofline": "what precision grid seconds gflops share_of_matmul gbytes_per_second share_of_bandwidth status",
 }
 WORDS = ("method", "implementation", "kind", "what", "kernel", "precision", "status")  # left-aligned
 

@@ -365,14 +365,17 @@ def test_kernel_and_roofline_tasks_measure(tiny):
     rates = roofline.Roofline("single", 13, matrix=64, triad=2**12, repeats=1).rows()
     assert [row["what"] for row in rates] == [roofline.MATMUL, roofline.TRIAD, *roofline.PARTS]
     assert rates[0]["share_of_matmul"] == rates[1]["share_of_bandwidth"] == 1.0
+    plan, barycenter = rates[-2:]
+    assert barycenter["operations"] == 2 * plan["operations"] == 4 * rates[2]["operations"]
+    assert barycenter["transcendentals"] > plan["transcendentals"] > 13**3
 
 
 def test_operations_and_bytes_of_a_convolution():
     box = (4, 5, 6)
-    operations = sum(2 * 120 * n for n in box)
-    assert roofline.cost("three products", box, 8) == (operations, 8 * (6 * 120 + 16 + 25 + 36))
-    assert roofline.cost("convolution", box, 8)[1] - roofline.cost("three products", box, 8)[1] == 8 * 5 * 120
-    assert roofline.cost("barycenter iteration", box, 8)[0] == 4 * operations
+    assert roofline.products(box) == sum(2 * 120 * n for n in box)
+    three, whole = (roofline.least_traffic(what, box, 8) for what in ("three products", "convolution"))
+    assert three == 8 * (6 * 120 + 16 + 25 + 36)
+    assert whole - three == 8 * 5 * 120
 
 
 def test_growth_is_the_slope_of_a_curve():
