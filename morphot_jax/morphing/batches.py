@@ -17,11 +17,12 @@ from morphot_jax.transport import barycenter, sinkhorn
 from morphot_jax.transport.barycenter import Problem, solver_for
 from morphot_jax.transport.loop import Solution
 from morphot_jax.transport.status import Status
-from morphot_jax.transport.stopping import Stop
+from morphot_jax.transport.stopping import Limit, Stop
 from morphot_jax.transport.strided import StridedBarycenter
 from morphot_jax.transport.support import Side, side_of
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iterations
+FLOOR = 1e-5  # marginal error that single precision reaches with a kernel that suits it
 START_ITERATIONS = 200  # at most, for that plan
 Weights = Float[np.ndarray, "..."] | Float[Array, "..."]
 MEASURES = ("marginal_error", "change_l1", "change_l2")
@@ -71,8 +72,8 @@ def solve_lanes(
 
     Yields each with the index of its row. A barycenter does not depend on which others are wanted: batches are cut
     from all rows, and the barycenters that others start from (``_anchors``) are solved first, wanted or not. A
-    batch in which the plan's kernel does not reach across the maps is solved again with the plan's fallback, which
-    then solves the later batches too.
+    batch in which the plan's kernel does not reach across the maps, or leaves the range of single precision, is
+    solved again with the plan's fallback, which then solves the later batches too.
     """
     with plan.scope():
         inner = bounding_box(maps.sum(axis=0) > 0)
@@ -91,12 +92,20 @@ def solve_lanes(
         host.tracker.begin(done)
         keep = rows[0] in anchors
         solved = solver.solve(padded, len(rows), keep=keep)
-        if host.plan.fallback and any(lane.status is Status.INFEASIBLE for lane in solved):
+        if host.plan.fallback and any(_needs_another_kernel(lane, plan) for lane in solved):
             host = replace(host, plan=host.plan.fallen_back())
             solver = _Batches(sides, maps.shape[1:], host)
             solved = solver.solve(padded, len(rows), keep=keep)
         done += len(rows)
         yield from ((row, lane) for row, lane in zip(rows, solved, strict=True) if wanted[row])
+
+
+def _needs_another_kernel(lane: Lane, plan: Plan) -> bool:
+    """Whether the kernel does not reach across the maps, or its products leave the range of single precision."""
+    if lane.status is Status.INFEASIBLE:
+        return True
+    out_of_range = lane.stop.limit is Limit.PRECISION and not lane.marginal_error <= FLOOR  # it may be NaN
+    return plan.precision == "single" and out_of_range
 
 
 def _times(weights: Weights) -> Weights:

@@ -395,16 +395,20 @@ class Places:
     """A list of voxels of a box, or one for each of several fields, as raveled indices into a part of the box.
 
     Indices beyond the part are padding, not voxels: ``spread`` ignores them, ``pick`` fills them. All differ.
+    ``every``: they are all voxels of the part in order, and nothing has to be moved.
     """
 
     index: Int[Array, "*fields n"]
     part: Part = field(metadata={"static": True})
+    every: bool = field(default=False, metadata={"static": True})
 
     __repr__ = one_line
 
     def spread(self, values: Float[Array, "*batch n"], fill: float) -> Float[Array, "*batch a b c"]:
         """Values at their voxels in the part, ``fill`` elsewhere."""
         shape = tuple(stop - start for start, stop in self.part)
+        if self.every:
+            return self._for_all_fields(values, 1).reshape(*self._batch(values, 1), *shape)
 
         def put(values, index):
             box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
@@ -414,11 +418,20 @@ class Places:
 
     def pick(self, values: Float[Array, "*batch a b c"], fill: float) -> Float[Array, "*batch n"]:
         """The values of the part at the voxels; ``fill`` at the padding."""
+        if self.every:
+            return self._for_all_fields(values, 3).reshape(*self._batch(values, 3), -1)
 
         def take(box, index):
             return box.ravel().at[index].get(mode="fill", fill_value=fill)
 
         return jnp.vectorize(take, signature="(a,b,c),(n)->(n)")(values, self.index)
+
+    def _batch(self, values: Float[Array, "..."], own: int) -> tuple[int, ...]:
+        """Leading axes of the values, whose last ``own`` axes are a field's, and of the lists together."""
+        return jnp.broadcast_shapes(values.shape[: values.ndim - own], self.index.shape[:-1])
+
+    def _for_all_fields(self, values: Float[Array, "..."], own: int) -> Float[Array, "..."]:
+        return jnp.broadcast_to(values, (*self._batch(values, own), *values.shape[values.ndim - own :]))
 
     def pick_from(self, box: Float[Array, "*batch z y x"], fill: float) -> Float[Array, "*batch n"]:
         """The values of a whole box at the voxels."""

@@ -1,6 +1,6 @@
 """Maps on their supports: most voxels of a map are empty, and potentials are needed only where there is mass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +30,7 @@ class Side:
 
     def __getitem__(self, k: int) -> "Side":
         """The k-th of several maps."""
-        return Side(Places(self.places.index[k], self.places.part), self.log_mass[k])
+        return Side(replace(self.places, index=self.places.index[k]), self.log_mass[k])
 
     def positions(self) -> Float[Array, "3 *maps n"]:
         """Positions of the voxels in the box, along z, y, x; padding lies outside the part."""
@@ -62,7 +62,7 @@ def side_of(
     if isinstance(density, Tracer):
         values = density.reshape(*maps, size)
         index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), values.shape)
-        return Side(Places(index, part), unit_log_mass(values))
+        return Side(Places(index, part, every=True), unit_log_mass(values))
     rows = np.asarray(density).reshape(-1, size)
     supports = [np.flatnonzero(row) for row in rows]
     step = -(-size // STEPS)

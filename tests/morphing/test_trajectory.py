@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.cases import build_case
 from morphot_jax import displacement_field, kernels, order_maps
 from morphot_jax.maps.mrc import read_volume
 from morphot_jax.maps.volume import Volume
@@ -249,6 +250,22 @@ def test_far_maps_choose_the_log_kernel():
     assert found.frames[0].status is Status.CONVERGED
     mean, _ = moments(found.densities[0])
     assert mean[2] == pytest.approx(45.0, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_solve_that_leaves_single_precision_goes_on_in_logs():
+    """The spliceosome at sigma 1: products underflow, though the kernel reaches across the maps."""
+    case = build_case("spliceosome")
+    settings = Settings(method="barycenter", sigma=1.0, times=(0.01,), max_iterations=60)
+    double, single = (
+        morph([case.first, case.last], replace(settings, precision=precision))
+        for precision in ("double", "single")
+    )
+    assert (double.plan.kernel, single.plan.kernel) == ("dense", "dense")
+    assert [warning for warning in single.warnings if "these were solved with log" in warning]
+    assert single.complete
+    difference = np.linalg.norm(single.densities - double.densities) / np.linalg.norm(double.densities)
+    assert difference < 1e-5
 
 
 def test_a_kernel_that_does_not_reach_is_replaced_with_a_warning(monkeypatch):
