@@ -279,9 +279,9 @@ def _stride(
     if settings.iterations is not None or kernel not in STRIDED or dtype != np.float64:
         return 1, "an exact number of iterations, this kernel or this precision takes all voxels"
     stride = min(LARGEST_STRIDE, int(min(sigma) / SIGMA_PER_NODE))
-    if stride == 1 or prod(extent) < STRIDED_FROM:
+    if stride < 2 or prod(extent) < STRIDED_FROM:
         return 1, "the box is small, or the kernel is narrow"
-    return stride, f"nodes {min(sigma) / stride:.2g} sigma apart"
+    return stride, f"barycenters are smooth, and nodes {stride / min(sigma):.2g} sigma apart resolve them"
 
 
 def _platform() -> str:

@@ -251,7 +251,7 @@ def test_wide_kernels_in_large_boxes_take_every_so_many_voxels():
         return make_plan((first, last), 1, Settings(**{"method": "barycenter", "sigma": 3.2} | options)).stride
 
     assert stride(96) == 2
-    assert stride(96, sigma=2.9) == stride(95) == 1
+    assert stride(96, sigma=2.9) == stride(96, sigma=1.0) == stride(95) == 1
     assert stride(96, sigma=4.6) == 3
     assert stride(8, stride=3) == 3
     for option in ({"debias": True}, {"relaxation": 1.5}, {"iterations": 9}, {"precision": "single"}):
