@@ -34,6 +34,7 @@ PLAN = Plan(
     precision="double",
     batch=2,
     relaxation=Relaxation(1.8),
+    stride=1,
     iterations=50,
     guard=None,
     reasons={"sigma": "asked for"},
