@@ -215,8 +215,12 @@ class Roofline:
                 else (MultilevelBarycenter(), barycenter.Problem(side_of(maps), half, kernel))
             )
             state, memory, _ = solver.start(problem, None)
-            compiled = jax.jit(lambda *of: solver.step(problem, Options(), *of, jnp.int32(5)))
-            return compiled.lower(state, memory).compile().cost_analysis()
+            leaves, form = jax.tree.flatten((state, memory))
+
+            def flat(leaves):
+                return jax.tree.leaves(solver.step(problem, Options(), *form.unflatten(leaves), jnp.int32(5)))
+
+            return jax.jit(flat).lower(leaves).compile().cost_analysis()
 
         few, many = (seconds_of(solve(n), kernel, maps, repeats=self.repeats) for n in ITERATIONS)
         counted = step(kernel, maps)
