@@ -253,7 +253,7 @@ def test_far_maps_choose_the_log_kernel():
 
 
 @pytest.mark.slow
-def test_a_solve_that_leaves_single_precision_goes_on_in_logs():
+def test_a_solve_that_leaves_single_precision_goes_on_in_logs(shared_data):
     """The spliceosome at sigma 1: products underflow, though the kernel reaches across the maps."""
     case = build_case("spliceosome")
     settings = Settings(method="barycenter", sigma=1.0, times=(0.01,), max_iterations=60)
