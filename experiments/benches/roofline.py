@@ -31,7 +31,7 @@ from morphot_jax.morphing.plan import gap
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.transport import barycenter, sinkhorn
 from morphot_jax.transport.barycenter import MultilevelBarycenter
-from morphot_jax.transport.loop import Options
+from morphot_jax.transport.loop import Options, Solver
 from morphot_jax.transport.sinkhorn import MultilevelSinkhorn
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.support import side_of
@@ -143,6 +143,26 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The time of a part; its operations, bytes moved, and transcendental functions."""
+
+    seconds: float
+    operations: float
+    traffic: float
+    transcendentals: float = 0.0
+
+    def rates(self) -> dict[str, Any]:
+        return {
+            "operations": self.operations,
+            "bytes": self.traffic,
+            "transcendentals": self.transcendentals,
+            "seconds": self.seconds,
+            "gflops": self.operations / self.seconds / 1e9,
+            "gbytes_per_second": self.traffic / self.seconds / 1e9,
+        }
+
+
+@dataclass(frozen=True)
 class Roofline:
     """The dense kernel on a box compared with the rates of the machine, in one precision.
 
@@ -168,13 +188,13 @@ class Roofline:
             rate["share_of_bandwidth"] = rate["gbytes_per_second"] / bandwidth
         return [key | rate | {"status": "timed"} for key, rate in zip(self.about(), rates, strict=True)]
 
-    def _matmul(self) -> "Measured":
+    def _matmul(self) -> Measured:
         n, dtype = self.matrix, dtype_of(self.precision)
         matrix = jax.random.uniform(jax.random.key(0), (n, n), dtype)
         seconds = seconds_of(jnp.matmul, matrix, matrix, repeats=self.repeats)
         return Measured(seconds, 2.0 * n**3, 3.0 * n**2 * dtype.itemsize)
 
-    def _triad(self) -> "Measured":
+    def _triad(self) -> Measured:
         n, dtype = self.triad, dtype_of(self.precision)
         b, a = (jnp.full((n,), value, dtype) for value in (1.0, 2.0))
 
@@ -184,7 +204,7 @@ class Roofline:
         few, many = (seconds_of(rounds(count), b, a, repeats=self.repeats) for count in ITERATIONS)
         return Measured((many - few) / (ITERATIONS[1] - ITERATIONS[0]), 2.0 * n, 3.0 * n * dtype.itemsize)
 
-    def _parts(self) -> list["Measured"]:
+    def _parts(self) -> list[Measured]:
         dtype, box = dtype_of(self.precision), (self.grid,) * 3
         kernel = kernels.make("dense", box, self.grid / 60, dtype)
         maps = jax.random.uniform(jax.random.key(0), (2, *box), dtype)
@@ -198,32 +218,23 @@ class Roofline:
             *(self._iteration(what, maps, kernel) for what in ITERATION),
         ]
 
-    def _iteration(self, what: str, maps, kernel: kernels.Kernel) -> "Measured":
+    def _iteration(self, what: str, maps, kernel: kernels.Kernel) -> Measured:
         """One multilevel iteration of a plan, or of one barycenter."""
         half = jnp.full((1, 2), 0.5, maps.dtype)
+        of_plan = what == "plan iteration"
 
         def solve(iterations: int):
             exact = {"max_iterations": iterations, "fixed_iterations": True}
-            if what == "plan iteration":
+            if of_plan:
                 return lambda kernel, maps: solve_sinkhorn(*maps, kernel, **exact).marginal_error
             return lambda kernel, maps: solve_barycenter(maps, half, kernel, **exact).marginal_error
 
-        def step(kernel, maps):
-            solver, problem = (
-                (MultilevelSinkhorn(), sinkhorn.Problem(side_of(maps[0]), side_of(maps[1]), kernel))
-                if what == "plan iteration"
-                else (MultilevelBarycenter(), barycenter.Problem(side_of(maps), half, kernel))
-            )
-            state, memory, _ = solver.start(problem, None)
-            leaves, form = jax.tree.flatten((state, memory))
-
-            def flat(leaves):
-                return jax.tree.leaves(solver.step(problem, Options(), *form.unflatten(leaves), jnp.int32(5)))
-
-            return jax.jit(flat).lower(leaves).compile().cost_analysis()
-
         few, many = (seconds_of(solve(n), kernel, maps, repeats=self.repeats) for n in ITERATIONS)
-        counted = step(kernel, maps)
+        if of_plan:
+            problem = sinkhorn.Problem(side_of(maps[0]), side_of(maps[1]), kernel)
+            counted = counts_of_step(MultilevelSinkhorn(), problem)
+        else:
+            counted = counts_of_step(MultilevelBarycenter(), barycenter.Problem(side_of(maps), half, kernel))
         return Measured(
             (many - few) / (ITERATIONS[1] - ITERATIONS[0]),
             ITERATION[what] * products(kernel.shape),
@@ -232,24 +243,15 @@ class Roofline:
         )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The time of a part; its operations, bytes moved, and transcendental functions."""
+def counts_of_step(solver: Solver, problem: Any) -> dict[str, float]:
+    """What XLA counts of one step of a solver: among others ``bytes accessed`` and ``transcendentals``."""
+    state, memory, _ = solver.start(problem, None)
+    leaves, form = jax.tree.flatten((state, memory))
 
-    seconds: float
-    operations: float
-    traffic: float
-    transcendentals: float = 0.0
+    def step(leaves: list[jax.Array]) -> list[jax.Array]:
+        return jax.tree.leaves(solver.step(problem, Options(), *form.unflatten(leaves), jnp.int32(5)))
 
-    def rates(self) -> dict[str, Any]:
-        return {
-            "operations": self.operations,
-            "bytes": self.traffic,
-            "transcendentals": self.transcendentals,
-            "seconds": self.seconds,
-            "gflops": self.operations / self.seconds / 1e9,
-            "gbytes_per_second": self.traffic / self.seconds / 1e9,
-        }
+    return jax.jit(step).lower(leaves).compile().cost_analysis()
 
 
 def products(box: tuple[int, int, int]) -> float:

@@ -157,27 +157,25 @@ class _Batches:
         with plan.scope():
             problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
             solution = host.solve(self.solver, problem, host.options(), lambda: self._start(problem.weights))
-            lanes, log_v = self._lanes(solution, count), solution.potentials[1][:count]
+            lanes, log_v = _lanes(solution, count, host), solution.potentials[1][:count]
             if rough := [i for i, lane in enumerate(lanes) if self._is_rough(lane)]:
                 options = host.options(max(lanes[i].iterations for i in rough))
                 polished = host.solve(self.on_all, problem, options, lambda: solution.potentials[1])
-                for i, lane in enumerate(self._lanes(polished, count)):
-                    lanes[i] = lanes[i].then(lane) if i in rough else lanes[i]
-                log_v = log_v.at[np.array(rough)].set(polished.potentials[1][np.array(rough)])
+                polished_lanes = _lanes(polished, count, host)
+                for i in rough:
+                    lanes[i] = lanes[i].then(polished_lanes[i])
+                    log_v = log_v.at[i].set(polished.potentials[1][i])
             if keep:
                 # In single precision: enough for a start, and half the memory.
                 psi = barycenter.differences(log_v)[:, 0].astype(jnp.float32)
                 self.anchors |= zip(_times(weights[:count]).tolist(), psi, strict=True)
             return lanes
 
-    def _lanes(self, solution: Solution, count: int) -> list[Lane]:
-        return _lanes(solution, count, self.host.plan.kernel, self.host.settings)
-
     def _is_rough(self, lane: Lane) -> bool:
         """Whether a lane met its criterion on the nodes of a strided solve, but not on all voxels."""
         settings = self.host.settings
         met = lane.status is Status.CONVERGED and settings.criterion == "marginal_error"
-        return met and lane.marginal_error > settings.tolerance
+        return self.host.plan.stride > 1 and met and lane.marginal_error > settings.tolerance
 
     @property
     def can_start_warm(self) -> bool:
@@ -207,8 +205,9 @@ class _Batches:
         return barycenter.start_between(*self.rough_plan, weights, jnp.asarray(plan.sigma, plan.dtype))
 
 
-def _lanes(solution: Solution, count: int, kernel: KernelKind, settings: Settings) -> list[Lane]:
+def _lanes(solution: Solution, count: int, host: Host) -> list[Lane]:
     """The first ``count`` lanes of a solution; the potentials are not copied from the device."""
+    settings = host.settings
     names = ("status", "iterations", "unreached", "bias", *MEASURES)
     numbers = {name: np.asarray(getattr(solution, name)) for name in names}
     history = np.stack([np.asarray(getattr(solution.history, name)) for name in MEASURES], axis=-1)
@@ -225,7 +224,7 @@ def _lanes(solution: Solution, count: int, kernel: KernelKind, settings: Setting
             unreached=float(numbers["unreached"][i]),
             bias=float(numbers["bias"][i]),
             history=history[i, : int(numbers["iterations"][i])],
-            kernel=kernel,
+            kernel=host.plan.kernel,
             stop=stops[i],
         )
         for i in range(count)

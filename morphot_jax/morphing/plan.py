@@ -20,6 +20,7 @@ from morphot_jax.morphing.settings import (
     STRIDED,
     Settings,
     keyframes_between,
+    on_all_voxels,
     with_method,
 )
 from morphot_jax.morphing.times import frame_times
@@ -118,8 +119,8 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     extent = max((_extent(box) for box in boxes), key=prod)
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
+    stride, stride_reason = _stride(settings, kernel, sigma, extent)
     lane = lane_bytes(extent, 2, dtype, relaxation, debias=settings.debias)
-    stride, stride_reason = _stride(settings, kernel, dtype, relaxation, sigma, extent)
     batch, batch_reason = _batch(
         settings, lanes, lane, anchor_bytes(extent, lanes, relaxation, debias=settings.debias)
     )
@@ -264,20 +265,17 @@ def _relaxation(settings: Settings, kernel: KernelKind, width: float) -> tuple[R
 
 
 def _stride(
-    settings: Settings,
-    kernel: KernelKind,
-    dtype: np.dtype,
-    relaxation: Relaxation | None,
-    sigma: tuple[float, float, float],
-    extent: tuple[int, int, int],
+    settings: Settings, kernel: KernelKind, sigma: tuple[float, float, float], extent: tuple[int, int, int]
 ) -> tuple[int, str]:
     """How many voxels apart the nodes of barycenters are."""
     if settings.stride is not None:
         return settings.stride, "asked for"
-    if settings.method in SINGLE_PLAN or settings.debias or relaxation is not None:
-        return 1, "only barycenters by multilevel steps can be solved on fewer voxels"
-    if settings.iterations is not None or kernel not in STRIDED or dtype != np.float64:
-        return 1, "an exact number of iterations, this kernel or this precision takes all voxels"
+    if settings.method in SINGLE_PLAN:
+        return 1, "only barycenters can be solved on fewer voxels"
+    if reason := on_all_voxels(settings):
+        return 1, reason
+    if kernel not in STRIDED:
+        return 1, f"the kernel {kernel} takes all voxels"
     stride = min(LARGEST_STRIDE, int(min(sigma) / SIGMA_PER_NODE))
     if stride < 2 or prod(extent) < STRIDED_FROM:
         return 1, "the box is small, or the kernel is narrow"

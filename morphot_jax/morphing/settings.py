@@ -187,8 +187,8 @@ def _check_together(settings: Settings) -> None:
         _check_debias(settings)
     if settings.method in SINGLE_PLAN:
         _check_single_plan(settings)
-    if settings.stride is not None and settings.stride > 1:
-        _check_stride(settings)
+    if settings.stride is not None and settings.stride > 1 and (why := on_all_voxels(settings)):
+        raise InputError(f"stride is {settings.stride} and {why}: leave out one")
 
 
 def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
@@ -224,7 +224,8 @@ def _check_debias(settings: Settings) -> None:
         )
 
 
-def _check_stride(settings: Settings) -> None:
+def on_all_voxels(settings: Settings) -> str | None:
+    """The option that rules out strided barycenters, in words; None where none does."""
     rules = {
         "kernel": ("auto", *STRIDED),
         "precision": ("auto", "double"),
@@ -235,9 +236,8 @@ def _check_stride(settings: Settings) -> None:
     for name, allowed in rules.items():
         value = getattr(settings, name)
         if value not in allowed:
-            raise InputError(
-                f"stride is {settings.stride} and {name} is {value}, which takes all voxels: leave out one"
-            )
+            return f"{name} is {value}, which takes all voxels"
+    return None
 
 
 ORDERING = Settings(frames=101)  # the default of ``order_maps``, which compares maps with every frame

@@ -7,10 +7,10 @@ Time: for every method the number of iterations grows with the spread of the map
 iteration takes a fixed number of convolutions, each three matrix products, at a share of this machine's rate.
 """
 
-import functools
 import math
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -95,14 +95,12 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
         coarse = COARSE if math.prod(plan.extent) >= PYRAMID_FROM else 1.0
         return (maps - 1) * iterations * coarse * CONVOLUTIONS[kind] + frames * PER_FRAME[kind]
     solves = keyframes_between(maps, settings) if settings.method == "mixed" else frames
+    h = plan.stride  # products along x, y and z go between all voxels and the nodes
+    share = max(LEAST_SHARE, (1 / h + 1 / h**2 + 1 / h**3) / 3)
+    brought = solves if h > 1 else 0  # to all voxels, at the cost of an iteration
     if anchors := anchor_count(solves, plan.relaxation, debias=settings.debias):
         solves = anchors + AMONG * (solves - anchors)
-    h = plan.stride
-    if h == 1:
-        return solves * iterations * CONVOLUTIONS[kind]
-    # Products along x, y and z between all voxels and the nodes; then each frame is brought to all voxels.
-    share = max(LEAST_SHARE, (1 / h + 1 / h**2 + 1 / h**3) / 3)
-    return (solves * iterations * share + frames) * CONVOLUTIONS[kind]
+    return (solves * iterations * share + brought) * CONVOLUTIONS[kind]
 
 
 def _convolution(plan: Plan) -> float:
@@ -111,7 +109,7 @@ def _convolution(plan: Plan) -> float:
     return operations * SLOWER.get(plan.kernel, 1.0) / (SHARE * _rate())
 
 
-@functools.cache
+@cache
 def _rate(side: int = 512) -> float:
     """Operations per second of a matrix product in double precision, measured once in a process.
 

@@ -552,6 +552,7 @@ def _first_state(problem: Problem, guess: Float[Array, "t k z y x"] | None) -> S
 
 
 def solution_from(problem: Problem, state: State, ending: Ending) -> Solution:
+    """The solution of the last state of all lanes, with log u on the grid."""
     return Solution(
         value=state.barycenter,
         potentials=(_spread(state.log_u, problem.maps, problem.kernel.shape), state.log_v),

@@ -408,7 +408,8 @@ class Places:
         """Values at their voxels in the part, ``fill`` elsewhere."""
         shape = tuple(stop - start for start, stop in self.part)
         if self.every:
-            return self._for_all_fields(values, 1).reshape(*self._batch(values, 1), *shape)
+            fields = self._for_all_fields(values, 1)
+            return fields.reshape(*fields.shape[:-1], *shape)
 
         def put(values, index):
             box = jnp.full((int(np.prod(shape)),), fill, values.dtype)
@@ -419,19 +420,18 @@ class Places:
     def pick(self, values: Float[Array, "*batch a b c"], fill: float) -> Float[Array, "*batch n"]:
         """The values of the part at the voxels; ``fill`` at the padding."""
         if self.every:
-            return self._for_all_fields(values, 3).reshape(*self._batch(values, 3), -1)
+            fields = self._for_all_fields(values, 3)
+            return fields.reshape(*fields.shape[:-3], -1)
 
         def take(box, index):
             return box.ravel().at[index].get(mode="fill", fill_value=fill)
 
         return jnp.vectorize(take, signature="(a,b,c),(n)->(n)")(values, self.index)
 
-    def _batch(self, values: Float[Array, "..."], own: int) -> tuple[int, ...]:
-        """Leading axes of the values, whose last ``own`` axes are a field's, and of the lists together."""
-        return jnp.broadcast_shapes(values.shape[: values.ndim - own], self.index.shape[:-1])
-
     def _for_all_fields(self, values: Float[Array, "..."], own: int) -> Float[Array, "..."]:
-        return jnp.broadcast_to(values, (*self._batch(values, own), *values.shape[values.ndim - own :]))
+        """Values whose last ``own`` axes are a field's, repeated where several lists share one field."""
+        batch = jnp.broadcast_shapes(values.shape[:-own], self.index.shape[:-1])
+        return jnp.broadcast_to(values, (*batch, *values.shape[-own:]))
 
     def pick_from(self, box: Float[Array, "*batch z y x"], fill: float) -> Float[Array, "*batch n"]:
         """The values of a whole box at the voxels."""

@@ -124,8 +124,9 @@ class StridedBarycenter:
 
     def start(self, problem: Problem, guess: Float[Array, "t k z y x"] | None) -> Start:
         """Start from v = 1, or from the given log v on all voxels."""
-        nodes = None if guess is None else guess[(..., *(slice(None, None, self.stride),) * 3)]
-        return ON_NODES.start(self._on_nodes(problem), nodes)
+        h = self.stride
+        on_nodes = replace(problem, kernel=strided(problem.kernel, h))
+        return ON_NODES.start(on_nodes, None if guess is None else guess[..., ::h, ::h, ::h])
 
     def step(
         self,
@@ -136,8 +137,10 @@ class StridedBarycenter:
         iteration: Int[Array, ""],
     ) -> tuple[MultilevelState, MultilevelMemory, Measures]:
         """The barycenters of the next psi, and the psi after it, on the nodes."""
-        state, memory, measures = ON_NODES.step(self._on_nodes(problem), options, state, memory, iteration)
-        per_voxel = strided(problem.kernel, self.stride).voxels_per_node ** -0.5  # a node has their mass
+        nodes = strided(problem.kernel, self.stride)
+        on_nodes = replace(problem, kernel=nodes)
+        state, memory, measures = ON_NODES.step(on_nodes, options, state, memory, iteration)
+        per_voxel = nodes.voxels_per_node**-0.5  # a node has the mass of its voxels
         return state, memory, replace(measures, change_l2=per_voxel * measures.change_l2)
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
@@ -148,9 +151,6 @@ class StridedBarycenter:
         last = replace(ending.last, marginal_error=error)
         history = replace(ending.history, marginal_error=errors)
         return solution_from(problem, full, ending._replace(last=last, history=history))
-
-    def _on_nodes(self, problem: Problem) -> Problem:
-        return replace(problem, kernel=strided(problem.kernel, self.stride))
 
 
 @jax.jit
