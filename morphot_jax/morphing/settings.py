@@ -8,15 +8,16 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Criterion, KernelKind
 
-MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "mixed", "linear"]
+MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "rigid", "mixed", "linear"]
 Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
 KernelChoice = Literal["auto"] | KernelKind
 Mass = Literal["interpolated", "original"]
 Precision = Literal["auto", "single", "double"]
 
-SINGLE_PLAN = {  # methods whose frames all come from one plan, and the kernels they allow
+SINGLE_PLAN = {  # methods whose frames all come from one solve, and the kernels they allow
     "bridge": ("auto", "heat"),
     "displacement": ("auto", "heat", "dense"),
+    "rigid": ("auto", "heat"),
 }
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 STRIDED: tuple[KernelKind, ...] = ("dense", "heat")  # kernels of barycenters on fewer voxels
@@ -192,8 +193,10 @@ def _check_together(settings: Settings) -> None:
 
 
 def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
-    """The values that options may have where all frames come from one plan."""
+    """The values that options may have where all frames come from one solve."""
+    rounds = (("iterations", (None,)), ("relaxation", (None,))) if method == "rigid" else ()
     return (
+        *rounds,
         ("kernel", SINGLE_PLAN[method]),
         ("criterion", ("marginal_error",)),
         ("mass", ("interpolated",)),
@@ -207,7 +210,8 @@ def _check_single_plan(settings: Settings) -> None:
         value = getattr(settings, name)
         if value not in allowed:
             raise InputError(
-                f"{name} '{value}' does not go with the method '{settings.method}': give {' or '.join(allowed)}"
+                f"{name} '{value}' does not go with the method '{settings.method}': "
+                + ("leave it out" if allowed == (None,) else f"give {' or '.join(map(str, allowed))}")
             )
 
 

@@ -8,6 +8,7 @@ Frame t between two maps a and b, where a is given first and lies at t = 0:
 | `barycenter`   | the entropic Wasserstein barycenter of a, b with weights (1 - t, t)  | the paper, 2.4 |
 | `bridge`       | the most likely random walks from a to b, from one plan (``bridge``) | Leonard 2014   |
 | `displacement` | mass moved along straight lines, from one plan (``displacement``)    | McCann 1997    |
+| `rigid`        | mass moved with its surroundings on screws (``locally_rigid``)       | this package   |
 | `mixed`        | barycenters at a few keyframes, linear between them                  | the paper      |
 
 Solves use unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
@@ -24,12 +25,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from morphot_jax.maps.check import several_maps
+from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
+from morphot_jax.morphing.rigid import TOO_LOOSE, RigidMorph, rigid_frames, solve_rigid
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
@@ -60,6 +63,8 @@ class Frame:
     - ``bias``: see ``loop.Solution``; None where the frame was not debiased.
     - ``kernel``: the kernel of the solve. ``strayed``: share of the mass that left the box and was put back by
       scaling.
+    - ``loose``: share of the mass that does not move with its surroundings (``rigid.RigidMorph``); ``aligned``:
+      the alignment from which its motions were found, where there was one.
     - ``history``: one row for each iteration, columns marginal_error and, where measured, change_l1, change_l2.
       Where frames share one plan, only the first has its history.
     """
@@ -78,6 +83,8 @@ class Frame:
     limit: str | None = None
     reason: str | None = None
     strayed: float = 0.0
+    loose: float = 0.0
+    aligned: Pose | None = None
     history: Float[np.ndarray, "iterations measures"] = field(
         default_factory=lambda: np.empty((0, 1)), repr=False, compare=False
     )
@@ -191,6 +198,8 @@ def morph(
     if plan is None:
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
+    elif settings.method == "rigid":
+        densities, frames = run.frames(times, partial(_rigidly_moved, run, plan))
     elif settings.method in SINGLE_PLAN:
         densities, frames = run.frames(times, partial(_transported, run, plan))
     elif settings.method == "barycenter":
@@ -339,6 +348,39 @@ def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
         segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
+def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
+    """Frames by locally rigid motions between the two maps of a segment; at s = 0 and 1 the maps themselves."""
+    template = run.prepared.volumes[0]
+    first, last = (template.with_data(data) for data in segment.pair)
+    found = solve_rigid(first, last, plan, clock=run.clock, report=segment.report)
+    shared = _frame_of_rounds(found, plan)
+    for position, density in rigid_frames(found, segment.shares, plan, run.clock, segment.wanted):
+        share = float(segment.shares[position])
+        if share in (0.0, 1.0):
+            yield _SegmentFrame(position, WHOLE, segment.pair[int(share)], shared)
+        else:
+            scaled = _to_mass(density, segment.masses, share)
+            yield _SegmentFrame(position, found.window, scaled, shared)
+        segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
+
+
+def _frame_of_rounds(found: RigidMorph, plan: Plan) -> Frame:
+    """What all frames of one pair of motions have in common; without index, time and mass."""
+    return Frame(
+        index=0,
+        time=0.0,
+        mass=0.0,
+        status=Status.CONVERGED if found.settled else Status.MAX_ITERATIONS,
+        iterations=max(side.rounds for side in found.sides),
+        loose=found.loose,
+        aligned=found.aligned,
+        marginal_error=max(side.error for side in found.sides),
+        kernel=plan.kernel,
+        limit=str(Limit.TOLERANCE if found.settled else Limit.BUDGET),
+        reason=found.reason,
+    )
+
+
 def _frame_of_plan(transport: Transport, plan: Plan, settings: Settings) -> Frame:
     """What all frames of one plan have in common; without index, time and mass."""
     solution = transport.solution
@@ -380,6 +422,23 @@ def _departures(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
     if strayed > NOTICEABLE:
         warnings.append(
             f"up to {percent(strayed)} of a frame's mass left the box and was put back by scaling: pad the maps"
+        )
+    return tuple(warnings) + _about_motions(frames)
+
+
+def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
+    """Warnings about locally rigid motions: mass that does not move with its surroundings, and large turns."""
+    warnings = []
+    loose = max(frame.loose for frame in frames)
+    if loose >= TOO_LOOSE:
+        warnings.append(
+            f"{percent(loose)} of the mass does not move with its surroundings: parts may slide past each other, or "
+            "mass may appear; compare with the method displacement"
+        )
+    for pose in {frame.aligned for frame in frames if frame.aligned is not None}:
+        warnings.append(
+            f"the motions were found from an alignment of the maps as wholes, turned by {pose.degrees:.1f}°: "
+            "if they should lie as they are, give --method displacement"
         )
     return tuple(warnings)
 

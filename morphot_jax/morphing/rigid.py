@@ -1,0 +1,252 @@
+"""The method 'rigid': both maps moved by locally rigid motions, one towards the other, and blended.
+
+The rounds of ``locally_rigid`` find the motion of each map to the other. They work on blocks of voxels whose
+edge is about sigma, whatever the grid, since the motion is smooth on that scale; before that, on blocks twice as
+large, where rounds are ten times cheaper and large motions are found. Frame t shares the voxels of the first map,
+moved for the time t, and those of the second, moved back for 1 - t, blended 1-t : t (``splines``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from morphot_jax.maps.pose import Pose
+from morphot_jax.maps.resample import indices_of, places_of
+from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.morphing.plan import Plan
+from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
+from morphot_jax.prepare.align import align_maps
+from morphot_jax.transport import kernels, locally_rigid, splines
+from morphot_jax.transport.coarse_start import halved
+from morphot_jax.transport.locally_rigid import MOMENTUM, Motion, Round, Task
+from morphot_jax.transport.support import side_of
+
+BLOCK = 0.9  # sigma in blocks, at least, where the motion is found
+COARSE = (16.0, 8.0, 6.0, 5.0, 4.0, 3.0)  # radii of the windows on blocks twice as large, in these
+FINE = (4.0, 3.0)  # and on the blocks
+AROUND = 1.5  # blocks: radius over which what is left of the ways is averaged
+MOST_ROUNDS = 4  # of one radius
+STILL = 0.05  # blocks, root mean square over the mass: a radius ends where its fits move by less
+SETTLED = 0.5  # blocks: fits that the last round moved by more have not settled
+LOOSE = 1.0  # blocks: mass with a longer way left does not move with its surroundings
+TOO_LOOSE = 0.05  # share of the mass of both maps: with more, the motion is sought anew from an alignment
+MARGIN = 4.0  # sigma around both maps, for mass that swings out on its way
+
+
+@dataclass(frozen=True)
+class Side:
+    """The motion of one map to the other, in space counted in the shortest edge of a voxel.
+
+    - ``motion``: of its voxels. ``rounds``: how many were made.
+    - ``change``: how far the last round moved the fits; ``left``: how far the mass has yet to go. Both are root
+      mean squares over the mass, in blocks. ``error``: of the last plan.
+    - ``loose``: share of the mass that does not move with its surroundings.
+    """
+
+    motion: Motion = field(repr=False)
+    rounds: int
+    change: float
+    left: float
+    error: float
+    loose: float
+
+
+@dataclass(frozen=True)
+class RigidMorph:
+    """The motions of two maps, each to the other, on the part of the box where frames can have mass.
+
+    - ``edges``: of a voxel along z, y, x; the shortest is one.
+    - ``aligned``: the alignment from which the motions were found; None where they start from the maps as they lie.
+    """
+
+    window: Window
+    edges: Float[np.ndarray, "3"] = field(repr=False)
+    sides: tuple[Side, Side]
+    aligned: Pose | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the rounds of both sides ended with fits that hardly moved."""
+        return all(side.change < SETTLED for side in self.sides)
+
+    @property
+    def loose(self) -> float:
+        """Share of the mass that does not move with its surroundings, in the map that has less of it.
+
+        Where mass parts or meets, one of the two maps shows which mass belongs together.
+        """
+        return min(side.loose for side in self.sides)
+
+    @property
+    def left(self) -> float:
+        """How far the mass has yet to go, in blocks, in the map that has less to go."""
+        return min(side.left for side in self.sides)
+
+    @property
+    def reason(self) -> str:
+        """Why the rounds ended."""
+        change, made = (max(getattr(side, name) for side in self.sides) for name in ("change", "rounds"))
+        return f"the last of {made} rounds moved the fits by {change:.2g} of sigma (root mean square)"
+
+
+def solve_rigid(
+    first: Volume, last: Volume, plan: Plan, *, clock: Clock, report: ProgressReport
+) -> RigidMorph:
+    """Find the locally rigid motions between two maps on one grid.
+
+    Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
+    anew from an alignment of the maps as wholes, and the better ones are kept.
+    """
+    space = _Space.around(first, last, plan)
+    with plan.scope(), clock.solving():
+        found = _both(space, plan, (None, None), report)
+        if found.loose < TOO_LOOSE:
+            return found
+        pose = align_maps(first, last).pose
+        anew = _both(space, plan, (pose, pose.inverse()), report)
+    return replace(anew, aligned=pose) if anew.left < found.left else found
+
+
+def rigid_frames(
+    morph: RigidMorph, times: Float[np.ndarray, " t"], plan: Plan, clock: Clock, wanted: Bool[np.ndarray, " t"]
+) -> Iterator[tuple[int, Float[np.ndarray, "z y x"]]]:
+    """The frames marked in ``wanted``, each with its index among ``times``: unit mass, on the morph's window."""
+    z, y, x = (part.stop - part.start for part in morph.window)
+    one, other = (side.motion for side in morph.sides)
+    for index in np.flatnonzero(wanted):
+        with plan.scope(), clock.solving():
+            edges, t = jnp.asarray(morph.edges, plan.dtype), jnp.asarray(times[index], plan.dtype)
+            frame = np.asarray(_frame(one, other, edges, t, shape=(z, y, x)))
+        yield int(index), frame
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Both maps on the part of their grid where frames can have mass, and positions there.
+
+    Positions in space count the shortest edge of a voxel from the corner of that part, along z, y, x.
+    """
+
+    first: Volume
+    window: Window
+    edges: Float[np.ndarray, "3"]
+    maps: Float[np.ndarray, "2 z y x"]
+
+    @classmethod
+    def around(cls, first: Volume, last: Volume, plan: Plan) -> "_Space":
+        pair = np.stack([first.data, last.data])
+        window = widened(bounding_box(pair.sum(axis=0) > 0), plan.sigma, MARGIN, pair.shape[1:])
+        edges = np.array(first.voxel_size[::-1])
+        return cls(first, window, edges / edges.min(), pair[(slice(None), *window)].astype(plan.dtype))
+
+    def carried(self, points: Float[Array, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
+        """Positions after a rigid motion of the map."""
+        corner = np.array([part.start for part in self.window])
+        indices = (np.asarray(points).T / self.edges) - 0.5 + corner
+        moved = indices_of(self.first, pose.carried(places_of(self.first, indices)))
+        return ((moved - corner + 0.5) * self.edges).T
+
+
+class _Level(NamedTuple):
+    """Both maps in blocks of voxels, the edges of a block, and sigma in blocks."""
+
+    maps: Float[np.ndarray, "2 z y x"]
+    edges: Float[np.ndarray, "3"]
+    sigma: tuple[float, float, float]
+
+    def halved(self) -> "_Level":
+        """In blocks twice as large, with the same sigma in space."""
+        z, y, x = self.sigma
+        return _Level(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
+
+    def task(self, first: int) -> Task:
+        """From map ``first`` to the other. Both tasks have arrays of one size, so that they share a compilation."""
+        room = int((self.maps > 0).sum(axis=(1, 2, 3)).max())
+        source, target = (side_of(self.maps[k], room=room) for k in (first, 1 - first))
+        _, z, y, x = self.maps.shape
+        kernel = kernels.make("heat", (z, y, x), np.array(self.sigma), self.maps.dtype)
+        return Task(source, target, kernel, jnp.asarray(self.edges, self.maps.dtype))
+
+
+def _levels(space: _Space, plan: Plan) -> tuple[_Level, _Level]:
+    """The blocks of the first rounds, and those half as large of the last ones, with sigma the same in blocks."""
+    fine = _Level(space.maps, space.edges, plan.sigma)
+    while min(fine.sigma) >= 2.0 * BLOCK:
+        fine = fine.halved()
+    return fine.halved()._replace(sigma=fine.sigma), fine
+
+
+def _both(
+    space: _Space, plan: Plan, starts: tuple[Pose | None, Pose | None], report: ProgressReport
+) -> RigidMorph:
+    """The motions of both maps, from these rigid motions or from where they lie."""
+    coarse, fine = _levels(space, plan)
+    one, other = (
+        _side(space, k, coarse.task(k), fine.task(k), starts[k], report) for k in range(2)
+    )
+    return RigidMorph(space.window, space.edges, (one, other))
+
+
+def _side(
+    space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport
+) -> Side:
+    """The motion of map k: rounds on both levels, then the motions of all its voxels."""
+    start = locally_rigid.unmoved(coarse)
+    if pose is not None:
+        turn = jnp.asarray(pose.rotation[::-1, ::-1], start.image.dtype)
+        moved = jnp.asarray(space.carried(coarse.start, pose), start.image.dtype)
+        start = locally_rigid.first_round(moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape), coarse)
+    found = _rounds(coarse, start, COARSE, report)
+    rough = locally_rigid.carried(coarse, found.motion, fine.start, fine.mass)
+    start = locally_rigid.first_round(rough.image, rough.rotation, fine)
+    ended = _rounds(fine, start, FINE, report)
+    whole = side_of(space.maps[k])
+    points = (whole.positions() + 0.5) * jnp.asarray(space.edges, fine.edges.dtype)[:, None]
+    motion = locally_rigid.carried(fine, ended.motion, points, jnp.exp(whole.log_mass))
+    block = float(fine.edges.min())
+    change, left = float(ended.last.change) / block, float(ended.last.left) / block
+    loose = float(jnp.sum(jnp.where(jnp.linalg.norm(motion.rest, axis=0) > LOOSE * block, motion.mass, 0.0)))
+    return Side(motion, found.made + ended.made, change, left, float(ended.last.error), loose)
+
+
+class _Made(NamedTuple):
+    """How many rounds were made, the last of them, and the motions that it found."""
+
+    made: int
+    last: Round
+    motion: Motion
+
+
+def _rounds(task: Task, start: Round, radii: Sequence[float], report: ProgressReport) -> _Made:
+    """Rounds with windows of these radii, in blocks, each until the fits stand still."""
+    block = jnp.min(task.edges)
+    last, made = start, 0
+    for radius in radii:
+        for repeat in range(MOST_ROUNDS):
+            momentum = jnp.asarray(MOMENTUM if repeat else 0.0, block.dtype)
+            last, made = locally_rigid.next_round(task, last, radius * block, momentum), made + 1
+            change, error = float(last.change), float(last.error)
+            report(Progress(0, 1, made, error, None))
+            if change < STILL * float(block):
+                break
+    return _Made(made, last, locally_rigid.motion_of(task, last, AROUND * block))
+
+
+@partial(jax.jit, static_argnames=("shape",))
+def _frame(
+    one: Motion, other: Motion, edges: Float[Array, "3"], t: Float[Array, ""], shape: kernels.Shape
+) -> Float[Array, "z y x"]:
+    """The voxels of both maps, moved, shared and blended."""
+    sums = jnp.zeros(shape, t.dtype)
+    for motion, weight, passed in ((one, 1.0 - t, t), (other, t, 1.0 - t)):
+        voxels = motion.at(passed) / edges[:, None] - 0.5
+        sums += splines.shared(weight * motion.mass, voxels, shape)
+    frame = jnp.maximum(splines.unblurred(sums), 0.0)
+    return frame / jnp.sum(frame)

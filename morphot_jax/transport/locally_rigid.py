@@ -1,0 +1,290 @@
+r"""Locally rigid transport: each voxel of a map turns and shifts with its surroundings.
+
+Optimal transport takes short cuts through neighbouring mass, so its ways shrink where bodies turn. Rounds mend
+that. For a map a with mass at x, moved so far to y(x), and a target b, a round
+
+1. moves the mass to y, and solves for the plan P from there to b;
+2. takes the mean way of P less that of the moved map to itself, d = T_P - T_self, which is zero where nothing is
+   left to do and exact for a shift (both are blurred alike);
+3. fits, around every voxel, the rigid motion that takes x to y + d best, weighted by mass in a Gaussian window G
+   of radius r: with the means c = G(a x) / G a and m = G(a (y + d)) / G a, the rotation nearest to
+   G(a (y + d) x^T) / G a - m c^T (Procrustes; Kabsch 1976);
+4. moves each voxel by its own motion, R (x - c) + m, and as far on as ``MOMENTUM`` times its last step.
+
+The radius falls from round to round, so that large bodies are found first and smaller ones within them. At the end
+each voxel goes along the screw of its motion (``rigid_motions``), and what is left of its way is added in the frame
+that turns with it:
+
+    x(t) = S_t(x) + t R_t rho ,    rho = R^T (y + d - R (x - c) - m) , averaged over its surroundings.
+
+A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from morphot_jax.transport import kernels
+from morphot_jax.transport.displacement import splat
+from morphot_jax.transport.kernels import Kernel, Places, Shape, safe_log, whole
+from morphot_jax.transport.loop import Options, solve
+from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
+from morphot_jax.transport.relaxation import PLAIN
+from morphot_jax.transport.rigid_motions import (
+    Rotations,
+    Vectors,
+    along_screw,
+    nearest_rotation,
+    rotation_vector,
+    turned,
+)
+from morphot_jax.transport.sinkhorn import MultilevelSinkhorn, Problem
+from morphot_jax.transport.support import Side
+
+MOMENTUM = 0.6
+ERROR = 1e-3  # of the plans of a round
+MOST_ITERATIONS = 60  # of the plan of a round
+SELF_ITERATIONS = 10  # of the plan of a map to itself, whose error halves and more with each
+HOLD = 1e-3  # r^2: as if so much mass around each voxel had gone on as it did, where a window fixes no rotation
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Task:
+    """A map that is to be moved, the map that it is moved to, and the kernel of their grid.
+
+    ``edges``: of a voxel along z, y, x, in any unit. Motions are rigid in space, where the middle of voxel i lies
+    at (i + 1/2) times the edge, so that a map and its blocks of voxels share one space.
+    """
+
+    source: Side
+    target: Side
+    kernel: Kernel
+    edges: Float[Array, "3"]
+
+    __repr__ = one_line
+
+    @property
+    def mass(self) -> Float[Array, " n"]:
+        """Of the source's voxels; the sum is one."""
+        return jnp.exp(self.source.log_mass)
+
+    @property
+    def start(self) -> Vectors:
+        """Where the source's voxels are, in space."""
+        return (self.source.positions() + 0.5) * self.edges[:, None]
+
+    def voxels(self, positions: Vectors) -> Vectors:
+        """Positions in space, counted in voxels."""
+        return positions / self.edges[:, None] - 0.5
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Motion:
+    """The rigid motion of each voxel of a map, and what is left of its way. Positions in space, along z, y, x.
+
+    - ``rotation``, ``image``: z -> R (z - start) + image. ``rest``: rho, in the frame of the start.
+    """
+
+    mass: Float[Array, " n"]
+    start: Vectors
+    image: Vectors
+    rotation: Rotations
+    rest: Vectors
+
+    __repr__ = one_line
+
+    def at(self, t: Float[Array, ""]) -> Vectors:
+        """Where each voxel is at time t."""
+        vector = rotation_vector(self.rotation)
+        return along_screw(vector, self.start, self.image, t) + t * turned(t * vector, self.rest)
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Round:
+    """What a round leaves to the next.
+
+    - ``positions``, ``before``: y of this round and of the one before. ``log_ku``: the start of the next plan.
+    - ``found``: y + d. ``rotation``, ``image``: the motions fitted to it.
+    - ``left``: root mean square of d over the mass. ``change``: of the step from y to the image. ``error``,
+      ``iterations``: of the plan.
+    """
+
+    positions: Vectors
+    before: Vectors
+    found: Vectors
+    image: Vectors
+    rotation: Rotations
+    log_ku: Float[Array, "z y x"]
+    left: Float[Array, ""]
+    change: Float[Array, ""]
+    error: Float[Array, ""]
+    iterations: Int[Array, ""]
+
+    __repr__ = one_line
+
+
+def first_round(positions: Vectors, rotation: Rotations, task: Task) -> Round:
+    """Before any round: the voxels are at these positions, turned so."""
+    zero, box = jnp.zeros((), positions.dtype), jnp.zeros(task.kernel.shape, positions.dtype)
+    return Round(positions, positions, positions, positions, rotation, box, zero, zero, zero, jnp.int32(0))
+
+
+def unmoved(task: Task) -> Round:
+    """Before any round, where nothing has moved."""
+    start = task.start
+    return first_round(start, jnp.broadcast_to(jnp.eye(3, dtype=start.dtype)[:, :, None], (3, *start.shape)), task)
+
+
+@jax.jit
+def next_round(task: Task, last: Round, radius: Float[Array, ""], momentum: Float[Array, ""]) -> Round:
+    """Move, transport, fit.
+
+    ``radius``: of the window, in the unit of the edges. ``momentum``: how far beyond the fit of the last round the
+    voxels go, as a share of their last step; zero for the round that ends.
+    """
+    state = replace(
+        last, positions=last.image + momentum * (last.positions - last.before), before=last.positions
+    )
+    return _round(task, state, radius)
+
+
+@jax.jit
+def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
+    """The motions of the last round, and what is left of the ways, averaged over the radius ``around``."""
+    rest = _windowed(task, last.found - last.image, around)
+    back = turned(-rotation_vector(last.rotation), rest)
+    return Motion(task.mass, task.start, last.image, last.rotation, back)
+
+
+def _round(task: Task, state: Round, radius: Float[Array, ""]) -> Round:
+    """Transport from ``state.positions``, and fit."""
+    way, log_ku, error, iterations = remaining(task, state.positions, state.log_ku)
+    found = state.positions + way
+    rotation, image = fitted(task, found, radius, state.rotation)
+    return Round(
+        state.positions,
+        state.before,
+        found,
+        image,
+        rotation,
+        log_ku,
+        _rms(task.mass, way),
+        _rms(task.mass, image - state.positions),
+        error,
+        iterations,
+    )
+
+
+def remaining(
+    task: Task, positions: Vectors, guess: Float[Array, "z y x"]
+) -> tuple[Vectors, Float[Array, "z y x"], Float[Array, ""], Int[Array, ""]]:
+    """d: how far the mass at these positions has yet to go; with log K u, the error and the iterations of its plan."""
+    kernel, voxels = task.kernel, task.voxels(positions)
+    box = jnp.maximum(splat(task.mass, voxels, kernel.shape), 0.0)
+    moved = _everywhere(box)
+    solution = solve(
+        MultilevelSinkhorn(with_cost=False),
+        Problem(moved, task.target, kernel),
+        Options(ERROR, PLAIN, MOST_ITERATIONS),
+        (guess, guess),
+    )
+    log_u, log_v = solution.potentials
+    there = mean_places(kernel, jnp.exp(log_v - jnp.max(log_v)))
+    way = jnp.where(box > 0, there - mean_places(kernel, self_plan(box, kernel)), 0.0)
+    return interpolated(way, voxels) * task.edges[:, None], kernel.log_apply(log_u), solution.marginal_error, solution.iterations
+
+
+def self_plan(box: Float[Array, "z y x"], kernel: Kernel) -> Float[Array, "z y x"]:
+    """The w of the plan diag(w) K diag(w) from a map to itself: w <- sqrt(w a / K w) (Knight, Ruiz, Ucar 2014)."""
+
+    def halve(_, w: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
+        smoothed = kernel.apply(w)
+        return jnp.sqrt(w * box / jnp.where(smoothed > 0, smoothed, 1.0))
+
+    return jax.lax.fori_loop(0, SELF_ITERATIONS, halve, jnp.sqrt(box))
+
+
+def mean_places(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "3 z y x"]:
+    """K(v y) / K v at every voxel, in voxels; zero where K v vanishes."""
+    grids = jnp.meshgrid(*(jnp.arange(n, dtype=v.dtype) for n in kernel.shape), indexing="ij", sparse=True)
+    weight, *firsts = jax.lax.map(kernel.apply, jnp.stack([v, *(v * grid for grid in grids)]))
+    return jnp.stack(firsts) * jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
+
+
+def fitted(task: Task, found: Vectors, radius: Float[Array, ""], rotation: Rotations) -> tuple[Rotations, Vectors]:
+    """The rigid motion around each voxel that takes the map best to the places found: R, and its image.
+
+    ``rotation``: those of the last round, which hold where a window has too little mass to fix one.
+    """
+    middle = (jnp.array(task.kernel.shape, found.dtype) * task.edges / 2.0)[:, None]
+    x, y = task.start - middle, found - middle
+    products = (y[:, None] * x[None]).reshape(9, -1)
+    means = _windowed(task, jnp.concatenate([x, y, products]), radius)
+    c, m = means[:3], means[3:6]
+    moments = means[6:].reshape(3, 3, -1) - m[:, None] * c[None] + HOLD * radius**2 * rotation
+    rotation = nearest_rotation(moments, rotation)
+    image = jnp.einsum("ijn,jn->in", rotation, x - c) + m + middle
+    return rotation, image
+
+
+@jax.jit
+def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"]) -> Motion:
+    """The motion of other points, of other masses, by that of the voxels around them.
+
+    Motions R z + p are linear in R and p, so both are interpolated, each voxel by its trilinear weight; a motion
+    that is the same everywhere stays as it is. Points far from any voxel of the map do not move.
+    """
+    some = task.mass > 0
+    shift = motion.image - jnp.einsum("ijn,jn->in", motion.rotation, motion.start)
+    rows = jnp.concatenate([motion.rotation.reshape(9, -1), shift, motion.rest, jnp.ones_like(shift[:1])])
+    fields = task.source.places.spread_in(task.kernel.shape, jnp.where(some, rows, 0.0), 0.0)
+    *sums, weight = interpolated(fields, task.voxels(points))
+    known = weight > 0
+    values = jnp.stack(sums) / jnp.where(known, weight, 1.0)
+    turns = jnp.where(known, values[:9].reshape(3, 3, -1), jnp.eye(3, dtype=points.dtype)[:, :, None])
+    image = jnp.einsum("ijn,jn->in", turns, points) + values[9:12]
+    return Motion(mass, points, image, nearest_rotation(turns, turns), values[12:])
+
+
+def interpolated(fields: Float[Array, "c z y x"], positions: Vectors) -> Float[Array, "c n"]:
+    """Fields at positions (voxels), by the weights with which ``splat`` shares a mass there."""
+    limits = jnp.array(fields.shape[1:], positions.dtype)[:, None] - 1.0
+    positions = jnp.clip(positions, 0.0, limits)
+    below = jnp.minimum(jnp.floor(positions), jnp.maximum(limits - 1.0, 0.0))
+    share, below = positions - below, below.astype(jnp.int32)
+    total = jnp.zeros((fields.shape[0], positions.shape[1]), fields.dtype)
+    for corner in np.ndindex(2, 2, 2):
+        weight = jnp.prod(jnp.stack([s if up else 1.0 - s for s, up in zip(share, corner, strict=True)]), axis=0)
+        z, y, x = (jnp.minimum(b + up, n - 1) for b, up, n in zip(below, corner, fields.shape[1:], strict=True))
+        total += weight * fields[:, z, y, x]
+    return total
+
+
+def _windowed(task: Task, values: Float[Array, "c n"], radius: Float[Array, ""]) -> Float[Array, "c n"]:
+    """G(a f) / G a for each row of values: means weighted by mass in a window around each voxel."""
+    window = kernels.dense(task.kernel.shape, radius / task.edges, values.dtype)
+    places, mass = task.source.places, task.mass
+
+    def smooth(row: Float[Array, " n"]) -> Float[Array, " n"]:
+        return window.apply_between(row, places, places)
+
+    weight, *sums = jax.lax.map(smooth, jnp.concatenate([mass[None], mass * values]))
+    return jnp.stack(sums) / jnp.where(weight > 0, weight, 1.0)
+
+
+def _everywhere(box: Float[Array, "z y x"]) -> Side:
+    """A map on all voxels of its box: the support of a moved map has no static size."""
+    index = jnp.arange(box.size, dtype=jnp.int32)
+    return Side(Places(index, whole(box.shape), every=True), safe_log(box / jnp.sum(box)).ravel())
+
+
+def _rms(mass: Float[Array, " n"], vectors: Vectors) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.sum(mass * jnp.sum(vectors**2, axis=0)) / jnp.sum(mass))

@@ -1,0 +1,86 @@
+r"""Moved mass on a grid by cubic splines: sharper than trilinear sharing, and without its stripes.
+
+Each mass m_i at y_i is shared among the 64 voxels around it by the weights of the cubic B-spline, and the sum is
+divided by the spline's own blur along each axis:
+
+    f = B^-1 s ,    s[k] = sum over i of m_i b(k - y_i) ,    B[j, k] = b(j - k) = 2/3, 1/6 on the next two diagonals.
+
+It is the adjoint of interpolation by cubic splines. Masses at the voxels come back as they are, and the sum is kept
+to round-off. Where masses lie d voxels apart, trilinear sharing leaves stripes of sinc(1/d)^2 of the density and
+the spline of 3 sinc(1/d)^4 at most: 13 and 5 % for d = 1.4 along two axes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from morphot_jax.transport.kernels import Shape, separable
+
+CHUNK = 2**13  # masses that are shared at once: their 64 weights fit in caches
+REACH = 2  # voxels to either side of a position that take a share
+
+
+def share(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
+    """Masses at positions (voxels, z y x) as a density on a grid, which may dip below zero beside sharp edges.
+
+    Positions outside the box are moved to its faces, so that no mass is lost.
+    """
+    return unblurred(shared(mass, positions, shape))
+
+
+def unblurred(sums: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
+    """B^-1 along each axis."""
+    z, y, x = sums.shape[-3:]
+    return separable(sums, *(jnp.asarray(_inverse(n), sums.dtype) for n in (z, y, x)))
+
+
+def weights(fraction: Float[Array, "*n"]) -> Float[Array, "4 *n"]:
+    """b at the distances 1 + f, f, 1 - f, 2 - f: of the four voxels around a position f behind the second."""
+    f, g = fraction, 1.0 - fraction
+    return jnp.stack([g**3, 4.0 - 6.0 * f**2 + 3.0 * f**3, 4.0 - 6.0 * g**2 + 3.0 * g**3, f**3]) / 6.0
+
+
+def _inverse(n: int) -> Float[np.ndarray, "n n"]:
+    """B^-1 for an axis of n voxels, where shares beyond an end fall back on it: columns of B sum to one."""
+    if n == 1:
+        return np.ones((1, 1))
+    blur = np.diag(np.full(n, 4.0)) + np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1)
+    blur[0, 0] = blur[-1, -1] = 5.0
+    return np.linalg.inv(blur / 6.0)
+
+
+def shared(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
+    """s: the masses by the weights of the spline."""
+    chunks = max(1, -(-mass.size // CHUNK))
+    padding = chunks * CHUNK - mass.size if chunks > 1 else 0
+    limits = jnp.array(shape, positions.dtype)[:, None] - 1.0
+    known = jnp.all(jnp.isfinite(positions), axis=0)
+    mass = jnp.pad(jnp.where(known, mass, 0.0), (0, padding)).reshape(chunks, -1)
+    positions = jnp.clip(jnp.where(known, positions, 0.0), 0.0, limits)
+    positions = jnp.pad(positions, ((0, 0), (0, padding))).reshape(3, chunks, -1)
+    windows = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=(1, 2, 3), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1, 2)
+    )
+    inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
+
+    def put(chunk: Int[Array, ""], box: Float[Array, "Z Y X"]) -> Float[Array, "Z Y X"]:
+        below = jnp.floor(positions[:, chunk])
+        z, y, x = jnp.moveaxis(weights(positions[:, chunk] - below), 0, -1)
+        corners = mass[chunk][:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
+        first = below.astype(jnp.int32).T + (REACH - 1)
+        return jax.lax.scatter_add(box, first, corners, windows, mode=inside)
+
+    wide = jnp.zeros([n + 2 * REACH for n in shape], mass.dtype)
+    wide = jax.lax.fori_loop(0, chunks, put, wide)
+    for axis, n in enumerate(shape):
+        wide = _folded(wide, axis, n)
+    return wide
+
+
+def _folded(wide: Float[Array, "..."], axis: int, n: int) -> Float[Array, "..."]:
+    """Without the ``REACH`` planes before and after an axis: what lies in them falls back on the first and last."""
+    wide = jnp.moveaxis(wide, axis, 0)
+    inner = wide[REACH : REACH + n]
+    inner = inner.at[0].add(jnp.sum(wide[:REACH], axis=0)).at[-1].add(jnp.sum(wide[REACH + n :], axis=0))
+    return jnp.moveaxis(inner, 0, axis)
