@@ -20,6 +20,7 @@ from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import indices_of, places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.morphing.detail import Detail, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.prepare.align import align_maps
@@ -62,13 +63,14 @@ class Side:
 class RigidMorph:
     """The motions of two maps, each to the other, on the part of the box where frames can have mass.
 
-    - ``edges``: of a voxel along z, y, x; the shortest is one.
+    - ``edges``: of a voxel along z, y, x; the shortest is one. ``detail``: which detail frames keep.
     - ``aligned``: the alignment from which the motions were found; None where they start from the maps as they lie.
     """
 
     window: Window
     edges: Float[np.ndarray, "3"] = field(repr=False)
     sides: tuple[Side, Side]
+    detail: Detail = field(repr=False)
     aligned: Pose | None = None
 
     @property
@@ -96,9 +98,7 @@ class RigidMorph:
         return f"the last of {made} rounds moved the fits by {change:.2g} of sigma (root mean square)"
 
 
-def solve_rigid(
-    first: Volume, last: Volume, plan: Plan, *, clock: Clock, report: ProgressReport
-) -> RigidMorph:
+def solve_rigid(first: Volume, last: Volume, plan: Plan, *, clock: Clock, report: ProgressReport) -> RigidMorph:
     """Find the locally rigid motions between two maps on one grid.
 
     Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
@@ -118,12 +118,11 @@ def rigid_frames(
     morph: RigidMorph, times: Float[np.ndarray, " t"], plan: Plan, clock: Clock, wanted: Bool[np.ndarray, " t"]
 ) -> Iterator[tuple[int, Float[np.ndarray, "z y x"]]]:
     """The frames marked in ``wanted``, each with its index among ``times``: unit mass, on the morph's window."""
-    z, y, x = (part.stop - part.start for part in morph.window)
-    one, other = (side.motion for side in morph.sides)
+    motions = tuple(side.motion for side in morph.sides)
     for index in np.flatnonzero(wanted):
         with plan.scope(), clock.solving():
-            edges, t = jnp.asarray(morph.edges, plan.dtype), jnp.asarray(times[index], plan.dtype)
-            frame = np.asarray(_frame(one, other, edges, t, shape=(z, y, x)))
+            frame = _frame(motions, jnp.asarray(times[index], plan.dtype), morph.detail, _edges(morph.edges, plan))
+            frame = np.asarray(frame)
         yield int(index), frame
 
 
@@ -188,15 +187,14 @@ def _both(
 ) -> RigidMorph:
     """The motions of both maps, from these rigid motions or from where they lie."""
     coarse, fine = _levels(space, plan)
-    one, other = (
-        _side(space, k, coarse.task(k), fine.task(k), starts[k], report) for k in range(2)
-    )
-    return RigidMorph(space.window, space.edges, (one, other))
+    one, other = (_side(space, k, coarse.task(k), fine.task(k), starts[k], report) for k in range(2))
+    _, z, y, x = space.maps.shape
+    half = _moved((one.motion, other.motion), jnp.asarray(0.5, plan.dtype), _edges(space.edges, plan), (z, y, x))
+    detail = detail_of(jnp.asarray(space.maps), half, space.edges)
+    return RigidMorph(space.window, space.edges, (one, other), detail)
 
 
-def _side(
-    space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport
-) -> Side:
+def _side(space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport) -> Side:
     """The motion of map k: rounds on both levels, then the motions of all its voxels."""
     start = locally_rigid.unmoved(coarse)
     if pose is not None:
@@ -207,9 +205,11 @@ def _side(
     rough = locally_rigid.carried(coarse, found.motion, fine.start, fine.mass)
     start = locally_rigid.first_round(rough.image, rough.rotation, fine)
     ended = _rounds(fine, start, FINE, report)
-    whole = side_of(space.maps[k])
-    points = (whole.positions() + 0.5) * jnp.asarray(space.edges, fine.edges.dtype)[:, None]
-    motion = locally_rigid.carried(fine, ended.motion, points, jnp.exp(whole.log_mass))
+    motion = ended.motion
+    if fine.kernel.shape != space.maps.shape[1:]:
+        whole = side_of(space.maps[k], room=int((space.maps > 0).sum(axis=(1, 2, 3)).max()))
+        points = (whole.positions() + 0.5) * jnp.asarray(space.edges, fine.edges.dtype)[:, None]
+        motion = locally_rigid.carried(fine, motion, points, jnp.exp(whole.log_mass))
     block = float(fine.edges.min())
     change, left = float(ended.last.change) / block, float(ended.last.left) / block
     loose = float(jnp.sum(jnp.where(jnp.linalg.norm(motion.rest, axis=0) > LOOSE * block, motion.mass, 0.0)))
@@ -239,14 +239,28 @@ def _rounds(task: Task, start: Round, radii: Sequence[float], report: ProgressRe
     return _Made(made, last, locally_rigid.motion_of(task, last, AROUND * block))
 
 
-@partial(jax.jit, static_argnames=("shape",))
+def _edges(edges: Float[np.ndarray, "3"], plan: Plan) -> Float[Array, "3"]:
+    return jnp.asarray(edges, plan.dtype)
+
+
+@jax.jit
 def _frame(
-    one: Motion, other: Motion, edges: Float[Array, "3"], t: Float[Array, ""], shape: kernels.Shape
+    motions: tuple[Motion, Motion], t: Float[Array, ""], detail: Detail, edges: Float[Array, "3"]
 ) -> Float[Array, "z y x"]:
-    """The voxels of both maps, moved, shared and blended."""
-    sums = jnp.zeros(shape, t.dtype)
-    for motion, weight, passed in ((one, 1.0 - t, t), (other, t, 1.0 - t)):
-        voxels = motion.at(passed) / edges[:, None] - 0.5
-        sums += splines.shared(weight * motion.mass, voxels, shape)
-    frame = jnp.maximum(splines.unblurred(sums), 0.0)
-    return frame / jnp.sum(frame)
+    """Both moved maps, blended, with the detail that they share."""
+    z, y, _ = detail.shell.shape
+    one, other = _moved(motions, t, edges, (z, y, detail.columns))
+    frame = jnp.maximum((1.0 - t) * one + t * other, 0.0)
+    return with_detail(frame / jnp.sum(frame), t, detail)
+
+
+@partial(jax.jit, static_argnames=("shape",))
+def _moved(
+    motions: tuple[Motion, Motion], t: Float[Array, ""], edges: Float[Array, "3"], shape: kernels.Shape
+) -> Float[Array, "2 z y x"]:
+    """The first map moved for the time t, and the second for 1 - t, on a box."""
+
+    def share(motion: Motion, passed: Float[Array, ""]) -> Float[Array, "z y x"]:
+        return splines.share(motion.mass, motion.at(passed) / edges[:, None] - 0.5, shape)
+
+    return jnp.stack([share(motion, passed) for motion, passed in zip(motions, (t, 1.0 - t), strict=True)])

@@ -24,7 +24,14 @@ from morphot_jax.system.threads import AT_ONCE
 from morphot_jax.transport.coarse_start import FROM as PYRAMID_FROM
 
 MIB = 2**20
-COMPILED = {"linear": 10, "bridge": 150, "displacement": 160, "rigid": 400, "barycenter": 220, "debiased": 300}  # MiB
+COMPILED = {
+    "linear": 10,
+    "bridge": 150,
+    "displacement": 160,
+    "rigid": 400,
+    "barycenter": 220,
+    "debiased": 300,
+}  # MiB
 SHARED_FIELDS = {"linear": 0, "bridge": 22, "displacement": 50, "rigid": 60, "barycenter": 10, "debiased": 10}
 # Iterations to a marginal error of 1e-6, for each sigma of spread.
 PER_SPREAD = {"bridge": 1.8, "displacement": 1.8, "barycenter": 1.15, "debiased": 8.0}

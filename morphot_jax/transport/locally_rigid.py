@@ -100,8 +100,8 @@ class Motion:
 
     __repr__ = one_line
 
-    def at(self, t: Float[Array, ""]) -> Vectors:
-        """Where each voxel is at time t."""
+    def at(self, t: Float[Array, "*n"]) -> Vectors:
+        """Where each voxel is at time t, one for all or one for each."""
         vector = rotation_vector(self.rotation)
         return along_screw(vector, self.start, self.image, t) + t * turned(t * vector, self.rest)
 
@@ -150,9 +150,7 @@ def next_round(task: Task, last: Round, radius: Float[Array, ""], momentum: Floa
     ``radius``: of the window, in the unit of the edges. ``momentum``: how far beyond the fit of the last round the
     voxels go, as a share of their last step; zero for the round that ends.
     """
-    state = replace(
-        last, positions=last.image + momentum * (last.positions - last.before), before=last.positions
-    )
+    state = replace(last, positions=last.image + momentum * (last.positions - last.before), before=last.positions)
     return _round(task, state, radius)
 
 
@@ -199,7 +197,12 @@ def remaining(
     log_u, log_v = solution.potentials
     there = mean_places(kernel, jnp.exp(log_v - jnp.max(log_v)))
     way = jnp.where(box > 0, there - mean_places(kernel, self_plan(box, kernel)), 0.0)
-    return interpolated(way, voxels) * task.edges[:, None], kernel.log_apply(log_u), solution.marginal_error, solution.iterations
+    return (
+        interpolated(way, voxels) * task.edges[:, None],
+        kernel.log_apply(log_u),
+        solution.marginal_error,
+        solution.iterations,
+    )
 
 
 def self_plan(box: Float[Array, "z y x"], kernel: Kernel) -> Float[Array, "z y x"]:

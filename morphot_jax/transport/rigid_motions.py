@@ -56,7 +56,7 @@ def turned(vector: Vectors, points: Vectors) -> Vectors:
     return points + first * moved + second * cross(vector, moved)
 
 
-def along_screw(vector: Vectors, start: Vectors, end: Vectors, t: Float[Array, ""]) -> Vectors:
+def along_screw(vector: Vectors, start: Vectors, end: Vectors, t: Float[Array, "*n"]) -> Vectors:
     """Where each point is at time t on the screw that turns by ``vector`` and takes it from start to end."""
     angle = _length(vector)
     way = end - start
@@ -73,9 +73,7 @@ def along_screw(vector: Vectors, start: Vectors, end: Vectors, t: Float[Array, "
 
 def cross(a: Vectors, b: Vectors) -> Vectors:
     """The vector product along the first axis."""
-    return jnp.stack(
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    )
+    return jnp.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def _matrix(quaternion: Quaternions) -> Rotations:

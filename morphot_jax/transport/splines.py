@@ -67,7 +67,9 @@ def shared(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shap
     def put(chunk: Int[Array, ""], box: Float[Array, "Z Y X"]) -> Float[Array, "Z Y X"]:
         below = jnp.floor(positions[:, chunk])
         z, y, x = jnp.moveaxis(weights(positions[:, chunk] - below), 0, -1)
-        corners = mass[chunk][:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
+        corners = (
+            mass[chunk][:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
+        )
         first = below.astype(jnp.int32).T + (REACH - 1)
         return jax.lax.scatter_add(box, first, corners, windows, mode=inside)
 

@@ -1,0 +1,138 @@
+r"""Detail along the way: what both maps hold keeps its power, what one of them holds alone fades.
+
+Where two moved maps do not coincide to a fraction of a voxel, their blend is weaker in fine detail than either, so
+that a film would sharpen at its ends. And the noise of a map is carried along as if it were structure. Both show in
+shells of frequency s, half way between the maps:
+
+- c(s), the correlation of the two moved maps (FSC), is high where they show the same structure in the same place;
+- n(s) = 1 - N / P(s) is the share of a map's power P that its fall-off explains as signal, with N from the fit of
+
+      ln P(s) ~ ln( S exp(-B s^2) + N )     over the shells beyond ``FROM`` of the Nyquist frequency,
+
+  and n the geometric mean of both maps. It is one where there is no plateau of noise.
+
+What is noise by both measures, e = sqrt((1 - n)(1 - c)), fades on the way: the amplitude of a shell is multiplied by
+1 - e h(t), with h = 1 - (2 t - 1)^4. What is structure, 1 - e, gets back the power that blending took, up to the
+power (1 - t) P_0 + t P_1 between those of the maps. Detail is added only where the frame has density, so that no
+ripples appear around it. At t = 0 and 1 nothing changes; between equal maps nothing does at any time.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.optimize import least_squares
+
+from morphot_jax.maps.spectrum import shells
+from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
+
+FROM = 0.2  # of the Nyquist frequency: below it the spectrum shows the shape of the molecule
+FEWEST = 8  # shells for the fit
+MOST_GAIN = 2.0  # of an amplitude
+DENSE = 0.05  # of a frame's maximum: above that density detail is added in full
+REPEATS = 2  # of adding detail, since where there is no density it is left out
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Detail:
+    """Shells of frequency on a box, the power of both maps in each, and which part of it is noise.
+
+    - ``shell``: the number of the shell of each frequency of a real transform. ``weight``: how many frequencies of
+      the whole transform each column stands for.
+    - ``power``: of the two maps at unit mass. ``noise``: e. ``columns``: voxels of the box along x.
+    """
+
+    shell: Int[Array, "z y half"]
+    weight: Float[Array, " half"]
+    power: Float[Array, "2 shells"]
+    noise: Float[Array, " shells"]
+    columns: int = field(metadata={"static": True})
+
+    __repr__ = one_line
+
+
+def detail_of(
+    maps: Float[Array, "2 z y x"], moved: Float[Array, "2 z y x"], edges: Float[np.ndarray, "3"]
+) -> Detail:
+    """The detail of two maps from the two moved half way. ``edges``: of a voxel along z, y, x."""
+    _, z, y, x = maps.shape
+    shell = shells((z, y, x), (edges[2], edges[1], edges[0]))
+    weight = np.full(shell.shape[2], 2.0)
+    weight[0] = 1.0
+    if x % 2 == 0:
+        weight[-1] = 1.0
+    bare = Detail(
+        jnp.asarray(shell), jnp.asarray(weight, maps.dtype), jnp.zeros((2, shell.max() + 1), maps.dtype),
+        jnp.zeros(shell.max() + 1, maps.dtype), x,
+    )  # fmt: skip
+    power, common = (np.asarray(values) for values in _spectra(bare, maps, moved))
+    counts = np.bincount(shell.ravel(), (np.ones_like(shell) * weight).ravel())
+    longest = max(n * edge for n, edge in zip((z, y, x), edges, strict=True))
+    nyquist = int(longest / (2.0 * max(edges)))
+    signal = np.sqrt(np.prod([signal_share(row / counts, nyquist) for row in power], axis=0))
+    noise = np.sqrt((1.0 - signal) * (1.0 - np.clip(common, 0.0, 1.0)))
+    return replace(bare, power=jnp.asarray(power), noise=jnp.asarray(noise, maps.dtype))
+
+
+def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.ndarray, " shells"]:
+    """n(s), the share of signal in the mean power of each shell, by the fall-off.
+
+    ``nyquist``: the last shell that is whole. One in all shells where there are too few for a fit.
+    """
+    first = max(1, int(FROM * nyquist))
+    some = np.arange(first, nyquist + 1)
+    if len(some) < FEWEST or not (power[some] > 0).all():
+        return np.ones_like(power)
+    square, logs = (some / nyquist) ** 2, np.log(power[some])
+
+    def misfit(parameters: Float[np.ndarray, "3"]) -> Float[np.ndarray, " n"]:
+        top, fall, floor = parameters
+        return np.logaddexp(top - np.exp(fall) * square, floor) - logs
+
+    fits = [least_squares(misfit, (logs[0], fall, logs[-1]), loss="soft_l1") for fall in (0.0, 1.0, 2.0, 3.0)]
+    floor = np.exp(min(fits, key=lambda fit: fit.cost).x[2])
+    share = np.clip(1.0 - floor / np.where(power > 0, power, np.inf), 0.0, 1.0)
+    share[:first] = 1.0
+    return share
+
+
+@jax.jit
+def with_detail(frame: Float[Array, "z y x"], t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
+    """A frame of unit mass with the power of its structure restored and its noise faded."""
+    wanted = (1.0 - t) * detail.power[0] + t * detail.power[1]
+    dense = jnp.clip(frame / (DENSE * jnp.max(frame)), 0.0, 1.0)
+    sharp = frame
+    for _ in range(REPEATS):
+        spectrum = jnp.fft.rfftn(sharp)
+        power = _in_shells(detail, jnp.abs(spectrum) ** 2)
+        gain = jnp.minimum(jnp.sqrt(wanted / jnp.where(power > 0, power, 1.0)), MOST_GAIN)
+        gain = jnp.where(power > 0, gain, 1.0) ** (1.0 - detail.noise)
+        added = jnp.fft.irfftn(spectrum * gain[detail.shell], s=frame.shape)
+        sharp = jnp.maximum(sharp + dense * (added - sharp), 0.0)
+    fade = 1.0 - detail.noise * (1.0 - (2.0 * t - 1.0) ** 4)
+    calm = jnp.maximum(jnp.fft.irfftn(jnp.fft.rfftn(sharp) * fade[detail.shell], s=frame.shape), 0.0)
+    return calm / jnp.sum(calm)
+
+
+@jax.jit
+def _spectra(
+    detail: Detail, maps: Float[Array, "2 z y x"], moved: Float[Array, "2 z y x"]
+) -> tuple[Float[Array, "2 shells"], Float[Array, " shells"]]:
+    """The power of both maps in each shell, and the correlation of the moved ones."""
+    total = jnp.sum(maps, axis=(1, 2, 3), keepdims=True)
+    power = jnp.stack([_in_shells(detail, jnp.abs(jnp.fft.rfftn(one)) ** 2) for one in maps / total])
+    one, other = (jnp.fft.rfftn(part) for part in moved)
+    both = _in_shells(detail, jnp.real(one * jnp.conj(other)))
+    own = _in_shells(detail, jnp.abs(one) ** 2) * _in_shells(detail, jnp.abs(other) ** 2)
+    return power, both / jnp.sqrt(jnp.where(own > 0, own, 1.0))
+
+
+def _in_shells(detail: Detail, values: Float[Array, "z y half"]) -> Float[Array, " shells"]:
+    """Sums over the shells of the whole transform."""
+    return jax.ops.segment_sum(
+        (values * detail.weight).ravel(), detail.shell.ravel(), num_segments=detail.noise.shape[0]
+    )
