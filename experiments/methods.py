@@ -16,7 +16,7 @@ from morphot_jax.transport.barycenter import start_between
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.relaxation import Relaxation, automatic
 
-TRANSPORT = ("barycenter", "debiased", "bridge", "displacement")
+TRANSPORT = ("barycenter", "debiased", "bridge", "displacement", "rigid")
 METHODS = ("linear", "original", *TRANSPORT)
 DEBIASED_ERROR = 1e-5  # tolerance of debiased barycenters
 ORIGINAL_ITERATIONS = 20

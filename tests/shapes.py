@@ -117,3 +117,9 @@ def tripod():
     density[start : start + 3, start : start + ARMS["y"], start : start + 3] = 1.0
     density[start : start + ARMS["z"], start : start + 3, start : start + 3] = 1.0
     return density
+
+
+def turn_about(axis, degrees, shift=(0.0, 0.0, 0.0)):
+    """The pose that turns about an axis through 0 and shifts; x, y, z in Å."""
+    vector = np.radians(degrees) * np.asarray(axis) / np.linalg.norm(axis)
+    return Pose(Rotation.from_rotvec(vector).as_matrix(), np.array(shift))

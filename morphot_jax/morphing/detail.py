@@ -1,8 +1,8 @@
 r"""Detail along the way: what both maps hold keeps its power, what one of them holds alone fades.
 
 Where two moved maps do not coincide to a fraction of a voxel, their blend is weaker in fine detail than either, so
-that a film would sharpen at its ends. And the noise of a map is carried along as if it were structure. Both show in
-shells of frequency s, half way between the maps:
+that a film would sharpen at its ends. And the noise of a map is carried along as if it were structure. Both show
+in shells of frequency s, half way between the maps:
 
 - c(s), the correlation of the two moved maps (FSC), is high where they show the same structure in the same place;
 - n(s) = 1 - N / P(s) is the share of a map's power P that its fall-off explains as signal, with N from the fit of
@@ -11,10 +11,10 @@ shells of frequency s, half way between the maps:
 
   and n the geometric mean of both maps. It is one where there is no plateau of noise.
 
-What is noise by both measures, e = sqrt((1 - n)(1 - c)), fades on the way: the amplitude of a shell is multiplied by
+What is noise by both measures, e = sqrt((1 - n)(1 - c)), fades on the way: the amplitude of a shell is times
 1 - e h(t), with h = 1 - (2 t - 1)^4. What is structure, 1 - e, gets back the power that blending took, up to the
-power (1 - t) P_0 + t P_1 between those of the maps. Detail is added only where the frame has density, so that no
-ripples appear around it. At t = 0 and 1 nothing changes; between equal maps nothing does at any time.
+power (1 - t) P_0 + t P_1 of the moved maps that are blended. Detail is added only where the frame has density, so
+that no ripples appear around it. At t = 0 and 1 nothing changes; between equal maps nothing does at any time.
 """
 
 from dataclasses import dataclass, field, replace
@@ -39,16 +39,15 @@ REPEATS = 2  # of adding detail, since where there is no density it is left out
 @pytree
 @dataclass(frozen=True, repr=False)
 class Detail:
-    """Shells of frequency on a box, the power of both maps in each, and which part of it is noise.
+    """Shells of frequency on a box, and which part of the power in each is noise.
 
     - ``shell``: the number of the shell of each frequency of a real transform. ``weight``: how many frequencies of
       the whole transform each column stands for.
-    - ``power``: of the two maps at unit mass. ``noise``: e. ``columns``: voxels of the box along x.
+    - ``noise``: e. ``columns``: voxels of the box along x.
     """
 
     shell: Int[Array, "z y half"]
     weight: Float[Array, " half"]
-    power: Float[Array, "2 shells"]
     noise: Float[Array, " shells"]
     columns: int = field(metadata={"static": True})
 
@@ -65,17 +64,15 @@ def detail_of(
     weight[0] = 1.0
     if x % 2 == 0:
         weight[-1] = 1.0
-    bare = Detail(
-        jnp.asarray(shell), jnp.asarray(weight, maps.dtype), jnp.zeros((2, shell.max() + 1), maps.dtype),
-        jnp.zeros(shell.max() + 1, maps.dtype), x,
-    )  # fmt: skip
+    unknown = jnp.zeros(shell.max() + 1, maps.dtype)
+    bare = Detail(jnp.asarray(shell), jnp.asarray(weight, maps.dtype), unknown, x)
     power, common = (np.asarray(values) for values in _spectra(bare, maps, moved))
     counts = np.bincount(shell.ravel(), (np.ones_like(shell) * weight).ravel())
     longest = max(n * edge for n, edge in zip((z, y, x), edges, strict=True))
     nyquist = int(longest / (2.0 * max(edges)))
     signal = np.sqrt(np.prod([signal_share(row / counts, nyquist) for row in power], axis=0))
     noise = np.sqrt((1.0 - signal) * (1.0 - np.clip(common, 0.0, 1.0)))
-    return replace(bare, power=jnp.asarray(power), noise=jnp.asarray(noise, maps.dtype))
+    return replace(bare, noise=jnp.asarray(noise, maps.dtype))
 
 
 def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.ndarray, " shells"]:
@@ -101,21 +98,31 @@ def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.
 
 
 @jax.jit
-def with_detail(frame: Float[Array, "z y x"], t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
-    """A frame of unit mass with the power of its structure restored and its noise faded."""
-    wanted = (1.0 - t) * detail.power[0] + t * detail.power[1]
+def with_detail(moved: Float[Array, "2 z y x"], t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
+    """Two moved maps of unit mass, blended 1-t : t, with the power of their structure and their noise faded."""
+    shares = jnp.stack([1.0 - t, t])
+    wanted = sum(share * _power(detail, one) for share, one in zip(shares, moved, strict=True))
+    frame = sharp = jnp.maximum(jnp.tensordot(shares, moved, axes=1), 0.0)
     dense = jnp.clip(frame / (DENSE * jnp.max(frame)), 0.0, 1.0)
-    sharp = frame
     for _ in range(REPEATS):
-        spectrum = jnp.fft.rfftn(sharp)
-        power = _in_shells(detail, jnp.abs(spectrum) ** 2)
-        gain = jnp.minimum(jnp.sqrt(wanted / jnp.where(power > 0, power, 1.0)), MOST_GAIN)
-        gain = jnp.where(power > 0, gain, 1.0) ** (1.0 - detail.noise)
-        added = jnp.fft.irfftn(spectrum * gain[detail.shell], s=frame.shape)
-        sharp = jnp.maximum(sharp + dense * (added - sharp), 0.0)
+        power = _power(detail, sharp)
+        gain = jnp.sqrt(jnp.where(power > 0, wanted / jnp.where(power > 0, power, 1.0), 1.0))
+        gain = jnp.minimum(gain, MOST_GAIN) ** (1.0 - detail.noise)
+        sharp = jnp.maximum(sharp + dense * (_filtered(detail, sharp, gain) - sharp), 0.0)
     fade = 1.0 - detail.noise * (1.0 - (2.0 * t - 1.0) ** 4)
-    calm = jnp.maximum(jnp.fft.irfftn(jnp.fft.rfftn(sharp) * fade[detail.shell], s=frame.shape), 0.0)
+    calm = jnp.maximum(_filtered(detail, sharp, fade), 0.0)
     return calm / jnp.sum(calm)
+
+
+def _filtered(
+    detail: Detail, density: Float[Array, "z y x"], gain: Float[Array, " shells"]
+) -> Float[Array, "z y x"]:
+    """The density with the amplitude of each shell multiplied by its gain."""
+    return jnp.fft.irfftn(jnp.fft.rfftn(density) * gain[detail.shell], s=density.shape)
+
+
+def _power(detail: Detail, density: Float[Array, "z y x"]) -> Float[Array, " shells"]:
+    return _in_shells(detail, jnp.abs(jnp.fft.rfftn(density)) ** 2)
 
 
 @jax.jit
@@ -124,10 +131,10 @@ def _spectra(
 ) -> tuple[Float[Array, "2 shells"], Float[Array, " shells"]]:
     """The power of both maps in each shell, and the correlation of the moved ones."""
     total = jnp.sum(maps, axis=(1, 2, 3), keepdims=True)
-    power = jnp.stack([_in_shells(detail, jnp.abs(jnp.fft.rfftn(one)) ** 2) for one in maps / total])
+    power = jnp.stack([_power(detail, one) for one in maps / total])
     one, other = (jnp.fft.rfftn(part) for part in moved)
     both = _in_shells(detail, jnp.real(one * jnp.conj(other)))
-    own = _in_shells(detail, jnp.abs(one) ** 2) * _in_shells(detail, jnp.abs(other) ** 2)
+    own = _power(detail, moved[0]) * _power(detail, moved[1])
     return power, both / jnp.sqrt(jnp.where(own > 0, own, 1.0))
 
 

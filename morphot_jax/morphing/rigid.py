@@ -34,6 +34,10 @@ COARSE = (16.0, 8.0, 6.0, 5.0, 4.0, 3.0)  # radii of the windows on blocks twice
 FINE = (4.0, 3.0)  # and on the blocks
 AROUND = 1.5  # blocks: radius over which what is left of the ways is averaged
 MOST_ROUNDS = 4  # of one radius
+ERROR = 1e-3  # of the plans of these rounds
+TIGHT_ERROR = 1e-6  # of the first plan of each radius, so that what need not move stays, and of the last one
+PASSED = (0.0, 0.25, 0.5, 0.75, 1.0)  # times at which the mass shows how much room it takes
+SPARE = 3  # voxels beyond that room
 STILL = 0.05  # blocks, root mean square over the mass: a radius ends where its fits move by less
 SETTLED = 0.5  # blocks: fits that the last round moved by more have not settled
 LOOSE = 1.0  # blocks: mass with a longer way left does not move with its surroundings
@@ -63,12 +67,15 @@ class Side:
 class RigidMorph:
     """The motions of two maps, each to the other, on the part of the box where frames can have mass.
 
-    - ``edges``: of a voxel along z, y, x; the shortest is one. ``detail``: which detail frames keep.
-    - ``aligned``: the alignment from which the motions were found; None where they start from the maps as they lie.
+    - ``edges``: of a voxel along z, y, x; the shortest is one. ``corner``: of the window in space, in voxels.
+    - ``detail``: which detail frames keep.
+    - ``aligned``: the alignment from which the motions were found; None where they start from the maps as they
+      lie.
     """
 
     window: Window
     edges: Float[np.ndarray, "3"] = field(repr=False)
+    corner: Float[np.ndarray, "3"] = field(repr=False)
     sides: tuple[Side, Side]
     detail: Detail = field(repr=False)
     aligned: Pose | None = None
@@ -116,14 +123,18 @@ def solve_rigid(first: Volume, last: Volume, plan: Plan, *, clock: Clock, report
 
 def rigid_frames(
     morph: RigidMorph, times: Float[np.ndarray, " t"], plan: Plan, clock: Clock, wanted: Bool[np.ndarray, " t"]
-) -> Iterator[tuple[int, Float[np.ndarray, "z y x"]]]:
-    """The frames marked in ``wanted``, each with its index among ``times``: unit mass, on the morph's window."""
+) -> Iterator[tuple[int, Float[np.ndarray, "z y x"], float]]:
+    """The frames marked in ``wanted``, of unit mass on the morph's window.
+
+    Each comes after its index among ``times``, and before the share of the mass that left the box and was put on
+    its faces.
+    """
     motions = tuple(side.motion for side in morph.sides)
     for index in np.flatnonzero(wanted):
         with plan.scope(), clock.solving():
-            frame = _frame(motions, jnp.asarray(times[index], plan.dtype), morph.detail, _edges(morph.edges, plan))
-            frame = np.asarray(frame)
-        yield int(index), frame
+            lattice = jnp.asarray(np.stack([morph.edges, morph.corner]), plan.dtype)
+            frame, strayed = _frame(motions, jnp.asarray(times[index], plan.dtype), morph.detail, lattice)
+        yield int(index), np.asarray(frame), float(strayed)
 
 
 @dataclass(frozen=True)
@@ -136,14 +147,35 @@ class _Space:
     first: Volume
     window: Window
     edges: Float[np.ndarray, "3"]
-    maps: Float[np.ndarray, "2 z y x"]
+    pair: Float[np.ndarray, "2 z y x"]
+
+    @property
+    def maps(self) -> Float[np.ndarray, "2 z y x"]:
+        """Both maps on that part."""
+        return self.pair[(slice(None), *self.window)]
 
     @classmethod
     def around(cls, first: Volume, last: Volume, plan: Plan) -> "_Space":
-        pair = np.stack([first.data, last.data])
+        pair = np.stack([first.data, last.data]).astype(plan.dtype)
         window = widened(bounding_box(pair.sum(axis=0) > 0), plan.sigma, MARGIN, pair.shape[1:])
         edges = np.array(first.voxel_size[::-1])
-        return cls(first, window, edges / edges.min(), pair[(slice(None), *window)].astype(plan.dtype))
+        return cls(first, window, edges / edges.min(), pair)
+
+    def swept(self, motions: tuple[Motion, Motion]) -> tuple[Window, Float[np.ndarray, "3"]]:
+        """The part of the grid that the mass takes on its way, and its corner in space, in voxels."""
+        start = np.array([part.start for part in self.window])[:, None]
+        low, high = [], []
+        for motion in motions:
+            some = np.asarray(motion.mass) > 0
+            for t in PASSED:
+                places = np.asarray(motion.at(jnp.asarray(t, motion.mass.dtype)))[:, some] / self.edges[:, None]
+                low.append(places.min(axis=1) - 0.5)
+                high.append(places.max(axis=1) - 0.5)
+        shape = np.array(self.pair.shape[1:])
+        first = np.clip(np.floor(np.min(low, axis=0) + start[:, 0]).astype(int) - SPARE, 0, shape - 1)
+        stop = np.clip(np.ceil(np.max(high, axis=0) + start[:, 0]).astype(int) + SPARE + 1, first + 1, shape)
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
+        return (z, y, x), (first - start[:, 0]).astype(float)
 
     def carried(self, points: Float[Array, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
         """Positions after a rigid motion of the map."""
@@ -166,7 +198,7 @@ class _Level(NamedTuple):
         return _Level(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
 
     def task(self, first: int) -> Task:
-        """From map ``first`` to the other. Both tasks have arrays of one size, so that they share a compilation."""
+        """From map ``first`` to the other. Both tasks have arrays of one size, and share a compilation."""
         room = int((self.maps > 0).sum(axis=(1, 2, 3)).max())
         source, target = (side_of(self.maps[k], room=room) for k in (first, 1 - first))
         _, z, y, x = self.maps.shape
@@ -188,10 +220,12 @@ def _both(
     """The motions of both maps, from these rigid motions or from where they lie."""
     coarse, fine = _levels(space, plan)
     one, other = (_side(space, k, coarse.task(k), fine.task(k), starts[k], report) for k in range(2))
-    _, z, y, x = space.maps.shape
-    half = _moved((one.motion, other.motion), jnp.asarray(0.5, plan.dtype), _edges(space.edges, plan), (z, y, x))
-    detail = detail_of(jnp.asarray(space.maps), half, space.edges)
-    return RigidMorph(space.window, space.edges, (one, other), detail)
+    motions = one.motion, other.motion
+    window, corner = space.swept(motions)
+    lattice, shape = jnp.asarray(np.stack([space.edges, corner])), tuple(part.stop - part.start for part in window)
+    half = _moved(motions, jnp.asarray(0.5, plan.dtype), lattice, shape)
+    detail = detail_of(jnp.asarray(space.pair[(slice(None), *window)]), half, space.edges)
+    return RigidMorph(window, space.edges, corner, (one, other), detail)
 
 
 def _side(space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport) -> Side:
@@ -204,7 +238,7 @@ def _side(space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, re
     found = _rounds(coarse, start, COARSE, report)
     rough = locally_rigid.carried(coarse, found.motion, fine.start, fine.mass)
     start = locally_rigid.first_round(rough.image, rough.rotation, fine)
-    ended = _rounds(fine, start, FINE, report)
+    ended = _rounds(fine, start, (*FINE, FINE[-1]), report)
     motion = ended.motion
     if fine.kernel.shape != space.maps.shape[1:]:
         whole = side_of(space.maps[k], room=int((space.maps > 0).sum(axis=(1, 2, 3)).max()))
@@ -230,37 +264,44 @@ def _rounds(task: Task, start: Round, radii: Sequence[float], report: ProgressRe
     last, made = start, 0
     for radius in radii:
         for repeat in range(MOST_ROUNDS):
-            momentum = jnp.asarray(MOMENTUM if repeat else 0.0, block.dtype)
-            last, made = locally_rigid.next_round(task, last, radius * block, momentum), made + 1
-            change, error = float(last.change), float(last.error)
-            report(Progress(0, 1, made, error, None))
-            if change < STILL * float(block):
+            kind = (MOMENTUM, ERROR) if repeat else (0.0, TIGHT_ERROR)
+            momentum, error = (jnp.asarray(number, block.dtype) for number in kind)
+            last, made = locally_rigid.next_round(task, last, radius * block, momentum, error), made + 1
+            report(Progress(0, 1, made, float(last.error), None))
+            if float(last.change) < STILL * float(block):
                 break
     return _Made(made, last, locally_rigid.motion_of(task, last, AROUND * block))
 
 
-def _edges(edges: Float[np.ndarray, "3"], plan: Plan) -> Float[Array, "3"]:
-    return jnp.asarray(edges, plan.dtype)
-
-
 @jax.jit
 def _frame(
-    motions: tuple[Motion, Motion], t: Float[Array, ""], detail: Detail, edges: Float[Array, "3"]
-) -> Float[Array, "z y x"]:
-    """Both moved maps, blended, with the detail that they share."""
+    motions: tuple[Motion, Motion], t: Float[Array, ""], detail: Detail, lattice: Float[Array, "2 3"]
+) -> tuple[Float[Array, "z y x"], Float[Array, ""]]:
+    """Both moved maps, blended, with the detail that they share; and the share of the mass that left the box."""
     z, y, _ = detail.shell.shape
-    one, other = _moved(motions, t, edges, (z, y, detail.columns))
-    frame = jnp.maximum((1.0 - t) * one + t * other, 0.0)
-    return with_detail(frame / jnp.sum(frame), t, detail)
+    shape = z, y, detail.columns
+    ends = jnp.array(shape, t.dtype)[:, None] - 0.5
+    strayed = jnp.zeros((), t.dtype)
+    for motion, passed, weight in zip(motions, (t, 1.0 - t), (1.0 - t, t), strict=True):
+        voxels = _voxels(motion, passed, lattice)
+        outside = jnp.any((voxels < -0.5) | (voxels > ends), axis=0)
+        strayed += weight * jnp.sum(jnp.where(outside, motion.mass, 0.0))
+    return with_detail(_moved(motions, t, lattice, shape), t, detail), strayed
 
 
 @partial(jax.jit, static_argnames=("shape",))
 def _moved(
-    motions: tuple[Motion, Motion], t: Float[Array, ""], edges: Float[Array, "3"], shape: kernels.Shape
+    motions: tuple[Motion, Motion], t: Float[Array, ""], lattice: Float[Array, "2 3"], shape: kernels.Shape
 ) -> Float[Array, "2 z y x"]:
-    """The first map moved for the time t, and the second for 1 - t, on a box."""
+    """The first map moved for the time t, and the second for 1 - t, on a box (``_voxels``)."""
+    times = zip(motions, (t, 1.0 - t), strict=True)
+    return jnp.stack([splines.share(one.mass, _voxels(one, passed, lattice), shape) for one, passed in times])
 
-    def share(motion: Motion, passed: Float[Array, ""]) -> Float[Array, "z y x"]:
-        return splines.share(motion.mass, motion.at(passed) / edges[:, None] - 0.5, shape)
 
-    return jnp.stack([share(motion, passed) for motion, passed in zip(motions, (t, 1.0 - t), strict=True)])
+def _voxels(motion: Motion, t: Float[Array, ""], lattice: Float[Array, "2 3"]) -> Float[Array, "3 n"]:
+    """Where the mass is at time t, in voxels of a box.
+
+    ``lattice``: the edges of its voxels, and where its corner lies in space, in voxels.
+    """
+    edges, corner = lattice[:, :, None]
+    return motion.at(t) / edges - 0.5 - corner

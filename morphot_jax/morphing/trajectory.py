@@ -354,13 +354,13 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     first, last = (template.with_data(data) for data in segment.pair)
     found = solve_rigid(first, last, plan, clock=run.clock, report=segment.report)
     shared = _frame_of_rounds(found, plan)
-    for position, density in rigid_frames(found, segment.shares, plan, run.clock, segment.wanted):
+    for position, density, strayed in rigid_frames(found, segment.shares, plan, run.clock, segment.wanted):
         share = float(segment.shares[position])
         if share in (0.0, 1.0):
             yield _SegmentFrame(position, WHOLE, segment.pair[int(share)], shared)
         else:
             scaled = _to_mass(density, segment.masses, share)
-            yield _SegmentFrame(position, found.window, scaled, shared)
+            yield _SegmentFrame(position, found.window, scaled, replace(shared, strayed=strayed))
         segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
@@ -432,8 +432,8 @@ def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
     loose = max(frame.loose for frame in frames)
     if loose >= TOO_LOOSE:
         warnings.append(
-            f"{percent(loose)} of the mass does not move with its surroundings: parts may slide past each other, or "
-            "mass may appear; compare with the method displacement"
+            f"{percent(loose)} of the mass does not move with its surroundings: parts may slide past each other, "
+            "or mass may appear; compare with the method displacement"
         )
     for pose in {frame.aligned for frame in frames if frame.aligned is not None}:
         warnings.append(

@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 
 from morphot_jax.morphing.plan import Plan, anchor_bytes, anchor_count, lane_bytes
+from morphot_jax.morphing.rigid import BLOCK
 from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared
@@ -39,6 +40,8 @@ RELAXED = 4.0  # times as many where they are over-relaxed
 CONVOLUTIONS = {"bridge": 2, "displacement": 2, "barycenter": 4, "debiased": 6}  # in an iteration
 PER_FRAME = {"bridge": 2, "displacement": 6}  # convolutions to make a frame from a solved plan
 LEAST_SHARE = 0.16  # of the time of an iteration, however few its nodes: the maps keep all of their voxels
+ROUNDS = 1300  # convolutions of the rounds of the method rigid, on blocks of about one sigma
+RIGID_FRAME = 15  # convolutions that a frame of that method takes as long as
 AMONG = 0.3  # share of the iterations of barycenters that start from others
 COARSE = 0.55  # share of the iterations that remain after a solve on half the grid
 SLOWER = {"dense": 1.0, "heat": 1.0, "truncated": 1.3, "fft": 12.0, "log": 20.0}  # than the dense kernel
@@ -92,6 +95,9 @@ def _kind(settings: Settings) -> str:
 
 def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: int) -> float:
     """The number of convolutions of the solve."""
+    if kind == "rigid":
+        block = max(1.0, min(plan.sigma) / BLOCK)
+        return (maps - 1) * ROUNDS / block**4 + frames * RIGID_FRAME
     decades = -math.log10(min(settings.tolerance, 0.1)) / 6.0
     iterations = min(float(plan.iterations), max(10.0, decades * PER_SPREAD[kind] * plan.spread))
     if plan.relaxation is not None:

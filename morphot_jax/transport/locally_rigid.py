@@ -11,26 +11,24 @@ that. For a map a with mass at x, moved so far to y(x), and a target b, a round
    G(a (y + d) x^T) / G a - m c^T (Procrustes; Kabsch 1976);
 4. moves each voxel by its own motion, R (x - c) + m, and as far on as ``MOMENTUM`` times its last step.
 
-The radius falls from round to round, so that large bodies are found first and smaller ones within them. At the end
-each voxel goes along the screw of its motion (``rigid_motions``), and what is left of its way is added in the frame
-that turns with it:
+The radius falls from round to round, so that large bodies are found first and smaller ones within them. At the
+end each voxel goes along the screw of its motion (``rigid_motions``), and what is left of its way is added in the
+frame that turns with it:
 
     x(t) = S_t(x) + t R_t rho ,    rho = R^T (y + d - R (x - c) - m) , averaged over its surroundings.
 
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 """
 
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import kernels
-from morphot_jax.transport.displacement import splat
-from morphot_jax.transport.kernels import Kernel, Places, Shape, safe_log, whole
+from morphot_jax.transport import kernels, splines
+from morphot_jax.transport.kernels import Kernel, Places, safe_log, whole
 from morphot_jax.transport.loop import Options, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -47,9 +45,7 @@ from morphot_jax.transport.sinkhorn import MultilevelSinkhorn, Problem
 from morphot_jax.transport.support import Side
 
 MOMENTUM = 0.6
-ERROR = 1e-3  # of the plans of a round
-MOST_ITERATIONS = 60  # of the plan of a round
-SELF_ITERATIONS = 10  # of the plan of a map to itself, whose error halves and more with each
+MOST_ITERATIONS = 100  # of the plan of a round
 HOLD = 1e-3  # r^2: as if so much mass around each voxel had gone on as it did, where a window fixes no rotation
 
 
@@ -144,14 +140,17 @@ def unmoved(task: Task) -> Round:
 
 
 @jax.jit
-def next_round(task: Task, last: Round, radius: Float[Array, ""], momentum: Float[Array, ""]) -> Round:
+def next_round(
+    task: Task, last: Round, radius: Float[Array, ""], momentum: Float[Array, ""], error: Float[Array, ""]
+) -> Round:
     """Move, transport, fit.
 
-    ``radius``: of the window, in the unit of the edges. ``momentum``: how far beyond the fit of the last round the
-    voxels go, as a share of their last step; zero for the round that ends.
+    - ``radius``: of the window, in the unit of the edges. ``error``: of the plan.
+    - ``momentum``: how far beyond the fit of the last round the voxels go, as a share of their last step; zero for
+      the first round of a radius and for the round that ends.
     """
     state = replace(last, positions=last.image + momentum * (last.positions - last.before), before=last.positions)
-    return _round(task, state, radius)
+    return _round(task, state, radius, error)
 
 
 @jax.jit
@@ -162,9 +161,9 @@ def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     return Motion(task.mass, task.start, last.image, last.rotation, back)
 
 
-def _round(task: Task, state: Round, radius: Float[Array, ""]) -> Round:
+def _round(task: Task, state: Round, radius: Float[Array, ""], tolerance: Float[Array, ""]) -> Round:
     """Transport from ``state.positions``, and fit."""
-    way, log_ku, error, iterations = remaining(task, state.positions, state.log_ku)
+    way, log_ku, error, iterations = remaining(task, state.positions, state.log_ku, tolerance)
     found = state.positions + way
     rotation, image = fitted(task, found, radius, state.rotation)
     return Round(
@@ -182,21 +181,21 @@ def _round(task: Task, state: Round, radius: Float[Array, ""]) -> Round:
 
 
 def remaining(
-    task: Task, positions: Vectors, guess: Float[Array, "z y x"]
+    task: Task, positions: Vectors, guess: Float[Array, "z y x"], tolerance: Float[Array, ""]
 ) -> tuple[Vectors, Float[Array, "z y x"], Float[Array, ""], Int[Array, ""]]:
-    """d: how far the mass at these positions has yet to go; with log K u, the error and the iterations of its plan."""
+    """d: how far the mass at these positions has yet to go; log K u, the error and the iterations of its plan."""
     kernel, voxels = task.kernel, task.voxels(positions)
-    box = jnp.maximum(splat(task.mass, voxels, kernel.shape), 0.0)
+    box = jnp.maximum(splines.share(task.mass, voxels, kernel.shape), 0.0)
     moved = _everywhere(box)
     solution = solve(
         MultilevelSinkhorn(with_cost=False),
         Problem(moved, task.target, kernel),
-        Options(ERROR, PLAIN, MOST_ITERATIONS),
+        Options(tolerance, PLAIN, MOST_ITERATIONS),
         (guess, guess),
     )
     log_u, log_v = solution.potentials
     there = mean_places(kernel, jnp.exp(log_v - jnp.max(log_v)))
-    way = jnp.where(box > 0, there - mean_places(kernel, self_plan(box, kernel)), 0.0)
+    way = jnp.where(box > 0, there - mean_places(kernel, self_plan(box, kernel, tolerance)), 0.0)
     return (
         interpolated(way, voxels) * task.edges[:, None],
         kernel.log_apply(log_u),
@@ -205,14 +204,18 @@ def remaining(
     )
 
 
-def self_plan(box: Float[Array, "z y x"], kernel: Kernel) -> Float[Array, "z y x"]:
-    """The w of the plan diag(w) K diag(w) from a map to itself: w <- sqrt(w a / K w) (Knight, Ruiz, Ucar 2014)."""
+def self_plan(box: Float[Array, "z y x"], kernel: Kernel, tolerance: Float[Array, ""]) -> Float[Array, "z y x"]:
+    """The w of the plan diag(w) K diag(w) from a map to itself: w <- sqrt(w a / K w) (Knight, Ruiz, Ucar 2014).
+
+    Each iteration halves the error, or does better.
+    """
+    iterations = jnp.ceil(-jnp.log2(tolerance)).astype(jnp.int32)
 
     def halve(_, w: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
         smoothed = kernel.apply(w)
         return jnp.sqrt(w * box / jnp.where(smoothed > 0, smoothed, 1.0))
 
-    return jax.lax.fori_loop(0, SELF_ITERATIONS, halve, jnp.sqrt(box))
+    return jax.lax.fori_loop(0, iterations, halve, jnp.sqrt(box))
 
 
 def mean_places(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "3 z y x"]:
@@ -258,7 +261,7 @@ def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"
 
 
 def interpolated(fields: Float[Array, "c z y x"], positions: Vectors) -> Float[Array, "c n"]:
-    """Fields at positions (voxels), by the weights with which ``splat`` shares a mass there."""
+    """Fields at positions (voxels), by trilinear weights; positions outside the box take those of its faces."""
     limits = jnp.array(fields.shape[1:], positions.dtype)[:, None] - 1.0
     positions = jnp.clip(positions, 0.0, limits)
     below = jnp.minimum(jnp.floor(positions), jnp.maximum(limits - 1.0, 0.0))

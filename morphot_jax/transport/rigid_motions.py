@@ -1,7 +1,7 @@
 r"""Rigid motions in space, many at once: the nearest rotation, its vector, and the screw between two poses.
 
-A rotation R is exp([w]x) with the rotation vector w: its direction is the axis, its length the angle. A motion that
-turns by w and takes x to y goes on a screw,
+A rotation R is exp([w]x) with the rotation vector w: its direction is the axis, its length the angle. A motion
+that turns by w and takes x to y goes on a screw,
 
     x(t) = x + V(t w) t V(w)^-1 (y - x) ,    V(w) = I + (1 - cos |w|)/|w|^2 [w]x + (|w| - sin |w|)/|w|^3 [w]x^2 ,
 
@@ -25,8 +25,8 @@ Quaternions = Float[Array, "4 n"]  # real part first
 def nearest_rotation(moments: Rotations, start: Rotations) -> Rotations:
     """The rotation R of largest tr(R^T M), for M = sum of w y x^T: it turns the points x best onto y.
 
-    Turns ``start`` by w = (sum of r_i x m_i) / |sum of r_i . m_i|, for columns r and m, until it stands (Mueller and
-    others 2016). It stays a rotation whatever M is, of any rank and either handedness.
+    Turns ``start`` by w = (sum of r_i x m_i) / |sum of r_i . m_i|, for columns r and m, ``STEPS`` times (Mueller
+    and others 2016). It stays a rotation whatever M is, of any rank and either handedness.
     """
     least = jnp.finfo(moments.dtype).tiny
 
@@ -106,7 +106,7 @@ def _quaternion(rotation: Rotations) -> Quaternions:
 
 
 def _composed(half: Vectors, quaternion: Quaternions) -> Quaternions:
-    """The rotation by about twice ``half`` after another: the unit quaternion along (1, half), which needs no sine."""
+    """The rotation by about twice ``half`` after another: by the quaternion along (1, half), without a sine."""
     real, vector = quaternion[0], quaternion[1:]
     first = real - jnp.sum(half * vector, axis=0)
     rest = vector + real * half + cross(half, vector)

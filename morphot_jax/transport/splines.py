@@ -3,11 +3,11 @@ r"""Moved mass on a grid by cubic splines: sharper than trilinear sharing, and w
 Each mass m_i at y_i is shared among the 64 voxels around it by the weights of the cubic B-spline, and the sum is
 divided by the spline's own blur along each axis:
 
-    f = B^-1 s ,    s[k] = sum over i of m_i b(k - y_i) ,    B[j, k] = b(j - k) = 2/3, 1/6 on the next two diagonals.
+    f = B^-1 s ,    s[k] = sum over i of m_i b(k - y_i) ,    B[j, k] = b(j - k) ,
 
-It is the adjoint of interpolation by cubic splines. Masses at the voxels come back as they are, and the sum is kept
-to round-off. Where masses lie d voxels apart, trilinear sharing leaves stripes of sinc(1/d)^2 of the density and
-the spline of 3 sinc(1/d)^4 at most: 13 and 5 % for d = 1.4 along two axes.
+with b = 2/3 at the distance 0 and 1/6 at 1. It is the adjoint of interpolation by cubic splines. Masses at the
+voxels come back as they are, and the sum is kept to round-off. Where masses lie d voxels apart, trilinear sharing
+leaves stripes of about 2 sinc(1/d)^2 of the density, and the spline of at most 6 sinc(1/d)^4.
 """
 
 import jax
@@ -36,7 +36,7 @@ def unblurred(sums: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"
 
 
 def weights(fraction: Float[Array, "*n"]) -> Float[Array, "4 *n"]:
-    """b at the distances 1 + f, f, 1 - f, 2 - f: of the four voxels around a position f behind the second."""
+    """The spline at the four voxels around a position that lies f behind the second of them."""
     f, g = fraction, 1.0 - fraction
     return jnp.stack([g**3, 4.0 - 6.0 * f**2 + 3.0 * f**3, 4.0 - 6.0 * g**2 + 3.0 * g**3, f**3]) / 6.0
 
@@ -81,7 +81,7 @@ def shared(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shap
 
 
 def _folded(wide: Float[Array, "..."], axis: int, n: int) -> Float[Array, "..."]:
-    """Without the ``REACH`` planes before and after an axis: what lies in them falls back on the first and last."""
+    """Without the ``REACH`` planes before and after an axis, whose shares fall back on the first and last."""
     wide = jnp.moveaxis(wide, axis, 0)
     inner = wide[REACH : REACH + n]
     inner = inner.at[0].add(jnp.sum(wide[:REACH], axis=0)).at[-1].add(jnp.sum(wide[REACH + n :], axis=0))

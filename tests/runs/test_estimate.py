@@ -23,7 +23,7 @@ def expected(maps, **options):
     return estimate(maps, plan_for(maps.volumes, settings), settings)
 
 
-@pytest.mark.parametrize("method", ["linear", "bridge", "displacement", "barycenter", "mixed"])
+@pytest.mark.parametrize("method", ["linear", "bridge", "displacement", "rigid", "barycenter", "mixed"])
 def test_more_voxels_and_more_frames_take_more(method):
     small, large = pair(16), pair(40)
     assert expected(large, method=method).memory > expected(small, method=method).memory

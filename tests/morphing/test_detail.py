@@ -1,0 +1,75 @@
+"""Detail along the way: noise is told from structure by the fall-off, and structure keeps its power."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, shift
+
+from morphot_jax.morphing.detail import detail_of, signal_share, with_detail
+
+CUBES = np.ones(3)
+SHAPE = (40, 42, 44)
+
+
+@pytest.fixture
+def structure():
+    """A body of many small parts, at unit mass, with empty space around it."""
+    rng = np.random.default_rng(0)
+    density = np.zeros(SHAPE)
+    density[tuple(rng.integers(12, 28, size=(3, 60)))] = 1.0
+    density = gaussian_filter(density, 1.0)
+    return density / density.sum()
+
+
+def blended(one, other, moved, t=0.5):
+    detail = detail_of(jnp.asarray(np.stack([one, other])), jnp.asarray(np.stack(moved)), CUBES)
+    return np.asarray(with_detail(jnp.asarray(np.stack(moved)), jnp.asarray(t), detail)), detail
+
+
+def power(density):
+    """Of frequencies between an eighth and a quarter of a cycle per voxel."""
+    frequency = np.sqrt(sum(np.meshgrid(*(np.fft.fftfreq(n) ** 2 for n in density.shape), indexing="ij")))
+    return (np.abs(np.fft.fftn(density)) ** 2)[(frequency > 0.125) & (frequency < 0.25)].sum()
+
+
+@pytest.mark.parametrize("t", [0.1, 0.5])
+def test_maps_that_coincide_are_left_as_they_are(double, structure, t):
+    frame, detail = blended(structure, structure, (structure, structure), t)
+    np.testing.assert_allclose(frame, structure, atol=1e-12)
+    assert float(jnp.max(detail.noise)) < 1e-6
+
+
+def test_the_power_that_blending_takes_is_given_back(double, structure):
+    apart = np.maximum(shift(structure, (1.6, 0.0, 1.2), order=3), 0.0)
+    moved = structure, apart / apart.sum()
+    frame, _ = blended(structure, structure, moved)
+    wanted, plain = power(structure), power(sum(moved) / 2.0)
+    assert plain < 0.8 * wanted
+    assert power(frame) == pytest.approx(wanted, rel=0.1)
+    assert frame[sum(moved) < 1e-9].sum() < 0.005  # no ripples around the body
+
+
+def test_noise_fades_half_way_and_structure_stays(double, structure):
+    rng = np.random.default_rng(1)
+    inside = structure > 1e-6
+    sd = structure[inside].std() / 2.0
+    noisy = [np.maximum(structure + inside * rng.normal(0.0, sd, SHAPE), 0.0) for _ in range(2)]
+    noisy = [density / density.sum() for density in noisy]
+    frame, detail = blended(*noisy, noisy)
+    error, plain = (np.linalg.norm(density - structure) for density in (frame, sum(noisy) / 2.0))
+    assert error < 0.9 * plain
+    low, high = np.asarray(detail.noise)[[4, 18]]
+    assert low < 0.1
+    assert high > 0.5
+
+
+def test_a_plateau_is_noise_and_a_fall_off_is_signal():
+    shells = np.arange(33)
+    signal = np.exp(-8.0 * (shells / 32) ** 2)
+    noise = 1e-2
+    np.testing.assert_allclose(signal_share(signal, 32), 1.0, atol=0.05)
+    np.testing.assert_allclose(signal_share(signal + noise, 32), signal / (signal + noise), atol=0.05)
+
+
+def test_too_few_shells_say_nothing():
+    np.testing.assert_array_equal(signal_share(np.full(6, 0.1), 5), 1.0)
