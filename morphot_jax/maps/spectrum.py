@@ -26,12 +26,17 @@ def shells(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> Int[np.
 def summed(
     values: Float[np.ndarray, "z y half"], shell: Int[np.ndarray, "z y half"], columns: int
 ) -> Float[np.ndarray, " shells"]:
-    """Sum values over each shell of the whole transform; ``columns``: voxels of the map along x.
+    """Sum values over each shell of the whole transform; ``columns``: voxels of the map along x."""
+    return np.bincount(shell.ravel(), (stands_for(columns) * values).ravel())
 
-    Every column stands for two, except the first and, if ``columns`` is even, the last.
+
+def stands_for(columns: int) -> Float[np.ndarray, " half"]:
+    """How many columns of the whole transform each column of its half stands for: two, but for those at the ends.
+
+    The first stands for itself, and so does the last if ``columns``, the voxels of the map along x, is even.
     """
-    weight = np.full(values.shape[2], 2.0)
+    weight = np.full(columns // 2 + 1, 2.0)
     weight[0] = 1.0
     if columns % 2 == 0:
         weight[-1] = 1.0
-    return np.bincount(shell.ravel(), (weight * values).ravel())
+    return weight

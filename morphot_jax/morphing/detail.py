@@ -22,10 +22,10 @@ from dataclasses import dataclass, field, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Complex, Float, Int
 from scipy.optimize import least_squares
 
-from morphot_jax.maps.spectrum import shells
+from morphot_jax.maps.spectrum import shells, stands_for, summed
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
@@ -60,14 +60,10 @@ def detail_of(
     """The detail of two maps from the two moved half way. ``edges``: of a voxel along z, y, x."""
     _, z, y, x = maps.shape
     shell = shells((z, y, x), (edges[2], edges[1], edges[0]))
-    weight = np.full(shell.shape[2], 2.0)
-    weight[0] = 1.0
-    if x % 2 == 0:
-        weight[-1] = 1.0
     unknown = jnp.zeros(shell.max() + 1, maps.dtype)
-    bare = Detail(jnp.asarray(shell), jnp.asarray(weight, maps.dtype), unknown, x)
+    bare = Detail(jnp.asarray(shell), jnp.asarray(stands_for(x), maps.dtype), unknown, x)
     power, common = (np.asarray(values) for values in _spectra(bare, maps, moved))
-    counts = np.bincount(shell.ravel(), (np.ones_like(shell) * weight).ravel())
+    counts = summed(np.ones(shell.shape), shell, x)
     longest = max(n * edge for n, edge in zip((z, y, x), edges, strict=True))
     nyquist = int(longest / (2.0 * max(edges)))
     signal = np.sqrt(np.prod([signal_share(row / counts, nyquist) for row in power], axis=0))
@@ -101,28 +97,18 @@ def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.
 def with_detail(moved: Float[Array, "2 z y x"], t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
     """Two moved maps of unit mass, blended 1-t : t, with the power of their structure and their noise faded."""
     shares = jnp.stack([1.0 - t, t])
-    wanted = sum(share * _power(detail, one) for share, one in zip(shares, moved, strict=True))
+    wanted = sum(share * _power(detail, jnp.fft.rfftn(one)) for share, one in zip(shares, moved, strict=True))
     frame = sharp = jnp.maximum(jnp.tensordot(shares, moved, axes=1), 0.0)
     dense = jnp.clip(frame / (DENSE * jnp.max(frame)), 0.0, 1.0)
     for _ in range(REPEATS):
-        power = _power(detail, sharp)
+        spectrum = jnp.fft.rfftn(sharp)
+        power = _power(detail, spectrum)
         gain = jnp.sqrt(jnp.where(power > 0, wanted / jnp.where(power > 0, power, 1.0), 1.0))
         gain = jnp.minimum(gain, MOST_GAIN) ** (1.0 - detail.noise)
-        sharp = jnp.maximum(sharp + dense * (_filtered(detail, sharp, gain) - sharp), 0.0)
+        sharp = jnp.maximum(sharp + dense * (_filtered(detail, spectrum, gain) - sharp), 0.0)
     fade = 1.0 - detail.noise * (1.0 - (2.0 * t - 1.0) ** 4)
-    calm = jnp.maximum(_filtered(detail, sharp, fade), 0.0)
+    calm = jnp.maximum(_filtered(detail, jnp.fft.rfftn(sharp), fade), 0.0)
     return calm / jnp.sum(calm)
-
-
-def _filtered(
-    detail: Detail, density: Float[Array, "z y x"], gain: Float[Array, " shells"]
-) -> Float[Array, "z y x"]:
-    """The density with the amplitude of each shell multiplied by its gain."""
-    return jnp.fft.irfftn(jnp.fft.rfftn(density) * gain[detail.shell], s=density.shape)
-
-
-def _power(detail: Detail, density: Float[Array, "z y x"]) -> Float[Array, " shells"]:
-    return _in_shells(detail, jnp.abs(jnp.fft.rfftn(density)) ** 2)
 
 
 @jax.jit
@@ -131,11 +117,23 @@ def _spectra(
 ) -> tuple[Float[Array, "2 shells"], Float[Array, " shells"]]:
     """The power of both maps in each shell, and the correlation of the moved ones."""
     total = jnp.sum(maps, axis=(1, 2, 3), keepdims=True)
-    power = jnp.stack([_power(detail, one) for one in maps / total])
+    power = jnp.stack([_power(detail, jnp.fft.rfftn(one)) for one in maps / total])
     one, other = (jnp.fft.rfftn(part) for part in moved)
     both = _in_shells(detail, jnp.real(one * jnp.conj(other)))
-    own = _power(detail, moved[0]) * _power(detail, moved[1])
+    own = _power(detail, one) * _power(detail, other)
     return power, both / jnp.sqrt(jnp.where(own > 0, own, 1.0))
+
+
+def _filtered(
+    detail: Detail, spectrum: Complex[Array, "z y half"], gain: Float[Array, " shells"]
+) -> Float[Array, "z y x"]:
+    """The density of a spectrum with the amplitude of each shell multiplied by its gain."""
+    z, y, _ = spectrum.shape
+    return jnp.fft.irfftn(spectrum * gain[detail.shell], s=(z, y, detail.columns))
+
+
+def _power(detail: Detail, spectrum: Complex[Array, "z y half"]) -> Float[Array, " shells"]:
+    return _in_shells(detail, jnp.abs(spectrum) ** 2)
 
 
 def _in_shells(detail: Detail, values: Float[Array, "z y half"]) -> Float[Array, " shells"]:

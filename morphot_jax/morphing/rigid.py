@@ -24,7 +24,7 @@ from morphot_jax.morphing.detail import Detail, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.prepare.align import align_maps
-from morphot_jax.transport import kernels, locally_rigid, splines
+from morphot_jax.transport import kernels, locally_rigid, splines, support
 from morphot_jax.transport.coarse_start import halved
 from morphot_jax.transport.locally_rigid import MOMENTUM, Motion, Round, Task
 from morphot_jax.transport.support import side_of
@@ -69,8 +69,8 @@ class RigidMorph:
 
     - ``edges``: of a voxel along z, y, x; the shortest is one. ``corner``: of the window in space, in voxels.
     - ``detail``: which detail frames keep.
-    - ``aligned``: the alignment from which the motions were found; None where they start from the maps as they
-      lie.
+    - ``aligned``: the angle, in degrees, of the alignment from which the motions were found; None where they start
+      from the maps as they lie.
     """
 
     window: Window
@@ -78,7 +78,7 @@ class RigidMorph:
     corner: Float[np.ndarray, "3"] = field(repr=False)
     sides: tuple[Side, Side]
     detail: Detail = field(repr=False)
-    aligned: Pose | None = None
+    aligned: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -118,7 +118,7 @@ def solve_rigid(first: Volume, last: Volume, plan: Plan, *, clock: Clock, report
             return found
         pose = align_maps(first, last).pose
         anew = _both(space, plan, (pose, pose.inverse()), report)
-    return replace(anew, aligned=pose) if anew.left < found.left else found
+    return replace(anew, aligned=pose.degrees) if anew.left < found.left else found
 
 
 def rigid_frames(
@@ -154,6 +154,11 @@ class _Space:
         """Both maps on that part."""
         return self.pair[(slice(None), *self.window)]
 
+    @property
+    def corner(self) -> Float[np.ndarray, "3"]:
+        """Where that part begins, in voxels of the grid."""
+        return np.array([part.start for part in self.window], np.float64)
+
     @classmethod
     def around(cls, first: Volume, last: Volume, plan: Plan) -> "_Space":
         pair = np.stack([first.data, last.data]).astype(plan.dtype)
@@ -163,26 +168,25 @@ class _Space:
 
     def swept(self, motions: tuple[Motion, Motion]) -> tuple[Window, Float[np.ndarray, "3"]]:
         """The part of the grid that the mass takes on its way, and its corner in space, in voxels."""
-        start = np.array([part.start for part in self.window])[:, None]
+        on_grid = jnp.asarray(np.stack([self.edges, -self.corner]), self.pair.dtype)
         low, high = [], []
         for motion in motions:
             some = np.asarray(motion.mass) > 0
             for t in PASSED:
-                places = np.asarray(motion.at(jnp.asarray(t, motion.mass.dtype)))[:, some] / self.edges[:, None]
-                low.append(places.min(axis=1) - 0.5)
-                high.append(places.max(axis=1) - 0.5)
+                voxels = np.asarray(_voxels(motion, jnp.asarray(t, motion.mass.dtype), on_grid))[:, some]
+                low.append(voxels.min(axis=1))
+                high.append(voxels.max(axis=1))
         shape = np.array(self.pair.shape[1:])
-        first = np.clip(np.floor(np.min(low, axis=0) + start[:, 0]).astype(int) - SPARE, 0, shape - 1)
-        stop = np.clip(np.ceil(np.max(high, axis=0) + start[:, 0]).astype(int) + SPARE + 1, first + 1, shape)
+        first = np.clip(np.floor(np.min(low, axis=0)).astype(int) - SPARE, 0, shape - 1)
+        stop = np.clip(np.ceil(np.max(high, axis=0)).astype(int) + SPARE + 1, first + 1, shape)
         z, y, x = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
-        return (z, y, x), (first - start[:, 0]).astype(float)
+        return (z, y, x), first - self.corner
 
     def carried(self, points: Float[Array, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
         """Positions after a rigid motion of the map."""
-        corner = np.array([part.start for part in self.window])
-        indices = (np.asarray(points).T / self.edges) - 0.5 + corner
+        indices = np.asarray(points).T / self.edges - 0.5 + self.corner
         moved = indices_of(self.first, pose.carried(places_of(self.first, indices)))
-        return ((moved - corner + 0.5) * self.edges).T
+        return ((moved - self.corner + 0.5) * self.edges).T
 
 
 class _Level(NamedTuple):
@@ -198,12 +202,16 @@ class _Level(NamedTuple):
         return _Level(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
 
     def task(self, first: int) -> Task:
-        """From map ``first`` to the other. Both tasks have arrays of one size, and share a compilation."""
-        room = int((self.maps > 0).sum(axis=(1, 2, 3)).max())
-        source, target = (side_of(self.maps[k], room=room) for k in (first, 1 - first))
+        """From map ``first`` to the other."""
+        source, target = (_on_support(self.maps, k) for k in (first, 1 - first))
         _, z, y, x = self.maps.shape
         kernel = kernels.make("heat", (z, y, x), np.array(self.sigma), self.maps.dtype)
         return Task(source, target, kernel, jnp.asarray(self.edges, self.maps.dtype))
+
+
+def _on_support(maps: Float[np.ndarray, "2 z y x"], k: int) -> support.Side:
+    """Map k on its support, in a list as long as the other's, so that both share what is compiled."""
+    return side_of(maps[k], room=int((maps > 0).sum(axis=(1, 2, 3)).max()))
 
 
 def _levels(space: _Space, plan: Plan) -> tuple[_Level, _Level]:
@@ -223,7 +231,7 @@ def _both(
     motions = one.motion, other.motion
     window, corner = space.swept(motions)
     lattice, shape = jnp.asarray(np.stack([space.edges, corner])), tuple(part.stop - part.start for part in window)
-    half = _moved(motions, jnp.asarray(0.5, plan.dtype), lattice, shape)
+    half = _moved_half_way(motions, lattice, shape)
     detail = detail_of(jnp.asarray(space.pair[(slice(None), *window)]), half, space.edges)
     return RigidMorph(window, space.edges, corner, (one, other), detail)
 
@@ -234,14 +242,14 @@ def _side(space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, re
     if pose is not None:
         turn = jnp.asarray(pose.rotation[::-1, ::-1], start.image.dtype)
         moved = jnp.asarray(space.carried(coarse.start, pose), start.image.dtype)
-        start = locally_rigid.first_round(moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape), coarse)
+        start = locally_rigid.first_round(coarse, moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape))
     found = _rounds(coarse, start, COARSE, report)
     rough = locally_rigid.carried(coarse, found.motion, fine.start, fine.mass)
-    start = locally_rigid.first_round(rough.image, rough.rotation, fine)
+    start = locally_rigid.first_round(fine, rough.image, rough.rotation)
     ended = _rounds(fine, start, (*FINE, FINE[-1]), report)
     motion = ended.motion
     if fine.kernel.shape != space.maps.shape[1:]:
-        whole = side_of(space.maps[k], room=int((space.maps > 0).sum(axis=(1, 2, 3)).max()))
+        whole = _on_support(space.maps, k)
         points = (whole.positions() + 0.5) * jnp.asarray(space.edges, fine.edges.dtype)[:, None]
         motion = locally_rigid.carried(fine, motion, points, jnp.exp(whole.log_mass))
     block = float(fine.edges.min())
@@ -281,21 +289,22 @@ def _frame(
     z, y, _ = detail.shell.shape
     shape = z, y, detail.columns
     ends = jnp.array(shape, t.dtype)[:, None] - 0.5
-    strayed = jnp.zeros((), t.dtype)
+    moved, strayed = [], jnp.zeros((), t.dtype)
     for motion, passed, weight in zip(motions, (t, 1.0 - t), (1.0 - t, t), strict=True):
         voxels = _voxels(motion, passed, lattice)
         outside = jnp.any((voxels < -0.5) | (voxels > ends), axis=0)
         strayed += weight * jnp.sum(jnp.where(outside, motion.mass, 0.0))
-    return with_detail(_moved(motions, t, lattice, shape), t, detail), strayed
+        moved.append(splines.share(motion.mass, voxels, shape))
+    return with_detail(jnp.stack(moved), t, detail), strayed
 
 
 @partial(jax.jit, static_argnames=("shape",))
-def _moved(
-    motions: tuple[Motion, Motion], t: Float[Array, ""], lattice: Float[Array, "2 3"], shape: kernels.Shape
+def _moved_half_way(
+    motions: tuple[Motion, Motion], lattice: Float[Array, "2 3"], shape: kernels.Shape
 ) -> Float[Array, "2 z y x"]:
-    """The first map moved for the time t, and the second for 1 - t, on a box (``_voxels``)."""
-    times = zip(motions, (t, 1.0 - t), strict=True)
-    return jnp.stack([splines.share(one.mass, _voxels(one, passed, lattice), shape) for one, passed in times])
+    """Both maps, each moved half way, on a box (``_voxels``)."""
+    half = jnp.asarray(0.5, lattice.dtype)
+    return jnp.stack([splines.share(one.mass, _voxels(one, half, lattice), shape) for one in motions])
 
 
 def _voxels(motion: Motion, t: Float[Array, ""], lattice: Float[Array, "2 3"]) -> Float[Array, "3 n"]:

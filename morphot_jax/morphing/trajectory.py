@@ -25,7 +25,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from morphot_jax.maps.check import several_maps
-from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
@@ -63,8 +62,8 @@ class Frame:
     - ``bias``: see ``loop.Solution``; None where the frame was not debiased.
     - ``kernel``: the kernel of the solve. ``strayed``: share of the mass that left the box and was put back by
       scaling.
-    - ``loose``: share of the mass that does not move with its surroundings (``rigid.RigidMorph``); ``aligned``:
-      the alignment from which its motions were found, where there was one.
+    - ``loose``: share of the mass that does not move with its surroundings; ``aligned``: degrees of the alignment
+      from which the motions were found, where there was one (``rigid.RigidMorph``).
     - ``history``: one row for each iteration, columns marginal_error and, where measured, change_l1, change_l2.
       Where frames share one plan, only the first has its history.
     """
@@ -84,7 +83,7 @@ class Frame:
     reason: str | None = None
     strayed: float = 0.0
     loose: float = 0.0
-    aligned: Pose | None = None
+    aligned: float | None = None
     history: Float[np.ndarray, "iterations measures"] = field(
         default_factory=lambda: np.empty((0, 1)), repr=False, compare=False
     )
@@ -331,36 +330,46 @@ def _barycenters(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
 
 
 def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
-    """Frames from one plan between the two maps of a segment; at s = 0 and 1 the maps themselves."""
+    """Frames from one plan between the two maps of a segment."""
     transport = solve_pair(segment.pair, plan, run.settings, clock=run.clock, report=segment.report)
     shared = _frame_of_plan(transport, plan, run.settings)
-    for position, density in frames_between(
-        transport, segment.shares, plan, run.settings, run.clock, segment.wanted
-    ):
+    made = (
+        (position, density, max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64))))
+        for position, density in frames_between(
+            transport, segment.shares, plan, run.settings, run.clock, segment.wanted
+        )
+    )
+    return _from_one_solve(segment, shared, transport.window, made)
+
+
+def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
+    """Frames by locally rigid motions between the two maps of a segment."""
+    template = run.prepared.volumes[0]
+    first, last = (template.with_data(data) for data in segment.pair)
+    found = solve_rigid(first, last, plan, clock=run.clock, report=segment.report)
+    made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
+    return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)
+
+
+def _from_one_solve(
+    segment: _Segment,
+    shared: Frame,
+    window: Window,
+    made: Iterable[tuple[int, Float[np.ndarray, "z y x"], float]],
+) -> Iterator[_SegmentFrame]:
+    """The frames that one solve makes; at s = 0 and 1 the maps themselves.
+
+    ``shared``: what all have in common. ``made``: of each its index in the segment, its density at unit mass on
+    the window, and the share of its mass that left the box.
+    """
+    for position, density, strayed in made:
         share = float(segment.shares[position])
         own = shared if position == 0 else replace(shared, history=shared.history[:0])  # only the first has it
         if share in (0.0, 1.0):
             yield _SegmentFrame(position, WHOLE, segment.pair[int(share)], own)
         else:
-            strayed = max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64)))
             scaled = _to_mass(density, segment.masses, share)
-            yield _SegmentFrame(position, transport.window, scaled, replace(own, strayed=strayed))
-        segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
-
-
-def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
-    """Frames by locally rigid motions between the two maps of a segment; at s = 0 and 1 the maps themselves."""
-    template = run.prepared.volumes[0]
-    first, last = (template.with_data(data) for data in segment.pair)
-    found = solve_rigid(first, last, plan, clock=run.clock, report=segment.report)
-    shared = _frame_of_rounds(found, plan)
-    for position, density, strayed in rigid_frames(found, segment.shares, plan, run.clock, segment.wanted):
-        share = float(segment.shares[position])
-        if share in (0.0, 1.0):
-            yield _SegmentFrame(position, WHOLE, segment.pair[int(share)], shared)
-        else:
-            scaled = _to_mass(density, segment.masses, share)
-            yield _SegmentFrame(position, found.window, scaled, replace(shared, strayed=strayed))
+            yield _SegmentFrame(position, window, scaled, replace(own, strayed=strayed))
         segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
 
@@ -407,7 +416,7 @@ def warnings_about(
     if plan is None:
         return ()
     planned = plan.warnings + _shape_of_kernel(template, settings)
-    return planned + _departures(frames, plan) + _bad_endings(frames, plan)
+    return planned + _departures(frames, plan) + _about_motions(frames) + _bad_endings(frames, plan)
 
 
 def _departures(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
@@ -423,7 +432,7 @@ def _departures(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
         warnings.append(
             f"up to {percent(strayed)} of a frame's mass left the box and was put back by scaling: pad the maps"
         )
-    return tuple(warnings) + _about_motions(frames)
+    return tuple(warnings)
 
 
 def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
@@ -435,9 +444,9 @@ def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
             f"{percent(loose)} of the mass does not move with its surroundings: parts may slide past each other, "
             "or mass may appear; compare with the method displacement"
         )
-    for pose in {frame.aligned for frame in frames if frame.aligned is not None}:
+    for degrees in dict.fromkeys(frame.aligned for frame in frames if frame.aligned is not None):
         warnings.append(
-            f"the motions were found from an alignment of the maps as wholes, turned by {pose.degrees:.1f}°: "
+            f"the motions were found from an alignment of the maps as wholes, turned by {degrees:.1f}°: "
             "if they should lie as they are, give --method displacement"
         )
     return tuple(warnings)

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import kernels
+from morphot_jax.transport import kernels, sharing
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, out_of_box, shape_in_box, width_in_box
 from morphot_jax.transport.kernels import Grid, Kernel, Shape, Sigma
 from morphot_jax.transport.printing import one_line
@@ -47,11 +47,15 @@ def barycentric_map(
 
     ``log_potential``: log v for T, from the source; log u for S, from the target.
     """
-    v = jnp.exp(log_potential - jnp.max(log_potential))
-    grids = jnp.meshgrid(*(jnp.arange(n, dtype=v.dtype) for n in kernel.shape), indexing="ij", sparse=True)
-    moments = jax.lax.map(kernel.apply, jnp.stack([v, *(v * grid for grid in grids)])).reshape(4, -1)
-    weight, *firsts = moments.at[:, index].get(mode="fill", fill_value=1.0)
+    sums = moments(kernel, jnp.exp(log_potential - jnp.max(log_potential))).reshape(4, -1)
+    weight, *firsts = sums.at[:, index].get(mode="fill", fill_value=1.0)
     return jnp.stack([_ratio(first, weight) for first in firsts])
+
+
+def moments(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "4 z y x"]:
+    """K v, and K (v y) for y in voxels along z, y, x."""
+    grids = jnp.meshgrid(*(jnp.arange(n, dtype=v.dtype) for n in kernel.shape), indexing="ij", sparse=True)
+    return jax.lax.map(kernel.apply, jnp.stack([v, *(v * grid for grid in grids)]))
 
 
 @pytree
@@ -142,15 +146,7 @@ def splat(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape
 
     Positions outside the box are moved to its faces, so that no mass is lost. Masses at NaN are left out.
     """
-    chunks = -(-mass.size // CHUNK)
-    padding = chunks * CHUNK - mass.size if chunks > 1 else 0
-    mass = jnp.pad(mass, (0, padding)).reshape(chunks, -1)
-    positions = jnp.pad(positions, ((0, 0), (0, padding))).reshape(3, chunks, -1)
-
-    def put(chunk: Int[Array, ""], box: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
-        return _shared(box, mass[chunk], positions[:, chunk])
-
-    return jax.lax.fori_loop(0, chunks, put, jnp.zeros(shape, mass.dtype))
+    return sharing.in_chunks(_shared, jnp.zeros(shape, mass.dtype), mass, positions, CHUNK)
 
 
 def _shared(
@@ -158,17 +154,9 @@ def _shared(
 ) -> Float[Array, "z y x"]:
     """The box with the masses added, each shared among the voxels around it."""
     limits = jnp.array(box.shape, positions.dtype)[:, None] - 1.0
-    # Written out: a reduction along this short axis is slow on a CPU.
-    known = jnp.isfinite(positions[0] + positions[1] + positions[2])
-    mass = jnp.where(known, mass, 0.0)
-    positions = jnp.clip(jnp.where(known, positions, 0.0), 0.0, limits)
+    mass, positions = sharing.inside(mass, positions, limits)
     below = jnp.minimum(jnp.floor(positions), jnp.maximum(limits - 1.0, 0.0))
     share = positions - below
     # The voxels around a position are one 2 x 2 x 2 window of the box; an axis of one voxel has no second corner.
     z, y, x = (jnp.stack([1.0 - s, s][: min(n, 2)], axis=-1) for s, n in zip(share, box.shape, strict=True))
-    corners = mass[:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
-    windows = jax.lax.ScatterDimensionNumbers(
-        update_window_dims=(1, 2, 3), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1, 2)
-    )
-    inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return jax.lax.scatter_add(box, below.astype(jnp.int32).T, corners, windows, mode=inside)
+    return sharing.add_windows(box, mass, below.astype(jnp.int32), (z, y, x))

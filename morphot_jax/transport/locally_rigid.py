@@ -20,15 +20,17 @@ frame that turns with it:
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import kernels, splines
-from morphot_jax.transport.kernels import Kernel, Places, safe_log, whole
+from morphot_jax.transport.displacement import moments
+from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import Options, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -42,7 +44,7 @@ from morphot_jax.transport.rigid_motions import (
     turned,
 )
 from morphot_jax.transport.sinkhorn import MultilevelSinkhorn, Problem
-from morphot_jax.transport.support import Side
+from morphot_jax.transport.support import Side, side_of
 
 MOMENTUM = 0.6
 MOST_ITERATIONS = 100  # of the plan of a round
@@ -96,8 +98,8 @@ class Motion:
 
     __repr__ = one_line
 
-    def at(self, t: Float[Array, "*n"]) -> Vectors:
-        """Where each voxel is at time t, one for all or one for each."""
+    def at(self, t: Float[Array, ""]) -> Vectors:
+        """Where each voxel is at time t."""
         vector = rotation_vector(self.rotation)
         return along_screw(vector, self.start, self.image, t) + t * turned(t * vector, self.rest)
 
@@ -127,7 +129,7 @@ class Round:
     __repr__ = one_line
 
 
-def first_round(positions: Vectors, rotation: Rotations, task: Task) -> Round:
+def first_round(task: Task, positions: Vectors, rotation: Rotations) -> Round:
     """Before any round: the voxels are at these positions, turned so."""
     zero, box = jnp.zeros((), positions.dtype), jnp.zeros(task.kernel.shape, positions.dtype)
     return Round(positions, positions, positions, positions, rotation, box, zero, zero, zero, jnp.int32(0))
@@ -136,7 +138,7 @@ def first_round(positions: Vectors, rotation: Rotations, task: Task) -> Round:
 def unmoved(task: Task) -> Round:
     """Before any round, where nothing has moved."""
     start = task.start
-    return first_round(start, jnp.broadcast_to(jnp.eye(3, dtype=start.dtype)[:, :, None], (3, *start.shape)), task)
+    return first_round(task, start, jnp.broadcast_to(jnp.eye(3, dtype=start.dtype)[:, :, None], (3, *start.shape)))
 
 
 @jax.jit
@@ -149,8 +151,22 @@ def next_round(
     - ``momentum``: how far beyond the fit of the last round the voxels go, as a share of their last step; zero for
       the first round of a radius and for the round that ends.
     """
-    state = replace(last, positions=last.image + momentum * (last.positions - last.before), before=last.positions)
-    return _round(task, state, radius, error)
+    positions = last.image + momentum * (last.positions - last.before)
+    way, log_ku, plan_error, iterations = remaining(task, positions, last.log_ku, error)
+    found = positions + way
+    rotation, image = fitted(task, found, radius, last.rotation)
+    return Round(
+        positions,
+        last.positions,
+        found,
+        image,
+        rotation,
+        log_ku,
+        _rms(task.mass, way),
+        _rms(task.mass, image - positions),
+        plan_error,
+        iterations,
+    )
 
 
 @jax.jit
@@ -161,35 +177,15 @@ def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     return Motion(task.mass, task.start, last.image, last.rotation, back)
 
 
-def _round(task: Task, state: Round, radius: Float[Array, ""], tolerance: Float[Array, ""]) -> Round:
-    """Transport from ``state.positions``, and fit."""
-    way, log_ku, error, iterations = remaining(task, state.positions, state.log_ku, tolerance)
-    found = state.positions + way
-    rotation, image = fitted(task, found, radius, state.rotation)
-    return Round(
-        state.positions,
-        state.before,
-        found,
-        image,
-        rotation,
-        log_ku,
-        _rms(task.mass, way),
-        _rms(task.mass, image - state.positions),
-        error,
-        iterations,
-    )
-
-
 def remaining(
     task: Task, positions: Vectors, guess: Float[Array, "z y x"], tolerance: Float[Array, ""]
 ) -> tuple[Vectors, Float[Array, "z y x"], Float[Array, ""], Int[Array, ""]]:
     """d: how far the mass at these positions has yet to go; log K u, the error and the iterations of its plan."""
     kernel, voxels = task.kernel, task.voxels(positions)
     box = jnp.maximum(splines.share(task.mass, voxels, kernel.shape), 0.0)
-    moved = _everywhere(box)
     solution = solve(
         MultilevelSinkhorn(with_cost=False),
-        Problem(moved, task.target, kernel),
+        Problem(side_of(box), task.target, kernel),
         Options(tolerance, PLAIN, MOST_ITERATIONS),
         (guess, guess),
     )
@@ -220,8 +216,7 @@ def self_plan(box: Float[Array, "z y x"], kernel: Kernel, tolerance: Float[Array
 
 def mean_places(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "3 z y x"]:
     """K(v y) / K v at every voxel, in voxels; zero where K v vanishes."""
-    grids = jnp.meshgrid(*(jnp.arange(n, dtype=v.dtype) for n in kernel.shape), indexing="ij", sparse=True)
-    weight, *firsts = jax.lax.map(kernel.apply, jnp.stack([v, *(v * grid for grid in grids)]))
+    weight, *firsts = moments(kernel, v)
     return jnp.stack(firsts) * jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
 
 
@@ -235,8 +230,8 @@ def fitted(task: Task, found: Vectors, radius: Float[Array, ""], rotation: Rotat
     products = (y[:, None] * x[None]).reshape(9, -1)
     means = _windowed(task, jnp.concatenate([x, y, products]), radius)
     c, m = means[:3], means[3:6]
-    moments = means[6:].reshape(3, 3, -1) - m[:, None] * c[None] + HOLD * radius**2 * rotation
-    rotation = nearest_rotation(moments, rotation)
+    spread = means[6:].reshape(3, 3, -1) - m[:, None] * c[None] + HOLD * radius**2 * rotation
+    rotation = nearest_rotation(spread, rotation)
     image = jnp.einsum("ijn,jn->in", rotation, x - c) + m + middle
     return rotation, image
 
@@ -262,16 +257,7 @@ def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"
 
 def interpolated(fields: Float[Array, "c z y x"], positions: Vectors) -> Float[Array, "c n"]:
     """Fields at positions (voxels), by trilinear weights; positions outside the box take those of its faces."""
-    limits = jnp.array(fields.shape[1:], positions.dtype)[:, None] - 1.0
-    positions = jnp.clip(positions, 0.0, limits)
-    below = jnp.minimum(jnp.floor(positions), jnp.maximum(limits - 1.0, 0.0))
-    share, below = positions - below, below.astype(jnp.int32)
-    total = jnp.zeros((fields.shape[0], positions.shape[1]), fields.dtype)
-    for corner in np.ndindex(2, 2, 2):
-        weight = jnp.prod(jnp.stack([s if up else 1.0 - s for s, up in zip(share, corner, strict=True)]), axis=0)
-        z, y, x = (jnp.minimum(b + up, n - 1) for b, up, n in zip(below, corner, fields.shape[1:], strict=True))
-        total += weight * fields[:, z, y, x]
-    return total
+    return jax.vmap(partial(map_coordinates, coordinates=list(positions), order=1, mode="nearest"))(fields)
 
 
 def _windowed(task: Task, values: Float[Array, "c n"], radius: Float[Array, ""]) -> Float[Array, "c n"]:
@@ -284,12 +270,6 @@ def _windowed(task: Task, values: Float[Array, "c n"], radius: Float[Array, ""])
 
     weight, *sums = jax.lax.map(smooth, jnp.concatenate([mass[None], mass * values]))
     return jnp.stack(sums) / jnp.where(weight > 0, weight, 1.0)
-
-
-def _everywhere(box: Float[Array, "z y x"]) -> Side:
-    """A map on all voxels of its box: the support of a moved map has no static size."""
-    index = jnp.arange(box.size, dtype=jnp.int32)
-    return Side(Places(index, whole(box.shape), every=True), safe_log(box / jnp.sum(box)).ravel())
 
 
 def _rms(mass: Float[Array, " n"], vectors: Vectors) -> Float[Array, ""]:

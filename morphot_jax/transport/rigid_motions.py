@@ -56,7 +56,7 @@ def turned(vector: Vectors, points: Vectors) -> Vectors:
     return points + first * moved + second * cross(vector, moved)
 
 
-def along_screw(vector: Vectors, start: Vectors, end: Vectors, t: Float[Array, "*n"]) -> Vectors:
+def along_screw(vector: Vectors, start: Vectors, end: Vectors, t: Float[Array, ""]) -> Vectors:
     """Where each point is at time t on the screw that turns by ``vector`` and takes it from start to end."""
     angle = _length(vector)
     way = end - start

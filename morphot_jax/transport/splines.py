@@ -10,11 +10,11 @@ voxels come back as they are, and the sum is kept to round-off. Where masses lie
 leaves stripes of about 2 sinc(1/d)^2 of the density, and the spline of at most 6 sinc(1/d)^4.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from morphot_jax.transport import sharing
 from morphot_jax.transport.kernels import Shape, separable
 
 CHUNK = 2**13  # masses that are shared at once: their 64 weights fit in caches
@@ -52,32 +52,22 @@ def _inverse(n: int) -> Float[np.ndarray, "n n"]:
 
 def shared(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
     """s: the masses by the weights of the spline."""
-    chunks = max(1, -(-mass.size // CHUNK))
-    padding = chunks * CHUNK - mass.size if chunks > 1 else 0
-    limits = jnp.array(shape, positions.dtype)[:, None] - 1.0
-    known = jnp.all(jnp.isfinite(positions), axis=0)
-    mass = jnp.pad(jnp.where(known, mass, 0.0), (0, padding)).reshape(chunks, -1)
-    positions = jnp.clip(jnp.where(known, positions, 0.0), 0.0, limits)
-    positions = jnp.pad(positions, ((0, 0), (0, padding))).reshape(3, chunks, -1)
-    windows = jax.lax.ScatterDimensionNumbers(
-        update_window_dims=(1, 2, 3), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1, 2)
-    )
-    inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-
-    def put(chunk: Int[Array, ""], box: Float[Array, "Z Y X"]) -> Float[Array, "Z Y X"]:
-        below = jnp.floor(positions[:, chunk])
-        z, y, x = jnp.moveaxis(weights(positions[:, chunk] - below), 0, -1)
-        corners = (
-            mass[chunk][:, None, None, None] * z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
-        )
-        first = below.astype(jnp.int32).T + (REACH - 1)
-        return jax.lax.scatter_add(box, first, corners, windows, mode=inside)
-
     wide = jnp.zeros([n + 2 * REACH for n in shape], mass.dtype)
-    wide = jax.lax.fori_loop(0, chunks, put, wide)
+    wide = sharing.in_chunks(_put, wide, mass, positions, CHUNK)
     for axis, n in enumerate(shape):
         wide = _folded(wide, axis, n)
     return wide
+
+
+def _put(
+    wide: Float[Array, "Z Y X"], mass: Float[Array, " n"], positions: Float[Array, "3 n"]
+) -> Float[Array, "Z Y X"]:
+    """The box, ``REACH`` voxels wider on all sides, with the masses added."""
+    limits = jnp.array(wide.shape, positions.dtype)[:, None] - (2 * REACH + 1.0)
+    mass, positions = sharing.inside(mass, positions, limits)
+    below = jnp.floor(positions)
+    z, y, x = jnp.moveaxis(weights(positions - below), 0, -1)
+    return sharing.add_windows(wide, mass, below.astype(jnp.int32) + (REACH - 1), (z, y, x))
 
 
 def _folded(wide: Float[Array, "..."], axis: int, n: int) -> Float[Array, "..."]:

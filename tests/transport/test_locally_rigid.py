@@ -93,7 +93,7 @@ def test_one_motion_everywhere_is_carried_exactly_to_other_points(double):
     turn = Rotation.from_rotvec([0.3, 0.5, -0.2])
     image = jnp.asarray(turn.apply(rows(task.start)).T + 1.0)
     rotation = jnp.broadcast_to(jnp.asarray(turn.as_matrix())[:, :, None], (3, *task.start.shape))
-    state = locally_rigid.first_round(image, rotation, task)
+    state = locally_rigid.first_round(task, image, rotation)
     motion = locally_rigid.motion_of(task, state, jnp.asarray(1.5))
     points = np.random.default_rng(6).uniform(3, 8, size=(3, 20))
     carried = locally_rigid.carried(task, motion, jnp.asarray(points), jnp.ones(20))
