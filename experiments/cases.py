@@ -36,7 +36,7 @@ class Case:
 
     - ``first``, ``last``: the maps at t = 0 and t = 1.
     - ``times``: the times at which frames are compared. ``reference``: the density of the structure at time t.
-    - ``given``: frames of the original program, by time.
+    - ``given``: frames of the original program, by time. ``path``: the structure itself at time t.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Case:
     times: tuple[float, ...]
     reference: Callable[[float], Float[np.ndarray, "z y x"]]
     given: dict[float, Float[np.ndarray, "z y x"]] = field(default_factory=dict)
+    path: Callable[[float], Atoms] | None = None
 
 
 def missing_files(name: str) -> list[str]:
@@ -78,7 +79,7 @@ def structural_case(
     def density(t: float) -> Volume:
         return simulate_density(path(t), **vars(box), width=width)
 
-    return Case(title, density(0.0), density(1.0), times, lambda t: density(t).data)
+    return Case(title, density(0.0), density(1.0), times, lambda t: density(t).data, path=path)
 
 
 def mmcpn_real() -> Case:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from morphot_jax.maps.volume import Volume
     from morphot_jax.morphing.field import displacement_field
     from morphot_jax.morphing.order import order_maps
+    from morphot_jax.morphing.rigid import find_bodies
     from morphot_jax.morphing.settings import Settings
     from morphot_jax.morphing.trajectory import Trajectory, morph
     from morphot_jax.prepare.align import align_maps
@@ -34,6 +35,7 @@ _HOMES = {
     "align_maps": "prepare.align",
     "certify": "transport.certificate",
     "displacement_field": "morphing.field",
+    "find_bodies": "morphing.rigid",
     "Preparation": "prepare.preparation",
     "Settings": "morphing.settings",
     "Volume": "maps.volume",
@@ -62,6 +64,7 @@ __all__ = [
     "align_maps",
     "certify",
     "displacement_field",
+    "find_bodies",
     "kernels",
     "metrics",
     "morph",

@@ -24,6 +24,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "morphot order a.mrc b.mrc c.mrc --between closed.mrc open.mrc -o out",
         ),
     ),
+    "bodies": (
+        ("the parts that move as rigid bodies, as masks", "morphot bodies closed.mrc open.mrc -o out"),
+        (
+            "a morph that moves two of them",
+            "morphot morph closed.mrc open.mrc -o morph --body out/body1.mrc --body out/body2.mrc",
+        ),
+    ),
     "field": (
         ("where the mass of one map goes in another", "morphot field closed.mrc open.mrc -o out"),
         (

@@ -34,6 +34,7 @@ for command in (
     solve.demo,
     solve.order,
     solve.field,
+    solve.bodies,
     look.view,
     look.movie,
     maps.prepare,

@@ -30,6 +30,7 @@ from morphot_jax.morphing.field import Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Progress as Step
+from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.settings import Settings, with_method
 from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
@@ -269,6 +270,18 @@ class Terminal:
                 f"{domain.rest:.2f}",
                 {None: "", True: "yes", False: "no"}[domain.settled],
             )
+        self._show(table)
+
+    def bodies(self, bodies: Sequence[RigidBody]) -> None:
+        """Show a table of how each body moves."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for title in ("body", "of the mass", "moves Å", "turns by", "about", "misfit"):
+            table.add_column(title, justify="left" if title in ("body", "about") else "right", overflow="fold")
+        for body in bodies:
+            axis = ", ".join(f"{value:.2f}" for value in body.pose.axis)
+            turn = f"{body.pose.degrees:.1f}°"
+            mass = percent(sum(body.mass) / 2.0)
+            table.add_row(escape(body.name), mass, f"{body.shift:.1f}", turn, f"({axis})", f"{body.misfit:.2f}")
         self._show(table)
 
     def alignment(self, found: Alignment) -> None:

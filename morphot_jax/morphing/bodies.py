@@ -128,18 +128,28 @@ def bodies_of(volume: Volume, masks: Mapping[str, Volume]) -> tuple[Body, ...]:
     """
     given = {name: one_map(mask, f"domain '{name}' needs a mask") for name, mask in masks.items()}
     masks = {name: as_mask(mask, f"domain '{name}'")[0] for name, mask in given.items()}
+    weights = shares_of(volume, masks, "domain")
+    return tuple(_body(volume, name, weight) for name, weight in weights.items())
+
+
+def shares_of(volume: Volume, masks: Mapping[str, Volume], kind: str) -> dict[str, Float[np.ndarray, "z y x"]]:
+    """The share of each voxel's density in each mask, at most one in all.
+
+    ``kind``: the word for a part in messages. Raises InputError for a mask that holds too few voxels with mass,
+    and where more than half of the mass in one is also in another.
+    """
     weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in masks.items()}
     for name, weight in weights.items():
-        check_holds(name, int(((weight > INSIDE) & (volume.data > 0)).sum()))
-    _check_apart(volume.data, weights)
+        check_holds(name, int(((weight > INSIDE) & (volume.data > 0)).sum()), kind)
+    _check_apart(volume.data, weights, kind)
     total = np.maximum(1.0, sum(weights.values()))
-    return tuple(_body(volume, name, weight / total) for name, weight in weights.items())
+    return {name: weight / total for name, weight in weights.items()}
 
 
-def check_holds(name: str, voxels: int) -> None:
-    """Raise InputError for a domain with too few voxels to fit a motion to."""
+def check_holds(name: str, voxels: int, kind: str = "domain") -> None:
+    """Raise InputError for a part with too few voxels to fit a motion to; ``kind``: the word for it."""
     if voxels < FEWEST:
-        raise InputError(f"domain '{name}' holds {voxels} voxels with mass: check where its mask lies")
+        raise InputError(f"{kind} '{name}' holds {voxels} voxels with mass: check where its mask lies")
 
 
 def settled(first: Volume, second: Volume, bodies: Sequence[Body], remaining: Remaining) -> tuple[Round, Round]:
@@ -218,7 +228,9 @@ def _realigned(
     return best
 
 
-def _check_apart(data: Float[np.ndarray, "z y x"], weights: Mapping[str, Float[np.ndarray, "z y x"]]) -> None:
+def _check_apart(
+    data: Float[np.ndarray, "z y x"], weights: Mapping[str, Float[np.ndarray, "z y x"]], kind: str
+) -> None:
     names = list(weights)
     for name, weight in weights.items():
         mass = float((weight * data).sum())
@@ -226,7 +238,7 @@ def _check_apart(data: Float[np.ndarray, "z y x"], weights: Mapping[str, Float[n
             shared = float((np.minimum(weight, weights[other]) * data).sum()) / mass
             if other != name and shared > SHARED:
                 raise InputError(
-                    f"domains '{name}' and '{other}' overlap in {percent(shared)} of the mass of '{name}': "
+                    f"{kind} '{name}' and {kind} '{other}' overlap in {percent(shared)} of the mass of '{name}': "
                     "give masks of parts that lie side by side"
                 )
 

@@ -6,24 +6,32 @@ large, where rounds are ten times cheaper and large motions are found. Frame t s
 moved for the time t, and those of the second, moved back for 1 - t, blended 1-t : t (``splines``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import indices_of, places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.morphing import rigid_bodies
+from morphot_jax.morphing.bodies import shares_of
 from morphot_jax.morphing.detail import Detail, detail_of, with_detail
-from morphot_jax.morphing.plan import Plan
+from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
+from morphot_jax.morphing.rigid_bodies import Bodies, found_bodies, given_bodies, moved_by
+from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import align_maps
+from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.system.errors import InputError
+from morphot_jax.system.reporting import silent
 from morphot_jax.transport import kernels, locally_rigid, splines, support
 from morphot_jax.transport.coarse_start import halved
 from morphot_jax.transport.locally_rigid import MOMENTUM, Motion, Round, Task
@@ -42,7 +50,12 @@ STILL = 0.05  # blocks, root mean square over the mass: a radius ends where its 
 SETTLED = 0.5  # blocks: fits that the last round moved by more have not settled
 LOOSE = 1.0  # blocks: mass with a longer way left does not move with its surroundings
 TOO_LOOSE = 0.05  # share of the mass of both maps: with more, the motion is sought anew from an alignment
+AUTO = "auto"  # find the bodies
 MARGIN = 4.0  # sigma around both maps, for mass that swings out on its way
+
+Array3 = Float[np.ndarray, "3"]
+Masks = Mapping[str, Volume | tuple[Volume, Volume]]  # by name: of the first map, or of both
+Wanted = Masks | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,29 @@ class Side:
     loose: float
 
 
+@dataclass(frozen=True, eq=False)
+class RigidBody:
+    """A part of two maps that moves as a rigid body.
+
+    - ``pose``: its motion from the first map to the second. ``masks``: its share of the density in both.
+    - ``mass``: its share of the mass of both. ``centre``: in the first map, Å along x, y, z.
+    - ``misfit``, ``clear``: how well it fits where it goes, and how surely (``rigid_bodies``).
+    """
+
+    name: str
+    pose: Pose
+    masks: tuple[Float[np.ndarray, "z y x"], Float[np.ndarray, "z y x"]] = field(repr=False)
+    mass: tuple[float, float]
+    centre: Array3 = field(repr=False)
+    misfit: float
+    clear: float | None = None
+
+    @property
+    def shift(self) -> float:
+        """How far its centre moves, in Å."""
+        return float(np.linalg.norm(self.pose.carried(self.centre) - self.centre))
+
+
 @dataclass(frozen=True)
 class RigidMorph:
     """The motions of two maps, each to the other, on the part of the box where frames can have mass.
@@ -71,6 +107,7 @@ class RigidMorph:
     - ``detail``: which detail frames keep.
     - ``aligned``: the angle, in degrees, of the alignment from which the motions were found; None where they start
       from the maps as they lie.
+    - ``bodies``: the parts that move as rigid bodies, if they were asked for.
     """
 
     window: Window
@@ -79,6 +116,7 @@ class RigidMorph:
     sides: tuple[Side, Side]
     detail: Detail = field(repr=False)
     aligned: float | None = None
+    bodies: tuple[RigidBody, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -91,12 +129,7 @@ class RigidMorph:
 
         Where mass parts or meets, one of the two maps shows which mass belongs together.
         """
-        return min(side.loose for side in self.sides)
-
-    @property
-    def left(self) -> float:
-        """How far the mass has yet to go, in blocks, in the map that has less to go."""
-        return min(side.left for side in self.sides)
+        return _least(self.sides, "loose")
 
     @property
     def reason(self) -> str:
@@ -105,20 +138,53 @@ class RigidMorph:
         return f"the last of {made} rounds moved the fits by {change:.2g} of sigma (root mean square)"
 
 
-def solve_rigid(first: Volume, last: Volume, plan: Plan, *, clock: Clock, report: ProgressReport) -> RigidMorph:
+def solve_rigid(
+    first: Volume, last: Volume, plan: Plan, bodies: Wanted = None, *, clock: Clock, report: ProgressReport
+) -> RigidMorph:
     """Find the locally rigid motions between two maps on one grid.
+
+    - ``bodies``: parts that move as rigid bodies: AUTO to find them, or their masks.
 
     Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
     anew from an alignment of the maps as wholes, and the better ones are kept.
     """
     space = _Space.around(first, last, plan)
     with plan.scope(), clock.solving():
-        found = _both(space, plan, (None, None), report)
-        if found.loose < TOO_LOOSE:
-            return found
-        pose = align_maps(first, last).pose
-        anew = _both(space, plan, (pose, pose.inverse()), report)
-    return replace(anew, aligned=pose.degrees) if anew.left < found.left else found
+        coarse, fine = levels = _levels(space, plan)
+        sides, aligned = _both(space, levels, (None, None), report), None
+        if _least(sides, "loose") >= TOO_LOOSE:
+            pose = align_maps(first, last).pose
+            anew = _both(space, levels, (pose, pose.inverse()), report)
+            if _least(anew, "left") < _least(sides, "left"):
+                sides, aligned = anew, pose.degrees
+        held = None
+        if bodies is not None:
+            motions = sides[0].motion, sides[1].motion
+            if bodies == AUTO:
+                held = found_bodies(coarse.with_tasks(), fine.with_tasks(), motions)
+            else:
+                shares = _block_shares(space, fine, first, last, bodies)
+                held = given_bodies(coarse.with_tasks(), fine.with_tasks(), motions, tuple(bodies), shares)
+            sides = _with_bodies(fine, sides, held)
+        parts = () if held is None else _rigid_bodies(space, fine, held)
+        return _on_voxels(space, fine, sides, aligned, parts)
+
+
+def find_bodies(
+    maps: Prepared | Iterable[Volume], settings: Settings | None = None, *, report: ProgressReport = silent
+) -> tuple[RigidBody, ...]:
+    """The parts of two maps that move as rigid bodies, the largest first: motions, and masks on both maps.
+
+    Of ``settings``, sigma, memory and precision are used. The masks can be passed to ``morph`` as ``bodies``.
+    Raises InputError for anything but two maps, and for maps and settings that cannot be used.
+    """
+    if not isinstance(maps, Prepared):
+        maps = prepare_maps(several_maps(maps, "find_bodies needs two maps"))
+    if len(maps.volumes) != 2:
+        raise InputError(f"{len(maps.volumes)} maps were given: give two, bodies move from one to the other")
+    plan = plan_for(maps.volumes, replace(settings or Settings(), method="rigid"))
+    assert plan is not None  # the method rigid always has one
+    return solve_rigid(*maps.volumes, plan, AUTO, clock=Clock(), report=report).bodies
 
 
 def rigid_frames(
@@ -182,6 +248,13 @@ class _Space:
         z, y, x = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
         return (z, y, x), first - self.corner
 
+    def pose(self, rotation: Float[np.ndarray, "3 3"], shift: Float[np.ndarray, "3"]) -> Pose:
+        """The rigid motion of the map, in Å along x, y, z, from one in this space."""
+        turn = rotation[::-1, ::-1]
+        indices = np.stack([np.zeros(3), shift]) / self.edges - 0.5 + self.corner
+        zero, end = places_of(self.first, indices)
+        return Pose(turn, end - turn @ zero)
+
     def carried(self, points: Float[Array, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
         """Positions after a rigid motion of the map."""
         indices = np.asarray(points).T / self.edges - 0.5 + self.corner
@@ -200,6 +273,14 @@ class _Level(NamedTuple):
         """In blocks twice as large, with the same sigma in space."""
         z, y, x = self.sigma
         return _Level(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
+
+    def halvings(self, space: _Space) -> int:
+        """How often voxels were joined by twos along each axis."""
+        return round(float(np.log2(self.edges.min() / space.edges.min())))
+
+    def with_tasks(self) -> rigid_bodies.Level:
+        """The maps and the tasks from each to the other."""
+        return rigid_bodies.Level((self.task(0), self.task(1)), self.maps)
 
     def task(self, first: int) -> Task:
         """From map ``first`` to the other."""
@@ -223,21 +304,118 @@ def _levels(space: _Space, plan: Plan) -> tuple[_Level, _Level]:
 
 
 def _both(
-    space: _Space, plan: Plan, starts: tuple[Pose | None, Pose | None], report: ProgressReport
+    space: _Space,
+    levels: tuple[_Level, _Level],
+    starts: tuple[Pose | None, Pose | None],
+    report: ProgressReport,
+) -> tuple[Side, Side]:
+    """The motions of both maps in fine blocks, from these rigid motions or from where they lie."""
+    coarse, fine = levels
+    one, other = (_side(space, coarse.task(k), fine.task(k), starts[k], report) for k in range(2))
+    return one, other
+
+
+def _on_voxels(
+    space: _Space, fine: _Level, sides: tuple[Side, Side], aligned: float | None, bodies: tuple[RigidBody, ...]
 ) -> RigidMorph:
-    """The motions of both maps, from these rigid motions or from where they lie."""
-    coarse, fine = _levels(space, plan)
-    one, other = (_side(space, k, coarse.task(k), fine.task(k), starts[k], report) for k in range(2))
+    """The motions of all voxels, on the part of the box that they take, and the detail of the frames."""
+    one, other = (replace(side, motion=_of_voxels(space, fine, k, side.motion)) for k, side in enumerate(sides))
     motions = one.motion, other.motion
     window, corner = space.swept(motions)
     lattice, shape = jnp.asarray(np.stack([space.edges, corner])), tuple(part.stop - part.start for part in window)
     half = _moved_half_way(motions, lattice, shape)
     detail = detail_of(jnp.asarray(space.pair[(slice(None), *window)]), half, space.edges)
-    return RigidMorph(window, space.edges, corner, (one, other), detail)
+    return RigidMorph(window, space.edges, corner, (one, other), detail, aligned, bodies)
 
 
-def _side(space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport) -> Side:
-    """The motion of map k: rounds on both levels, then the motions of all its voxels."""
+def _of_voxels(space: _Space, fine: _Level, k: int, motion: Motion) -> Motion:
+    """The motion of all voxels of map k, by that of its blocks."""
+    if fine.maps.shape == space.maps.shape:
+        return motion
+    task, whole = fine.task(k), _on_support(space.maps, k)
+    points = (whole.positions() + 0.5) * jnp.asarray(space.edges, task.edges.dtype)[:, None]
+    return locally_rigid.carried(task, motion, points, jnp.exp(whole.log_mass))
+
+
+def _with_bodies(fine: _Level, sides: tuple[Side, Side], bodies: Bodies) -> tuple[Side, Side]:
+    """The same with the bodies moved as such, and what is then left of the ways."""
+    block = float(fine.edges.min())
+    around, error = (jnp.asarray(number, fine.maps.dtype) for number in (AROUND * block, TIGHT_ERROR))
+    made = []
+    for k, (side, way) in enumerate(zip(sides, (bodies.motions, bodies.motions.inverse()), strict=True)):
+        task = fine.task(k)
+        image, rotation = moved_by(task, side.motion, way, bodies.shares[k])
+        motion, left = locally_rigid.motion_at(task, image, rotation, around, error)
+        made.append(replace(side, motion=motion, left=float(left) / block, loose=_loose(motion, block)))
+    return made[0], made[1]
+
+
+def _loose(motion: Motion, block: float) -> float:
+    """The share of the mass whose way, but for that of its surroundings, is longer than ``LOOSE`` blocks."""
+    return float(jnp.sum(jnp.where(jnp.linalg.norm(motion.rest, axis=0) > LOOSE * block, motion.mass, 0.0)))
+
+
+def _least(sides: tuple[Side, Side], name: str) -> float:
+    """The smaller value of both sides."""
+    return min(getattr(side, name) for side in sides)
+
+
+def _block_shares(
+    space: _Space, fine: _Level, first: Volume, last: Volume, masks: Masks
+) -> tuple[Float[np.ndarray, "k z y x"], Float[np.ndarray, "k z y x"] | None]:
+    """The shares of bodies in the mass of each block of the first map, and of the second where all are given."""
+    pairs = {name: mask if isinstance(mask, tuple) else (mask, None) for name, mask in masks.items()}
+    parts = []
+    for k, volume in enumerate((first, last)):
+        known = {name: mask for name, pair in pairs.items() if (mask := pair[k]) is not None}
+        if len(known) < len(pairs):
+            parts.append(None)
+            continue
+        shares = np.stack(list(shares_of(volume, known, "body").values())).astype(space.pair.dtype)
+        held = shares[(slice(None), *space.window)] * space.maps[k]
+        for _ in range(fine.halvings(space)):
+            held = halved(held)
+        parts.append(held / np.where(fine.maps[k] > 0, fine.maps[k], 1.0))
+    return parts[0], parts[1]
+
+
+def _rigid_bodies(space: _Space, fine: _Level, bodies: Bodies) -> tuple[RigidBody, ...]:
+    """The bodies with their motions in Å, and their masks on the grid of the maps."""
+    clear = [None] * len(bodies.names) if bodies.clear is None else bodies.clear.tolist()
+    poses = [space.pose(*motion) for motion in zip(*map(np.asarray, bodies.motions), strict=True)]
+    masks = [_on_grid(space, fine, k, shares) for k, shares in enumerate(bodies.shares)]
+    rows = zip(bodies.names, poses, *masks, bodies.misfit.tolist(), clear, strict=True)
+    return tuple(
+        RigidBody(name, pose, (one, other), *_sizes(space, np.stack([one, other])), misfit, sure)
+        for name, pose, one, other, misfit, sure in rows
+    )
+
+
+def _on_grid(space: _Space, fine: _Level, k: int, shares: Float[Array, "k n"]) -> Float[np.ndarray, "k z y x"]:
+    """Shares of the blocks of map k on the grid of the maps; zero where there is no mass."""
+    task = fine.task(k)
+    boxes = jnp.stack([task.source.places.spread(row, 0.0) for row in shares])
+    if fine.maps.shape != space.maps.shape:
+        points = (np.indices(space.maps.shape[1:]).reshape(3, -1) + 0.5) * space.edges[:, None]
+        boxes = locally_rigid.interpolated(boxes, task.voxels(jnp.asarray(points)))
+    grid = np.zeros((len(shares), *space.first.shape), np.float32)
+    grid[(slice(None), *space.window)] = np.asarray(boxes).reshape(-1, *space.maps.shape[1:])
+    return np.where(space.pair[k] > 0, np.clip(grid, 0.0, 1.0), 0.0).astype(np.float32)
+
+
+def _sizes(space: _Space, shares: Float[np.ndarray, "2 z y x"]) -> tuple[tuple[float, float], Array3]:
+    """The share of the mass of both maps in a body, and its centre in the first map (Å along x, y, z)."""
+    masses = shares * space.pair
+    sums = masses.sum(axis=(1, 2, 3), dtype=np.float64) / space.pair.sum(axis=(1, 2, 3), dtype=np.float64)
+    some = np.argwhere(masses[0] > 0)
+    if not len(some):
+        return (float(sums[0]), float(sums[1])), np.zeros(3)
+    centre = np.average(places_of(space.first, some), axis=0, weights=masses[0][tuple(some.T)])
+    return (float(sums[0]), float(sums[1])), centre
+
+
+def _side(space: _Space, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport) -> Side:
+    """The motion of one map: rounds on both levels."""
     start = locally_rigid.unmoved(coarse)
     if pose is not None:
         turn = jnp.asarray(pose.rotation[::-1, ::-1], start.image.dtype)
@@ -247,15 +425,10 @@ def _side(space: _Space, k: int, coarse: Task, fine: Task, pose: Pose | None, re
     rough = locally_rigid.carried(coarse, found.motion, fine.start, fine.mass)
     start = locally_rigid.first_round(fine, rough.image, rough.rotation)
     ended = _rounds(fine, start, (*FINE, FINE[-1]), report)
-    motion = ended.motion
-    if fine.kernel.shape != space.maps.shape[1:]:
-        whole = _on_support(space.maps, k)
-        points = (whole.positions() + 0.5) * jnp.asarray(space.edges, fine.edges.dtype)[:, None]
-        motion = locally_rigid.carried(fine, motion, points, jnp.exp(whole.log_mass))
     block = float(fine.edges.min())
     change, left = float(ended.last.change) / block, float(ended.last.left) / block
-    loose = float(jnp.sum(jnp.where(jnp.linalg.norm(motion.rest, axis=0) > LOOSE * block, motion.mass, 0.0)))
-    return Side(motion, found.made + ended.made, change, left, float(ended.last.error), loose)
+    loose = _loose(ended.motion, block)
+    return Side(ended.motion, found.made + ended.made, change, left, float(ended.last.error), loose)
 
 
 class _Made(NamedTuple):

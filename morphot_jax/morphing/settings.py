@@ -13,6 +13,7 @@ Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
 KernelChoice = Literal["auto"] | KernelKind
 Mass = Literal["interpolated", "original"]
 Precision = Literal["auto", "single", "double"]
+BodiesChoice = Literal["none", "auto"]
 
 SINGLE_PLAN = {  # methods whose frames all come from one solve, and the kernels they allow
     "bridge": ("auto", "heat"),
@@ -24,6 +25,7 @@ STRIDED: tuple[KernelKind, ...] = ("dense", "heat")  # kernels of barycenters on
 LARGEST_STRIDE = 8  # voxels between two nodes
 MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
 MOST_FRAMES = 10_000  # each is a file
+WITH_SIGMA = ("morph", "order", "field", "bodies")
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
@@ -41,6 +43,12 @@ class Settings:
         "How to interpolate; auto is displacement, or what the other options ask for.",
         group=TRAJECTORY,
         commands=("morph", "demo", "order"),
+    )
+    bodies: BodiesChoice = option(
+        "none",
+        "auto: find parts that move as rigid bodies, for the method rigid.",
+        group=TRAJECTORY,
+        commands=("morph",),
     )
     frames: int = option(
         25,
@@ -73,11 +81,9 @@ class Settings:
         "Width of the kernel (standard deviation) in voxels. [longest axis / 60]",
         above=0,
         group=SOLVE,
-        commands=("morph", "order", "field"),
+        commands=WITH_SIGMA,
     )
-    sigma_angstrom: float | None = option(
-        None, "The same in Å.", above=0, group=SOLVE, commands=("morph", "order", "field")
-    )
+    sigma_angstrom: float | None = option(None, "The same in Å.", above=0, group=SOLVE, commands=WITH_SIGMA)
     kernel: KernelChoice = option("auto", "How to convolve.", group=SOLVE, commands=("morph",))
     tolerance: float = option(
         1e-6,
@@ -157,10 +163,12 @@ class Settings:
 def with_method(settings: Settings) -> tuple[Settings, str]:
     """The settings with 'auto' resolved to a method, and the reason.
 
-    The method is displacement, unless an option is set that only barycenters have.
+    The method is displacement, unless an option is set that only the method rigid or only barycenters have.
     """
     if settings.method != "auto":
         return settings, "asked for"
+    if settings.bodies != "none":
+        return replace(settings, method="rigid"), f"bodies is {settings.bodies!r}, which only it has"
     for name, allowed in _single_plan_rules("displacement"):
         value = getattr(settings, name)
         if value not in allowed:
@@ -184,6 +192,11 @@ def _check_together(settings: Settings) -> None:
     if settings.times is not None and settings.rate != "linear":
         raise InputError(f"rate is '{settings.rate}' and times are given too: give one of the two")
     settings, _ = with_method(settings)
+    if settings.bodies != "none" and settings.method != "rigid":
+        raise InputError(
+            f"bodies '{settings.bodies}' does not go with the method '{settings.method}': "
+            "give the method rigid, or leave it out"
+        )
     if settings.debias:
         _check_debias(settings)
     if settings.method in SINGLE_PLAN:

@@ -31,7 +31,8 @@ from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid import TOO_LOOSE, RigidMorph, rigid_frames, solve_rigid
+from morphot_jax.morphing.rigid import AUTO, TOO_LOOSE, Masks, RigidBody, RigidMorph, rigid_frames, solve_rigid
+from morphot_jax.morphing.rigid_bodies import HELD
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
@@ -101,6 +102,7 @@ class Kept(NamedTuple):
 
 Keep = Callable[[Frame, Float[np.ndarray, "z y x"]], None]
 NONE_KNOWN: Mapping[int, Kept] = MappingProxyType({})
+NO_MASKS: Masks = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,6 +114,7 @@ class Trajectory:
     - ``plan``: what the automatic settings became and why; None where nothing was solved.
     - ``actions``: one sentence for each change to the maps. ``warnings``: one for each thing to look at again.
     - ``clock``: seconds spent on compiling and on solving.
+    - ``bodies``: the parts that moved as rigid bodies, for each pair of neighbouring maps that was solved.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -122,6 +125,7 @@ class Trajectory:
     actions: tuple[str, ...]
     warnings: tuple[str, ...]
     clock: Clock
+    bodies: tuple[tuple[RigidBody, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -168,6 +172,7 @@ def morph(
     report: ProgressReport = silent,
     keep: Keep = silent,
     known: Mapping[int, Kept] = NONE_KNOWN,
+    bodies: Masks = NO_MASKS,
 ) -> Trajectory:
     """Interpolate between maps: one frame by ``settings.method`` at every time.
 
@@ -179,6 +184,8 @@ def morph(
     - ``known``: frames, by index, that an earlier run with the same maps and settings passed to ``keep``. They are
       not solved again; the other frames are bit for bit the same as without them. The methods 'linear' and 'mixed'
       ignore it.
+    - ``bodies``: masks, 0 to 1, by name, of parts of the first of two maps that move as rigid bodies, each alone
+      or with the mask of the same part in the second map. Only the method 'rigid' has them.
 
     Raises InputError for anything but maps, and for maps or settings that cannot be used. A frame that does not
     converge is returned nevertheless; check its ``status``.
@@ -190,10 +197,11 @@ def morph(
     prepared = maps
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
+    settings = with_masks(settings, bodies, len(prepared.volumes))
     plan = plan or plan_for(prepared.volumes, settings)
     settings, _ = with_method(settings)
     times = frame_times(settings)
-    run = _Run(prepared, settings, Clock(), report, keep, known)
+    run = _Run(prepared, settings, Clock(), report, keep, known, bodies)
     if plan is None:
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
@@ -213,8 +221,24 @@ def morph(
         for frame in frames:
             keep(frame, densities[frame.index])
     template = prepared.volumes[0]
-    warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
-    return Trajectory(densities, tuple(frames), template, settings, plan, prepared.actions, warnings, run.clock)
+    warnings = prepared.warnings + warnings_about(frames, plan, settings, template) + _about_bodies(run)
+    parts, actions = tuple(run.found), prepared.actions
+    return Trajectory(densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, parts)
+
+
+def with_masks(settings: Settings, bodies: Masks, maps: int) -> Settings:
+    """The settings for given bodies, whose method is rigid; InputError where they do not go together."""
+    if not bodies:
+        return settings
+    if maps > 2:
+        raise InputError(f"bodies are parts of two maps, and {maps} maps were given: give two, or leave them out")
+    if settings.bodies != "none":
+        raise InputError(f"bodies is '{settings.bodies}' and masks of bodies are given: give one of the two")
+    if settings.method not in ("auto", "rigid"):
+        raise InputError(
+            f"bodies do not go with the method '{settings.method}': give the method rigid, or leave them out"
+        )
+    return replace(settings, method="rigid")
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
@@ -282,6 +306,8 @@ class _Run:
     report: ProgressReport
     keep: Keep
     known: Mapping[int, Kept]
+    bodies: Masks
+    found: list[tuple[RigidBody, ...]] = field(default_factory=list)  # bodies of the segments that were solved
 
     def frames(
         self, times: Float[np.ndarray, " t"], make: Callable[[_Segment], Iterator[_SegmentFrame]]
@@ -346,7 +372,10 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     """Frames by locally rigid motions between the two maps of a segment."""
     template = run.prepared.volumes[0]
     first, last = (template.with_data(data) for data in segment.pair)
-    found = solve_rigid(first, last, plan, clock=run.clock, report=segment.report)
+    bodies = run.bodies or (AUTO if run.settings.bodies == AUTO else None)
+    found = solve_rigid(first, last, plan, bodies, clock=run.clock, report=segment.report)
+    if bodies:
+        run.found.append(found.bodies)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)
 
@@ -449,6 +478,21 @@ def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
             f"the motions were found from an alignment of the maps as wholes, turned by {degrees:.1f}°: "
             "if they should lie as they are, give --method displacement"
         )
+    return tuple(warnings)
+
+
+def _about_bodies(run: _Run) -> tuple[str, ...]:
+    """Warnings about bodies that do not fit where they go, and where none were found."""
+    warnings = []
+    for bodies in run.found:
+        for body in bodies:
+            if body.misfit > HELD:
+                warnings.append(
+                    f"{body.name} does not fit where it goes: its misfit is {body.misfit:.2f} (0 fits, 1 is empty "
+                    "space): check its mask"
+                )
+        if run.settings.bodies == AUTO and len(bodies) < 2:
+            warnings.append("no parts were found that move apart from the whole: give masks with --body")
     return tuple(warnings)
 
 

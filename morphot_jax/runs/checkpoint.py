@@ -22,8 +22,9 @@ from jaxtyping import Float
 from morphot_jax import __version__
 from morphot_jax.maps.mrc import read_volume, write_volume
 from morphot_jax.maps.volume import Volume
+from morphot_jax.morphing.rigid import Masks
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.trajectory import Frame, Kept
+from morphot_jax.morphing.trajectory import NO_MASKS, Frame, Kept
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs.folder import FOLDER, OutputFolder, Record
 from morphot_jax.system import files
@@ -35,12 +36,15 @@ WAITING = 4  # maps that may wait for a writer: each takes memory
 RECORD = r"[0-9]{3,}"  # the names of records, without their ending
 
 
-def fingerprint(prepared: Prepared, settings: Settings) -> str:
+def fingerprint(prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS) -> str:
     """A checksum of all that the frames depend on: not of the setting ``memory``, which changes no frame."""
     chosen = {name: value for name, value in asdict(settings).items() if name != "memory"}
     versions = {"morphot_jax": __version__, "jax": jax.__version__}
     checksum = hashlib.sha256(json.dumps([chosen, versions], sort_keys=True).encode())
-    for volume in prepared.volumes:
+    masks = [(name, mask if isinstance(mask, tuple) else (mask,)) for name, mask in bodies.items()]
+    for name, pair in masks:
+        checksum.update(repr((name, len(pair))).encode())
+    for volume in (*prepared.volumes, *(mask for _, pair in masks for mask in pair)):
         checksum.update(repr((volume.shape, volume.data.dtype.str, volume.voxel_size, volume.origin)).encode())
         checksum.update(np.ascontiguousarray(volume.data).data)
     return checksum.hexdigest()

@@ -18,9 +18,10 @@ from morphot_jax.morphing.plan import plan_for
 from morphot_jax.morphing.progress import Progress, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, with_masks
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
+from morphot_jax.runs.body_runs import body_masks, read_body
 from morphot_jax.runs.checkpoint import Checkpoint
 from morphot_jax.runs.estimate import estimate
 from morphot_jax.runs.folder import OutputFolder, Record
@@ -50,11 +51,15 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     if len(request.maps) < 2:
         raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
     times = frame_times(settings)
-    folder = OutputFolder.of(request, file_names(len(times)))
+    asked = [read_body(text) for text in request.body]
+    files_read = [*(name for body in asked for name in body.masks), *([request.model] if request.model else [])]
+    folder = OutputFolder.of(request, file_names(len(times)), files_read)
     folder.check()
     device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, seconds)
-    folder.fingerprint = checkpoint.fingerprint(prepared, settings)
+    bodies = body_masks(asked, request.model, prepared.volumes[0], reporter)
+    settings = with_masks(settings, bodies, len(prepared.volumes))
+    folder.fingerprint = checkpoint.fingerprint(prepared, settings, bodies)
     folder.check()
     if request.resume and _is_finished(folder, reporter) and not _lacks_certificate(request):
         reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
@@ -76,7 +81,8 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
             _interruptible(kept, reporter, report_progress) as report_or_stop,
         ):
             keep = _writer(kept, request, reporter, device)
-            trajectory = morph(prepared, settings, plan=plan, report=report_or_stop, keep=keep, known=known)
+            callbacks = {"report": report_or_stop, "keep": keep}
+            trajectory = morph(prepared, settings, plan=plan, known=known, bodies=bodies, **callbacks)
         certificate = _certificate(prepared, device, reporter, seconds) if request.certify else {}
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing") as report_progress:
@@ -91,6 +97,8 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
         files.write_text(request.output / report.REPORT, report.to_json(content))
         folder.finish()
     reporter.summary(trajectory, seconds)
+    for found in trajectory.bodies:
+        reporter.bodies(found)
     output = request.output
     reporter.say(f"{len(times)} frames and {report.REPORT} are in {output}; {output / viewer.VIEWER} shows them")
     return trajectory

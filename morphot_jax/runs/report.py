@@ -18,6 +18,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
+from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
@@ -36,6 +37,7 @@ CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
+BODIES, BODIES_TABLE = "bodies.json", "bodies.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
 DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
 DOMAIN_COLUMNS += ("rounds", "last_change", "settled")
@@ -92,6 +94,7 @@ def compose(
         "actions": list(trajectory.actions),
         "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
+        "bodies": [[body_entry(body) for body in found] for found in trajectory.bodies],
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
@@ -182,6 +185,22 @@ def compose_field(
     }
 
 
+def compose_bodies(
+    request: Request,
+    inputs: Sequence[Input],
+    prepared: Prepared,
+    settings: dict[str, Any],
+    bodies: Sequence[RigidBody],
+) -> dict[str, Any]:
+    """The content of bodies.json: inputs, settings, and how each body moves."""
+    return _heading(request.command, inputs) | {
+        "settings": {**settings, "preparation": preparation_entry(request)},
+        "actions": list(prepared.actions),
+        "warnings": list(prepared.warnings),
+        "bodies": [body_entry(body) for body in bodies],
+    }
+
+
 def domains_table(domains: Sequence[Domain]) -> str:
     """One line for each domain: displacement, nearest rigid motion, and how it was found; in Å and degrees."""
     return to_csv(list(DOMAIN_COLUMNS), [_domain_row(domain) for domain in domains])
@@ -192,6 +211,29 @@ def _domain_row(domain: Domain) -> list[Any]:
     vectors = (*domain.mean, domain.length, pose.degrees, *pose.axis, *pose.pivot, pose.slide, domain.rest)
     numbers = [float(value) for value in vectors]
     return [domain.name, domain.share, *numbers, domain.rounds, domain.change, domain.settled]
+
+
+def body_entry(body: RigidBody) -> dict[str, Any]:
+    """How a body moves from the first map to the second; lengths in Å along x, y, z."""
+    pose = body.pose
+    return {
+        "body": body.name,
+        "share_of_first": body.mass[0],
+        "share_of_last": body.mass[1],
+        "shift": body.shift,
+        "degrees": pose.degrees,
+        **{f"axis_{name}": float(value) for name, value in zip("xyz", pose.axis, strict=True)},
+        **{f"pivot_{name}": float(value) for name, value in zip("xyz", pose.pivot, strict=True)},
+        "slide": pose.slide,
+        "misfit": body.misfit,
+        "clear": _number(body.clear),
+    }
+
+
+def bodies_table(bodies: Sequence[RigidBody]) -> str:
+    """One line for each body."""
+    rows = [body_entry(body) for body in bodies]
+    return to_csv(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def preparation_entry(request: Request) -> dict[str, Any]:
@@ -318,6 +360,8 @@ def _frame_entry(frame: Frame, written: bool) -> dict[str, Any]:
         "change_l2": _number(frame.change_l2),
         "unreached": _number(frame.unreached),
         "bias": _number(frame.bias),
+        "loose": _number(frame.loose),
+        "aligned": _number(frame.aligned),
     }
 
 

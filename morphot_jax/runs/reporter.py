@@ -12,6 +12,7 @@ from morphot_jax.morphing.field import Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Progress
+from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Trajectory
 from morphot_jax.prepare.align import Alignment
@@ -66,6 +67,10 @@ class Reporter(Protocol):
 
     def domains(self, domains: Sequence[Domain]) -> None:
         """How each domain moves."""
+        ...
+
+    def bodies(self, bodies: Sequence[RigidBody]) -> None:
+        """How each body moves."""
         ...
 
     def alignment(self, found: Alignment) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from morphot_jax.morphing.settings import SOLVE
+from morphot_jax.morphing.settings import SOLVE, TRAJECTORY
 from morphot_jax.prepare.preparation import MAPS, PREPARING, Preparation
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
-SOLVING = ("morph", "demo", "order", "field", "align")  # commands that compute on a device
+SOLVING = ("morph", "demo", "order", "field", "bodies", "align")  # commands that compute on a device
 
 
 @declares_options
@@ -33,6 +33,19 @@ class Request:
     resume: bool = option(False, "Continue an interrupted run.", commands=("morph",))
     dry_run: bool = option(
         False, "Print how it would be solved, the memory and the time; do not solve.", commands=("morph",)
+    )
+    body: Sequence[str] = option(
+        (),
+        "Mask of a part of the first map that moves as a rigid body, or MASK:MASK for both maps; repeat for each.",
+        maps=True,
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    model: str | None = option(
+        None,
+        "Atoms in the first map (PDB, mmCIF), for bodies such as chain:A or residues:A:30-59.",
+        group=TRAJECTORY,
+        commands=("morph",),
     )
     certify: bool = option(
         False,

@@ -5,15 +5,16 @@ ChimeraX runs a script in the folder of the script, so file names are relative t
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 
 import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import __version__
 from morphot_jax.maps.pose import Pose
-from morphot_jax.show.colours import BLUE, GREY, PALETTE
+from morphot_jax.show.colours import BLUE, GREY, PALETTE, PARTS
 
-SERIES, ALIGNMENT, FIELD = "view.cxc", "align.cxc", "field.cxc"
+SERIES, ALIGNMENT, FIELD, BODIES = "view.cxc", "align.cxc", "field.cxc", "bodies.cxc"
 SHORTEST_ARROW = 0.2  # Å
 
 
@@ -72,6 +73,16 @@ def field_script(first: str, arrows: str, magnitude: str, level: float, longest:
         "set bgColor white",
         "view",
     )
+
+
+def bodies_script(masks: Sequence[str]) -> str:
+    """A script that opens the masks of bodies, each in its colour."""
+    surfaces = [
+        f"volume #{number} style surface step 1 level 0.5 color {colour}"
+        for number, colour in zip(range(1, len(masks) + 1), cycle(PARTS))
+    ]
+    opened = [f"open {quoted(mask)}" for mask in masks]
+    return _script("Parts that move as rigid bodies", *opened, *surfaces, "set bgColor white", "view")
 
 
 def bild(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"], longest: float) -> str:

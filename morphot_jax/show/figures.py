@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from matplotlib.patches import Rectangle
 
 from morphot_jax.maps.window import Window, bounding_box
 from morphot_jax.morphing.order import Ordering
+from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.trajectory import Trajectory
-from morphot_jax.show.colours import INK, MARK
+from morphot_jax.show.colours import GREY, INK, MARK, PARTS, rgb
 from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.show.scene import Scene
 from morphot_jax.system.reporting import percent, printable
@@ -28,7 +30,7 @@ Density = Float[np.ndarray, "z y x"]
 Plane = Float[np.ndarray, "up across"]
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
-CONVERGENCE, ORDER, DISPLACEMENT = "convergence", "order", "displacement"
+CONVERGENCE, ORDER, DISPLACEMENT, BODIES = "convergence", "order", "displacement", "bodies"
 OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE)
 COLUMNS = 7  # of frames in a figure
 PANEL = 150  # pixels of a surface in the contact sheet
@@ -197,6 +199,29 @@ def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray
     panel.set_ylabel("share of the mass")
     panel.yaxis.set_major_formatter(lambda share, _: percent(share))
     panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def bodies_figure(maps: Sequence[Density], bodies: Sequence[RigidBody], titles: Sequence[str]) -> Figure:
+    """Projections of two maps along z, y and x: each body in its colour, and the rest in grey."""
+    window = bounding_box(np.maximum(*maps) > VISIBLE * max(float(one.max()) for one in maps))
+    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+    for k, (row, density) in enumerate(zip(figure.subplots(2, len(AXES)), maps, strict=True)):
+        shares = [body.masks[k][window] for body in bodies]
+        parts = [*(share * density[window] for share in shares)]
+        parts.append(np.maximum(density[window] - sum(parts), 0.0))
+        for panel, (axis, across, up) in zip(row, AXES, strict=True):
+            planes = [part.sum(axis=axis) for part in parts]
+            top = max(float(np.sum(planes, axis=0).max()), np.finfo(float).tiny)
+            picture = np.ones((*planes[0].shape, 3))
+            for plane, colour in zip(planes, (*islice(cycle(PARTS), len(bodies)), GREY), strict=True):
+                picture -= ((plane / top) ** GAMMA)[..., None] * (1.0 - np.array(rgb(colour)))
+            panel.imshow(np.clip(picture, 0.0, 1.0), origin="lower", interpolation="bilinear")
+            panel.set(xticks=[], yticks=[], xlabel=across, ylabel=up)
+        row[0].set_title(escaped(titles[k]), loc="left", fontsize=9)
+    keys = [Rectangle((0, 0), 1, 1, color=colour) for colour in islice(cycle(PARTS), len(bodies))]
+    names = [f"{escaped(body.name)}: {body.pose.degrees:.1f}°, {body.shift:.1f} Å" for body in bodies]
+    figure.legend(keys, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 

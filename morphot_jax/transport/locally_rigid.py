@@ -20,7 +20,7 @@ frame that turns with it:
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -175,6 +175,16 @@ def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     rest = _windowed(task, last.found - last.image, around)
     back = turned(-rotation_vector(last.rotation), rest)
     return Motion(task.mass, task.start, last.image, last.rotation, back)
+
+
+@jax.jit
+def motion_at(
+    task: Task, image: Vectors, rotation: Rotations, around: Float[Array, ""], error: Float[Array, ""]
+) -> tuple[Motion, Float[Array, ""]]:
+    """Given motions, with what is left of the ways after them; and its root mean square before it is averaged."""
+    start = first_round(task, image, rotation)
+    way, *_ = remaining(task, image, start.log_ku, error)
+    return motion_of(task, replace(start, found=image + way), around), _rms(task.mass, way)
 
 
 def remaining(

@@ -10,6 +10,7 @@ voxels come back as they are, and the sum is kept to round-off. Where masses lie
 leaves stripes of about 2 sinc(1/d)^2 of the density, and the spline of at most 6 sinc(1/d)^4.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -76,3 +77,41 @@ def _folded(wide: Float[Array, "..."], axis: int, n: int) -> Float[Array, "..."]
     inner = wide[REACH : REACH + n]
     inner = inner.at[0].add(jnp.sum(wide[:REACH], axis=0)).at[-1].add(jnp.sum(wide[REACH + n :], axis=0))
     return jnp.moveaxis(inner, 0, axis)
+
+
+def coefficients(field: Float[Array, "z y x"]) -> Float[Array, "Z Y X"]:
+    """Those of the cubic spline through a field, ``REACH`` voxels wider on all sides, mirrored there."""
+    return jnp.pad(unblurred(field), REACH, mode="symmetric")
+
+
+def values_and_gradients(
+    wide: Float[Array, "Z Y X"], positions: Float[Array, "3 n"]
+) -> tuple[Float[Array, " n"], Float[Array, "3 n"]]:
+    """The spline of these coefficients at positions (voxels, z y x), and its gradient there.
+
+    Positions more than half a voxel outside the box take the values of its faces.
+    """
+    limits = jnp.array(wide.shape, positions.dtype)[:, None] - (2 * REACH + 0.5)
+    positions = jnp.clip(positions, -0.5, limits)
+    below = jnp.floor(positions)
+    fraction = positions - below
+    windows = jax.lax.gather(
+        wide,
+        (below.astype(jnp.int32) + (REACH - 1)).T,
+        jax.lax.GatherDimensionNumbers(offset_dims=(1, 2, 3), collapsed_slice_dims=(), start_index_map=(0, 1, 2)),
+        (4, 4, 4),
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+    near, slopes = jnp.moveaxis(weights(fraction), 1, 0), jnp.moveaxis(_slopes(fraction), 1, 0)
+
+    def total(z: Float[Array, "4 n"], y: Float[Array, "4 n"], x: Float[Array, "4 n"]) -> Float[Array, " n"]:
+        return jnp.einsum("nabc,an,bn,cn->n", windows, z, y, x)
+
+    gradient = [total(*(slopes[j] if i == j else near[j] for j in range(3))) for i in range(3)]
+    return total(*near), jnp.stack(gradient)
+
+
+def _slopes(fraction: Float[Array, "*n"]) -> Float[Array, "4 *n"]:
+    """The derivatives of ``weights`` by the position."""
+    f, g = fraction, 1.0 - fraction
+    return jnp.stack([-(g**2), 3.0 * f**2 - 4.0 * f, 4.0 * g - 3.0 * g**2, f**2]) / 2.0

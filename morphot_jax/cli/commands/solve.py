@@ -1,4 +1,4 @@
-"""Commands that solve: ``morph``, ``demo``, ``order``, ``field``. Each imports the heavy modules when it runs."""
+"""Commands that solve: ``morph``, ``demo``, ``order``, ``field``, ``bodies``. Each imports heavy modules late."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -12,6 +12,7 @@ from morphot_jax.runs.request import Request
 
 DEMO = ("sample:mmcpn-open", "sample:mmcpn-closed")
 ONE_PLAN = Settings(method="displacement")
+RIGID = Settings(method="rigid")
 
 
 @with_options
@@ -76,6 +77,29 @@ def field(
     with Terminal(quiet=quiet) as terminal:
         displacement = run_field(request, settings, terminal, domain or [])
     return 0 if displacement.settled else 1
+
+
+@with_options
+def bodies(
+    *,
+    first: Annotated[
+        str, typer.Argument(metavar="MAP", help="The map whose parts move.", autocompletion=complete_map)
+    ],
+    last: Annotated[
+        str, typer.Argument(metavar="TO", help="The map that they move to.", autocompletion=complete_map)
+    ],
+    settings: Settings = RIGID,
+    request: Request,
+    quiet: Quiet = False,
+) -> int:
+    """Find the parts of two maps that move as rigid bodies: masks, a table of their motions, a picture."""
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.runs.body_runs import run_bodies
+
+    request = replace(request, maps=(first, last), command=command_line())
+    with Terminal(quiet=quiet) as terminal:
+        run_bodies(request, settings, terminal)
+    return 0
 
 
 def _run(request: Request, settings: Settings, quiet: bool, verbose: bool) -> int:

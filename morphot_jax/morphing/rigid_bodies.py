@@ -1,0 +1,357 @@
+"""Bodies of the method 'rigid': parts of two maps that move as one, found from the maps or given by masks.
+
+A body is a rigid motion, and the voxels of both maps where this motion lays one map over the other better than any
+other motion does. Candidates come from the locally rigid motions around voxels of either map, and are refined in a
+window (``registration``). The one that explains the most mass becomes the first body, the one that explains the
+most of the rest the second, and so on; all are refined together on the voxels that are theirs. A body that other
+motions explain about as well is dropped, and so is one that the two maps do not agree on: a voxel is *clear* where
+the misfit of its body is below ``CLEAR`` of the next one's, and the voxel of the other map to which the body takes
+it belongs to the same body.
+
+Where masks give the bodies, only their motions are sought: the best of the candidates within each, refined on its
+mass. A mask of the first map alone is carried to the second by the motion.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from scipy import ndimage
+
+from morphot_jax.maps.pose import Pose
+from morphot_jax.transport import kernels, locally_rigid, splines
+from morphot_jax.transport.locally_rigid import Motion, Task
+from morphot_jax.transport.registration import Motions, Overlay, misfits, overlay, refined
+from morphot_jax.transport.rigid_motions import Rotations, Vectors, nearest_rotation
+
+MOST = 8  # bodies
+SEEDS = 48  # voxels of each map that candidates come from
+AROUND_SEED = 6.0  # blocks: radius of the windows in which candidates are fitted and refined
+ROUGH_WINDOW, FINE_WINDOW = 3.0, 2.0  # blocks: radius of the misfit's window when bodies are added, and at the end
+BLUR = 1.0  # blocks: of both maps
+ADDED = 0.1  # of the misfit so far: a body that takes away less is the last one
+TOO_SMALL = 0.01  # of the mass: a smaller body is dropped
+CLEAR = 1.0 / 3.0  # of the next misfit
+KEPT = 0.5  # of a body's mass: with less of it clear, the body is dropped
+HELD = 0.3  # misfit: where it is larger, a voxel belongs to no body
+FRAGMENT = 0.1  # of a body's mass: smaller pieces apart from the rest are not held
+GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
+
+Pair = tuple[Overlay, Overlay]
+Labels = Int[np.ndarray, " n"]
+
+
+Blocks = tuple[Task, Task]  # from each map to the other
+Shares = Float[Array, "k n"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Two maps in blocks of one size, and the tasks from each to the other."""
+
+    tasks: Blocks
+    maps: Float[np.ndarray, "2 z y x"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bodies:
+    """The bodies of two maps, in blocks.
+
+    - ``motions``: from the first map to the second. ``shares``: of the mass of each block, for both maps.
+    - ``misfit``: mean of S over each body. ``clear``: share of its mass that no other motion explains about as
+      well; None where masks gave the bodies.
+    """
+
+    names: tuple[str, ...]
+    motions: Motions
+    shares: tuple[Shares, Shares]
+    misfit: Float[np.ndarray, " k"]
+    clear: Float[np.ndarray, " k"] | None = None
+
+    def __repr__(self) -> str:
+        return f"Bodies({', '.join(self.names)})"
+
+
+class _Claims(NamedTuple):
+    """Which body each voxel of both maps belongs to, which of them are clear, and the misfits there."""
+
+    labels: tuple[Labels, Labels]
+    clear: tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]
+    misfits: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+
+
+def found_bodies(coarse: Level, fine: Level, motions: tuple[Motion, Motion]) -> Bodies:
+    """Find the bodies of two maps, from the locally rigid motions of both in the fine blocks."""
+    block = _block(fine)
+    rough, close = _laid_over(coarse, block), _laid_over(fine, block)
+    found = _added(rough, _candidates(rough, fine.tasks, motions, block), block)
+    found, claims = _kept(close, found, block)
+    count, shares = len(found.shift), []
+    for task, labels, misfit in zip(fine.tasks, claims.labels, claims.misfits, strict=True):
+        whole = _whole_pieces(task, np.where(misfit < HELD, labels, -1))
+        shares.append(_shares(task, whole, count, block))
+    order = np.argsort([-_mass_of(close, claims, k) for k in range(count)])
+    return Bodies(
+        tuple(f"body{k + 1}" for k in range(count)),
+        Motions(found.rotation[order], found.shift[order]),
+        (shares[0][order], shares[1][order]),
+        np.array([_mean_misfit(close, claims, k) for k in order]),
+        np.array([_clear_share(close, claims, k) for k in order]),
+    )
+
+
+def given_bodies(
+    coarse: Level,
+    fine: Level,
+    motions: tuple[Motion, Motion],
+    names: tuple[str, ...],
+    shares: tuple[Float[np.ndarray, "k z y x"], Float[np.ndarray, "k z y x"] | None],
+) -> Bodies:
+    """Find the motions of given bodies.
+
+    ``shares``: of the mass of each fine block of the first map, and, where known, of the second one.
+    """
+    block = _block(fine)
+    rough, close = _laid_over(coarse, block), _laid_over(fine, block)
+    candidates = _candidates(rough, fine.tasks, motions, block)
+    candidates = _joined([candidates, _padded(_kept(close, _added(rough, candidates, block), block)[0])])
+    own = [None if part is None else _picked(task, part) for task, part in zip(fine.tasks, shares, strict=True)]
+    assert own[0] is not None
+    first, second = own[0], own[1]
+    found = _best_of(rough, fine.tasks[0], motions[0], candidates, first, block)
+    for _ in range(GIVEN_ROUNDS):
+        there = _carried_shares(fine, found, first) if second is None else second
+        tried = _misfits(close, found, FINE_WINDOW * block)
+        weights = [share * jnp.asarray(some < HELD) for share, some in zip((first, there), tried, strict=True)]
+        found, _ = refined(close, found, (weights[0], weights[1]), 4)
+    there = _carried_shares(fine, found, first) if second is None else second
+    tried = _misfits(close, found, FINE_WINDOW * block)
+    masses = [np.asarray(share * task.mass) for share, task in zip((first, there), fine.tasks, strict=True)]
+    total = sum((mass * some).sum(axis=1) for mass, some in zip(masses, tried, strict=True))
+    return Bodies(names, found, (first, there), np.asarray(total / sum(mass.sum(axis=1) for mass in masses)))
+
+
+def moved_by(task: Task, motion: Motion, motions: Motions, shares: Shares) -> tuple[Vectors, Rotations]:
+    """Image and rotation of each block: by its bodies, and for the rest of its mass by ``motion``."""
+    rest = 1.0 - jnp.sum(shares, axis=0)
+    image = jnp.einsum("kn,kin->in", shares, motions.carried(task.start)) + rest * motion.image
+    turns = jnp.einsum("kn,kij->ijn", shares, motions.rotation) + rest * motion.rotation
+    return image, nearest_rotation(turns, motion.rotation)
+
+
+def _block(level: Level) -> float:
+    return float(jnp.min(level.tasks[0].edges))
+
+
+def _laid_over(level: Level, block: float) -> Pair:
+    """Each map over the other, blurred by ``BLUR`` fine blocks."""
+    unit = jnp.asarray(level.maps) / jnp.sum(jnp.asarray(level.maps), axis=(1, 2, 3), keepdims=True)
+    width = jnp.asarray(BLUR * block / _block(level), unit.dtype)
+    return overlay(level.tasks[0], unit, width), overlay(level.tasks[1], unit[::-1], width)
+
+
+def _picked(task: Task, shares: Float[np.ndarray, "k z y x"]) -> Shares:
+    """Shares at the blocks of a map, of at most one in all."""
+    rows = jnp.stack([task.source.places.pick(jnp.asarray(row), 0.0) for row in shares])
+    return jnp.where(task.mass > 0, rows / jnp.maximum(1.0, jnp.sum(rows, axis=0)), 0.0)
+
+
+def _best_of(
+    rough: Pair, task: Task, motion: Motion, candidates: Motions, shares: Shares, block: float
+) -> Motions:
+    """The motion of each body: the candidate of least misfit over its mass, after a few steps."""
+    boxes = jnp.stack([task.source.places.spread(row, 0.0) for row in shares])
+    coarse = rough[0].task
+    there = locally_rigid.interpolated(boxes, task.voxels(coarse.start)) * (coarse.mass > 0)
+    best = []
+    for share, weight in zip(shares, there, strict=True):
+        pose = Pose.fitted(np.asarray(task.start).T, np.asarray(motion.image).T, np.asarray(task.mass * share))
+        tried = _joined([candidates, Motions(jnp.asarray(pose.rotation)[None], jnp.asarray(pose.shift)[None])])
+        closer, _ = refined(rough[:1], tried, (jnp.broadcast_to(weight, (len(tried.shift), weight.size)),), 6)
+        tried = _joined([tried, closer])
+        costs = misfits(rough[0], tried, jnp.asarray(ROUGH_WINDOW * block)) @ (weight * coarse.mass)
+        best.append(_split(tried)[int(jnp.argmin(costs))])
+    return _joined(best)
+
+
+def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
+    """The shares of the second map's blocks where the bodies of the first come to lie."""
+    source, target = fine.tasks
+    places = motions.carried(source.start)
+    boxes = [
+        splines.share(source.mass * share, source.voxels(there), source.kernel.shape)
+        for share, there in zip(shares, places, strict=True)
+    ]
+    rows = jnp.maximum(jnp.stack([target.source.places.pick(box, 0.0) for box in boxes]), 0.0)
+    whole = jnp.maximum(target.mass, jnp.sum(rows, axis=0))
+    return jnp.where(target.mass > 0, rows / jnp.where(whole > 0, whole, 1.0), 0.0)
+
+
+def _candidates(rough: Pair, fine: Blocks, motions: tuple[Motion, Motion], block: float) -> Motions:
+    """No motion, those around seeds of both maps, and these refined in windows."""
+    radius = jnp.asarray(AROUND_SEED * block)
+    all_found = [Motions(jnp.eye(3)[None], jnp.zeros((1, 3)))]
+    for k, (task, motion) in enumerate(zip(fine, motions, strict=True)):
+        mass = np.asarray(task.mass)
+        seeds = np.searchsorted(np.cumsum(mass), (np.arange(SEEDS) + 0.5) / SEEDS * mass.sum())
+        rotation, image = locally_rigid.fitted(task, motion.image, radius, motion.rotation)
+        turns = jnp.moveaxis(rotation[:, :, seeds], 2, 0)
+        start = task.start[:, seeds]
+        around = Motions(turns, image[:, seeds].T - jnp.einsum("kij,jk->ki", turns, start))
+        distance = jnp.sum((rough[k].task.start[:, None] - start[:, :, None]) ** 2, axis=0)
+        near = jnp.where(rough[k].task.mass > 0, jnp.exp(-distance / (2.0 * radius**2)), 0.0)
+        closer, _ = refined((rough[k],), around, (near,), 6)
+        all_found += [found if k == 0 else found.inverse() for found in (around, closer)]
+    return Motions(*(jnp.concatenate(part) for part in zip(*all_found, strict=True)))
+
+
+def _added(rough: Pair, candidates: Motions, block: float) -> Motions:
+    """Bodies, one after the other, each the candidate that explains the most of what is left."""
+    masses = [np.asarray(one.task.mass) for one in rough]
+    tried = _misfits(rough, candidates, ROUGH_WINDOW * block)
+    chosen: list[Motions] = []
+    best = [np.ones_like(mass) for mass in masses]
+    for _ in range(MOST):
+        costs = sum(np.minimum(least, some) @ mass for mass, least, some in zip(masses, best, tried, strict=True))
+        k = int(np.argmin(costs))
+        trial = [*chosen, Motions(candidates.rotation[k][None], candidates.shift[k][None])]
+        trial = _split(_refined_on_own(rough, _joined(trial), ROUGH_WINDOW * block, 2, clear=False)[0])
+        found = [some.min(axis=0) for some in _misfits(rough, _joined(trial), ROUGH_WINDOW * block)]
+        before, after = (sum(m @ b for m, b in zip(masses, some, strict=True)) for some in (best, found))
+        if before - after < ADDED * before:
+            break
+        chosen, best = trial, found
+    return _joined(chosen)
+
+
+def _kept(close: Pair, found: Motions, block: float) -> tuple[Motions, _Claims]:
+    """The bodies that are clear, refined on their clear voxels, and what they claim."""
+    while True:
+        found, claims = _refined_on_own(close, found, FINE_WINDOW * block, 3, clear=True)
+        count = len(found.shift)
+        share = np.array([_clear_share(close, claims, k) for k in range(count)])
+        small = np.array([_mass_of(close, claims, k) < TOO_SMALL for k in range(count)])
+        worst = int(np.argmin(np.where(small, -1.0, share)))
+        if count == 1 or (share[worst] >= KEPT and not small[worst]):
+            return found, claims
+        left = np.arange(count) != worst
+        found = Motions(found.rotation[left], found.shift[left])
+
+
+def _refined_on_own(
+    pair: Pair, motions: Motions, radius: float, times: int, *, clear: bool
+) -> tuple[Motions, _Claims]:
+    """Refine each body a few times on the voxels that are its own, or that are clearly its own."""
+    padded = _padded(motions)
+    count = len(motions.shift)
+    claims = _claims(pair, motions, radius)
+    for _ in range(times):
+        weights = []
+        for one, labels, sure in zip(pair, claims.labels, claims.clear, strict=True):
+            some = np.asarray(one.task.mass) > 0
+            own = (labels == np.arange(MOST)[:, None]) & (some & sure if clear else some)
+            weights.append(jnp.asarray(own, one.values.dtype))
+        padded, _ = refined(pair, padded, (weights[0], weights[1]), 2)
+        claims = _claims(pair, Motions(padded.rotation[:count], padded.shift[:count]), radius)
+    return Motions(padded.rotation[:count], padded.shift[:count]), claims
+
+
+def _claims(pair: Pair, motions: Motions, radius: float) -> _Claims:
+    count, (first, second) = len(motions.shift), pair
+    found = _misfits(pair, motions, radius)
+    labels = [np.argmin(some, axis=0) for some in found]
+    least = [some.min(axis=0) for some in found]
+    nexts = [np.partition(some, 1, axis=0)[1] if count > 1 else np.ones_like(some[0]) for some in found]
+    clear = []
+    for k, (one, other, way) in enumerate(((first, second, motions), (second, first, motions.inverse()))):
+        there = np.asarray(way.carried(one.task.start))[labels[k], :, np.arange(labels[k].size)].T
+        met = _labels_at(other.task, labels[1 - k], there)
+        clear.append((least[k] < CLEAR * nexts[k]) & (met == labels[k]))
+    return _Claims((labels[0], labels[1]), (clear[0], clear[1]), (least[0], least[1]))
+
+
+def _labels_at(task: Task, labels: Labels, points: Float[np.ndarray, "3 n"]) -> Labels:
+    """The label of the voxel at each point; -1 where there is no mass."""
+    box = _in_box(task, labels)
+    voxels = np.rint(points / np.asarray(task.edges)[:, None] - 0.5).astype(int)
+    inside = ((voxels >= 0) & (voxels < np.array(box.shape)[:, None])).all(axis=0)
+    return np.where(inside, box[tuple(np.clip(voxels, 0, np.array(box.shape)[:, None] - 1))], -1)
+
+
+def _in_box(task: Task, labels: Labels) -> Int[np.ndarray, "z y x"]:
+    box = np.full(task.kernel.shape, -1)
+    some = np.asarray(task.mass) > 0
+    box[tuple(np.asarray(task.source.positions()).astype(int)[:, some])] = labels[some]
+    return box
+
+
+def _whole_pieces(task: Task, labels: Labels) -> Labels:
+    """Labels without the fragments of a body that lie apart from the rest of it."""
+    box, mass = _in_box(task, labels), np.asarray(task.mass)
+    where = tuple(np.clip(np.asarray(task.source.positions()).astype(int), 0, np.array(box.shape)[:, None] - 1))
+    kept = labels.copy()
+    for k in range(labels.max() + 1):
+        pieces = np.empty(box.shape, np.int32)
+        ndimage.label(box == k, output=pieces)
+        number = np.where(labels == k, pieces[where], 0)
+        masses = np.bincount(number, mass)
+        masses[0] = 0.0
+        kept[(labels == k) & (masses[number] < FRAGMENT * masses.sum())] = -1
+    return kept
+
+
+def _shares(task: Task, labels: Labels, count: int, block: float) -> Shares:
+    """Soft shares of the bodies: their mass over all mass, in a window of one block."""
+    places, mass = task.source.places, task.mass
+    window = kernels.dense(task.kernel.shape, block / task.edges, mass.dtype)
+    whole = window.apply_between(mass, places, places)
+    own = jnp.where(jnp.asarray(labels == np.arange(count)[:, None]), mass, 0.0)
+    rows = jax.lax.map(lambda row: window.apply_between(row, places, places), own)
+    return rows / jnp.where(whole > 0, whole, 1.0)
+
+
+def _misfits(pair: Pair, motions: Motions, radius: float) -> list[Float[np.ndarray, "k n"]]:
+    """S of each motion around the voxels of both maps; one where there is no mass."""
+    count = len(motions.shift)
+    some = _padded(motions) if count <= MOST else motions
+    ways, width = (some, some.inverse()), jnp.asarray(radius)
+    found = [np.asarray(misfits(one, way, width))[:count] for one, way in zip(pair, ways, strict=True)]
+    return [np.where(np.asarray(one.task.mass) > 0, rows, 1.0) for one, rows in zip(pair, found, strict=True)]
+
+
+def _padded(motions: Motions) -> Motions:
+    """As many as there can be, so that all numbers share what is compiled."""
+    more = MOST - len(motions.shift)
+    turns = jnp.broadcast_to(jnp.eye(3, dtype=motions.shift.dtype), (more, 3, 3))
+    return Motions(jnp.concatenate([motions.rotation, turns]), jnp.pad(motions.shift, ((0, more), (0, 0))))
+
+
+def _joined(motions: list[Motions]) -> Motions:
+    return Motions(*(jnp.concatenate(part) for part in zip(*motions, strict=True)))
+
+
+def _split(motions: Motions) -> list[Motions]:
+    return [Motions(motions.rotation[k][None], motions.shift[k][None]) for k in range(len(motions.shift))]
+
+
+def _mass_of(pair: Pair, claims: _Claims, k: int) -> float:
+    """The share of the mass of both maps that body k claims."""
+    parts = zip(pair, claims.labels, strict=True)
+    return sum(float(np.asarray(one.task.mass)[labels == k].sum()) / 2.0 for one, labels in parts)
+
+
+def _clear_share(pair: Pair, claims: _Claims, k: int) -> float:
+    """The share of the mass of body k that is clearly its own."""
+    parts = zip(pair, claims.labels, claims.clear, strict=True)
+    sure = sum(float(np.asarray(one.task.mass)[(labels == k) & clear].sum()) for one, labels, clear in parts)
+    return sure / max(2.0 * _mass_of(pair, claims, k), np.finfo(float).tiny)
+
+
+def _mean_misfit(pair: Pair, claims: _Claims, k: int) -> float:
+    """The mean misfit of body k over its mass."""
+    parts = zip(pair, claims.labels, claims.misfits, strict=True)
+    total = sum(float((np.asarray(one.task.mass) * found)[labels == k].sum()) for one, labels, found in parts)
+    return total / max(2.0 * _mass_of(pair, claims, k), np.finfo(float).tiny)
