@@ -16,7 +16,7 @@ from jaxtyping import Float
 from morphot_jax.maps.limits import MAX_AXIS
 from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.files import instead_of
+from morphot_jax.system.files import complete_path, instead_of
 from morphot_jax.system.reporting import percent
 
 CUTOFF = 4.0  # an atom's Gaussian ends here, in standard deviations along each axis
@@ -81,6 +81,35 @@ def read_atoms(path: str | Path) -> Atoms:
             f"{residues[first]} in chain {chains[first]}, at ({where}) Å; repair or remove them"
         )
     return Atoms(positions, np.array(weights), chains, residues, names)
+
+
+def read_positions(path: str | Path) -> Float[np.ndarray, "atoms 3"]:
+    """Positions of all atoms of the first model in a file, waters and hydrogens too, in their order; in Å."""
+    model = _first_model(Path(path))
+    return np.array([atom.pos.tolist() for chain in model for residue in chain for atom in residue]).reshape(-1, 3)
+
+
+def write_models(path: str | Path, source: str | Path, positions: Float[np.ndarray, "t atoms 3"]) -> None:
+    """Write a trajectory of models as mmCIF: the first model of ``source``, once for each row of ``positions``.
+
+    Names, chains and residues are those of the source. The order of the atoms is that of ``read_positions``.
+    """
+    import gemmi  # noqa: PLC0415 (slow to load)
+
+    structure = gemmi.read_structure(str(source))
+    first = structure[0].clone()
+    while len(structure):
+        del structure[0]
+    for number, places in enumerate(positions, start=1):
+        model = first.clone()
+        model.num = number
+        atoms = (atom for chain in model for residue in chain for atom in residue)
+        for atom, place in zip(atoms, places, strict=True):
+            atom.pos = gemmi.Position(*place.tolist())
+        structure.add_model(model)
+    structure.setup_entities()
+    with complete_path(Path(path)) as part:
+        structure.make_mmcif_document().write_file(str(part))
 
 
 def _first_model(path: Path):

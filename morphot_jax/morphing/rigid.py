@@ -203,6 +203,28 @@ def rigid_frames(
         yield int(index), np.asarray(frame), float(strayed)
 
 
+def carried_points(
+    points: Float[np.ndarray, "n 3"],
+    morph: RigidMorph,
+    first: Volume,
+    last: Volume,
+    times: Float[np.ndarray, " t"],
+    plan: Plan,
+) -> Float[np.ndarray, "t n 3"]:
+    """Where points of the first map, such as atoms, are at these times: moved with the density around them.
+
+    Positions in Å along x, y, z. Points far from any density do not move.
+    """
+    space = _Space.around(first, last, plan)
+    with plan.scope():
+        task = _Level(space.maps, space.edges, plan.sigma).task(0)
+        places = (indices_of(first, points) - space.corner + 0.5) * space.edges
+        start = jnp.asarray(places.T, space.pair.dtype)
+        motion = locally_rigid.carried(task, morph.sides[0].motion, start, jnp.ones_like(start[0]))
+        moved = [np.asarray(motion.at(jnp.asarray(t, start.dtype))) for t in times]
+    return np.stack([places_of(first, place.T / space.edges - 0.5 + space.corner) for place in moved])
+
+
 @dataclass(frozen=True)
 class _Space:
     """Both maps on the part of their grid where frames can have mass, and positions there.

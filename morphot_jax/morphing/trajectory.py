@@ -114,7 +114,7 @@ class Trajectory:
     - ``plan``: what the automatic settings became and why; None where nothing was solved.
     - ``actions``: one sentence for each change to the maps. ``warnings``: one for each thing to look at again.
     - ``clock``: seconds spent on compiling and on solving.
-    - ``bodies``: the parts that moved as rigid bodies, for each pair of neighbouring maps that was solved.
+    - ``motions``: by the method 'rigid', for each pair of neighbouring maps that was solved.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -125,7 +125,7 @@ class Trajectory:
     actions: tuple[str, ...]
     warnings: tuple[str, ...]
     clock: Clock
-    bodies: tuple[tuple[RigidBody, ...], ...] = ()
+    motions: tuple[RigidMorph, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -157,6 +157,11 @@ class Trajectory:
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no frame {index}: the trajectory has {len(self)}, numbered from 0")
         return self.template.with_data(self.densities[index])
+
+    @property
+    def bodies(self) -> tuple[tuple[RigidBody, ...], ...]:
+        """The parts that moved as rigid bodies, for each pair of neighbouring maps that was solved with some."""
+        return tuple(motion.bodies for motion in self.motions if motion.bodies)
 
     @property
     def complete(self) -> bool:
@@ -222,8 +227,8 @@ def morph(
             keep(frame, densities[frame.index])
     template = prepared.volumes[0]
     warnings = prepared.warnings + warnings_about(frames, plan, settings, template) + _about_bodies(run)
-    parts, actions = tuple(run.found), prepared.actions
-    return Trajectory(densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, parts)
+    motions, actions = tuple(run.motions), prepared.actions
+    return Trajectory(densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions)
 
 
 def with_masks(settings: Settings, bodies: Masks, maps: int) -> Settings:
@@ -237,6 +242,19 @@ def with_masks(settings: Settings, bodies: Masks, maps: int) -> Settings:
     if settings.method not in ("auto", "rigid"):
         raise InputError(
             f"bodies do not go with the method '{settings.method}': give the method rigid, or leave them out"
+        )
+    return replace(settings, method="rigid")
+
+
+def with_model(settings: Settings, maps: int) -> Settings:
+    """The settings for atoms that are carried along, by the method rigid; InputError where it is another."""
+    if maps > 2:
+        raise InputError(
+            f"atoms move between two maps, and {maps} maps were given: give two, or leave out the model"
+        )
+    if settings.method not in ("auto", "rigid"):
+        raise InputError(
+            f"a model does not go with the method '{settings.method}': give the method rigid, or leave it out"
         )
     return replace(settings, method="rigid")
 
@@ -307,7 +325,7 @@ class _Run:
     keep: Keep
     known: Mapping[int, Kept]
     bodies: Masks
-    found: list[tuple[RigidBody, ...]] = field(default_factory=list)  # bodies of the segments that were solved
+    motions: list[RigidMorph] = field(default_factory=list)  # of the segments that were solved
 
     def frames(
         self, times: Float[np.ndarray, " t"], make: Callable[[_Segment], Iterator[_SegmentFrame]]
@@ -374,8 +392,7 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     first, last = (template.with_data(data) for data in segment.pair)
     bodies = run.bodies or (AUTO if run.settings.bodies == AUTO else None)
     found = solve_rigid(first, last, plan, bodies, clock=run.clock, report=segment.report)
-    if bodies:
-        run.found.append(found.bodies)
+    run.motions.append(found)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)
 
@@ -484,7 +501,7 @@ def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
 def _about_bodies(run: _Run) -> tuple[str, ...]:
     """Warnings about bodies that do not fit where they go, and where none were found."""
     warnings = []
-    for bodies in run.found:
+    for bodies in (motion.bodies for motion in run.motions if motion.bodies):
         for body in bodies:
             if body.misfit > HELD:
                 warnings.append(

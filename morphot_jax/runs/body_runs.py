@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import jax
 import numpy as np
 
-from morphot_jax.maps.atoms import Atoms, read_atoms, simulate_density
+from morphot_jax.maps.atoms import Atoms, simulate_density
 from morphot_jax.maps.load import load
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.volume import Volume
@@ -61,28 +61,23 @@ def read_body(text: str) -> AskedBody:
 
 
 def body_masks(
-    asked: Sequence[AskedBody], model: str | None, first: Volume, reporter: Reporter
+    asked: Sequence[AskedBody], atoms: Atoms | None, first: Volume, reporter: Reporter
 ) -> dict[str, Volume | tuple[Volume, Volume]]:
-    """The masks of bodies by name: read from files, or made from the atoms of a model on the grid of a map.
+    """The masks of bodies by name: read from files, or made from atoms on the grid of the map that holds them.
 
     Raises InputError for masks and atoms that cannot be used, and for atoms without a model.
     """
     names = [body.name for body in asked]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"the body '{twice[0]}' was given twice: give each part once")
-    of_atoms = [body for body in asked if not body.masks]
-    if of_atoms and model is None:
-        raise InputError(
-            f"the body '{of_atoms[0].name}' is made of atoms: add --model with the file that has them"
-        )
-    atoms = read_atoms(model) if of_atoms and model is not None else None
     found: dict[str, Volume | tuple[Volume, Volume]] = {}
     for body in asked:
         if body.masks:
             masks = [_read_mask(name, body.name, reporter) for name in body.masks]
             found[body.name] = masks[0] if len(masks) == 1 else (masks[0], masks[1])
+        elif atoms is None:
+            raise InputError(f"the body '{body.name}' is made of atoms: add --model with the file that has them")
         else:
-            assert atoms is not None
             found[body.name] = _mask_of_atoms(atoms, body, first)
     return found
 

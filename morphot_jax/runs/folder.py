@@ -101,6 +101,7 @@ class OutputFolder:
         """The output folder of a request. ``inputs``: names of maps beside those of the request."""
         mask = request.preparation.mask
         read = files_among([*request.maps, *inputs, mask if isinstance(mask, str) else None])
+        read += [Path(request.model)] if request.model else []
         return cls(request.output, names, read, overwrite=request.overwrite, resume=request.resume)
 
     @property

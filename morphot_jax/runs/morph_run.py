@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
@@ -13,12 +13,15 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from morphot_jax.maps import metrics
+from morphot_jax.maps.atoms import Atoms, read_atoms, read_positions, simulate_density, write_models
 from morphot_jax.morphing.contours import levels_along
 from morphot_jax.morphing.plan import plan_for
-from morphot_jax.morphing.progress import Progress, ProgressReport
+from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
+from morphot_jax.morphing.rigid import AUTO, Masks, carried_points, solve_rigid
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, with_masks
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, with_masks, with_model
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -33,10 +36,12 @@ from morphot_jax.show import chimerax, figures, viewer
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import Report, percent
+from morphot_jax.system.reporting import Report, percent, silent
 from morphot_jax.transport.certificate import certify
 
 FIGURES = "figures"
+MODEL_ENTRY = "model"  # the key of report.json
+ATOM_WIDTH = 1.5  # voxels: of the Gaussians of atoms that are compared with frames
 PICTURES = 6  # figures and the viewer, in units of the work for the table row of a frame
 
 
@@ -52,16 +57,16 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
         raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
     times = frame_times(settings)
     asked = [read_body(text) for text in request.body]
-    files_read = [*(name for body in asked for name in body.masks), *([request.model] if request.model else [])]
-    folder = OutputFolder.of(request, file_names(len(times)), files_read)
+    folder = OutputFolder.of(request, file_names(len(times)), [name for body in asked for name in body.masks])
     folder.check()
+    atoms = read_atoms(request.model) if request.model else None
     device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, seconds)
-    bodies = body_masks(asked, request.model, prepared.volumes[0], reporter)
-    settings = with_masks(settings, bodies, len(prepared.volumes))
+    bodies = body_masks(asked, atoms, prepared.volumes[0], reporter)
+    settings = _for_parts(settings, bodies, atoms, len(prepared.volumes))
     folder.fingerprint = checkpoint.fingerprint(prepared, settings, bodies)
     folder.check()
-    if request.resume and _is_finished(folder, reporter) and not _lacks_certificate(request):
+    if request.resume and _is_finished(folder, reporter) and not _lacks_something(request):
         reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
         return None
     settings = with_memory(settings, device)
@@ -90,6 +95,8 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
             keep_log(request, reporter, device)
             kept.wait()
             content = report.compose(run, trajectory, None)
+            if atoms is not None:
+                content |= _atoms_along(request, atoms, trajectory, prepared, bodies, reporter)
             content |= certificate | {"estimate": asdict(expected), "fingerprint": folder.fingerprint}
             _write_pictures(request, trajectory, prepared, content, report_progress)
         seconds["total"] = time.perf_counter() - started
@@ -107,8 +114,14 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
 def file_names(frames: int) -> list[str]:
     """The names of all files that a run of so many frames may write."""
     pictures = [f"{FIGURES}/{file}" for name in figures.OF_A_RUN for file in figures.file_names(name)]
-    tables = [report.METRICS, report.CONVERGENCE, chimerax.SERIES, report.REPORT]
+    tables = [report.METRICS, report.CONVERGENCE, chimerax.SERIES, report.REPORT, report.MODEL]
     return [*map(report.frame_name, range(frames)), *tables, viewer.VIEWER, *pictures, LOG]
+
+
+def _for_parts(settings: Settings, bodies: Masks, atoms: Atoms | None, maps: int) -> Settings:
+    """The settings where bodies or atoms are given; InputError where they do not go together."""
+    settings = with_masks(settings, bodies, maps)
+    return settings if atoms is None else with_model(settings, maps)
 
 
 def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:
@@ -122,9 +135,10 @@ def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:
     return not damaged
 
 
-def _lacks_certificate(request: Request) -> bool:
-    """Whether a certificate is asked for, and the run to resume has none."""
-    return request.certify and report.CERTIFICATE not in report.earlier(request.output)
+def _lacks_something(request: Request) -> bool:
+    """Whether a certificate or carried atoms are asked for, and the run to resume has none."""
+    wanted = {report.CERTIFICATE: request.certify, MODEL_ENTRY: request.model}
+    return any(asked and name not in report.earlier(request.output) for name, asked in wanted.items())
 
 
 def _certificate(
@@ -146,6 +160,46 @@ def _certificate(
         f"or {found.lower:.4g} and {found.upper:.4g} Å^2 (gap {percent(found.gap)})"
     )
     return {report.CERTIFICATE: entry}
+
+
+def _atoms_along(
+    request: Request,
+    atoms: Atoms,
+    trajectory: Trajectory,
+    prepared: Prepared,
+    bodies: Masks,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Write the atoms of the first map at the time of every frame; the entry of the report about them.
+
+    The fit of each model is the correlation of its frame with the density of the atoms, simulated ``ATOM_WIDTH``
+    voxels wide.
+    """
+    first, last = prepared.volumes
+    plan, model = trajectory.plan, request.model
+    assert plan is not None  # the method rigid always has one
+    assert model is not None  # the atoms come from it
+    wanted = bodies or (AUTO if trajectory.settings.bodies == AUTO else None)
+    motions = trajectory.motions or (solve_rigid(first, last, plan, wanted, clock=Clock(), report=silent),)
+    times = np.array([frame.time for frame in trajectory.frames])
+    scatterers = carried_points(atoms.positions, motions[0], first, last, times, plan)
+    grid = {"shape": first.shape, "voxel_size": first.voxel_size, "origin": first.origin}
+    width = ATOM_WIDTH * min(first.voxel_size)
+    fits = [
+        float(
+            metrics.correlation(
+                simulate_density(replace(atoms, positions=places), width=width, **grid).data, frame
+            )
+        )
+        for places, frame in zip(scatterers, trajectory.densities, strict=True)
+    ]
+    everything = carried_points(read_positions(model), motions[0], first, last, times, plan)
+    write_models(request.output / report.MODEL, model, everything)
+    reporter.say(
+        f"{len(everything[0])} atoms of {model} were moved along: {report.MODEL}; their density correlates "
+        f"{fits[0]:.3f} with the first frame, {min(fits):.3f} at worst, {fits[-1]:.3f} with the last"
+    )
+    return {MODEL_ENTRY: {"source": model, "file": report.MODEL, "atoms": len(everything[0]), "correlation": fits}}
 
 
 def _writer(kept: Checkpoint, request: Request, reporter: Reporter, device: devices.DeviceHandle) -> Keep:
@@ -206,7 +260,8 @@ def _write_pictures(
     first, last = prepared.volumes[0], prepared.volumes[-1]
     work = len(levels) + PICTURES
     rows = report.frame_rows(trajectory, first, last, levels, lambda done, total: report_progress(done, work))
-    for name, text in report.tables(trajectory, rows).items():
+    model = report.MODEL if request.model else None
+    for name, text in report.tables(trajectory, rows, model).items():
         files.write_text(request.output / name, text)
     times = np.array([frame.time for frame in trajectory.frames])
     scene = scene_of(trajectory.densities, times, levels, first)

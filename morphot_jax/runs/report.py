@@ -37,6 +37,7 @@ CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
+MODEL = "model.cif"  # the atoms along the trajectory
 BODIES, BODIES_TABLE = "bodies.json", "bodies.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
 DOMAIN_COLUMNS += ("axis_x", "axis_y", "axis_z", "pivot_x", "pivot_y", "pivot_z", "slide", "rest")
@@ -316,12 +317,15 @@ def convergence_table(trajectory: Trajectory) -> str:
     return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
-def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The file name and text of every table and script of a run; ``rows``: from ``frame_rows``."""
+def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]], model: str | None = None) -> dict[str, str]:
+    """The file name and text of every table and script of a run.
+
+    ``rows``: from ``frame_rows``. ``model``: the file of the atoms that were carried along.
+    """
     names = [frame_name(frame.index) for frame in trajectory.frames]
     texts = {
         METRICS: to_csv(list(rows[-1]), [[row.get(name) for name in rows[-1]] for row in rows]),
-        chimerax.SERIES: chimerax.series_script(names, [row["level"] for row in rows]),
+        chimerax.SERIES: chimerax.series_script(names, [row["level"] for row in rows], model),
     }
     if any(len(frame.history) for frame in trajectory.frames):
         texts[CONVERGENCE] = convergence_table(trajectory)

@@ -43,7 +43,7 @@ class Request:
     )
     model: str | None = option(
         None,
-        "Atoms in the first map (PDB, mmCIF), for bodies such as chain:A or residues:A:30-59.",
+        "Atoms in the first map (PDB, mmCIF): moved along, and for bodies such as chain:A or residues:A:30-59.",
         group=TRAJECTORY,
         commands=("morph",),
     )

@@ -12,16 +12,16 @@ from jaxtyping import Float
 
 from morphot_jax import __version__
 from morphot_jax.maps.pose import Pose
-from morphot_jax.show.colours import BLUE, GREY, PALETTE, PARTS
+from morphot_jax.show.colours import BLUE, GREY, MARK, PALETTE, PARTS
 
 SERIES, ALIGNMENT, FIELD, BODIES = "view.cxc", "align.cxc", "field.cxc", "bodies.cxc"
 SHORTEST_ARROW = 0.2  # Å
 
 
-def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
+def series_script(frames: Sequence[str], levels: Iterable[float], model: str | None = None) -> str:
     """A script that opens the frames as a volume series, each at its own level, and plays it back and forth.
 
-    A comment in it tells how to record a movie.
+    ``model``: a file of atoms with a model for each frame, played beside. A comment tells how to record a movie.
     """
     volumes = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
     last = len(frames) - 1
@@ -36,12 +36,27 @@ def series_script(frames: Sequence[str], levels: Iterable[float]) -> str:
         "view",
         "vseries slider #1",
         "vseries play #1 loop true direction oscillate maxFrameRate 12",
+        *_with_model(model),
         "# For a movie: stop with 'vseries stop #1', then run these lines:",
         "# movie record",
         f"# vseries play #1 range 0,{last} maxFrameRate 12",
         f"# wait {last + 1}",
         "# movie encode morph.mp4",
     )
+
+
+def _with_model(model: str | None) -> list[str]:
+    """Commands that open a trajectory of atoms inside the surface."""
+    if model is None:
+        return []
+    return [
+        f"open {quoted(model)} coordsets true",
+        "hide #2 atoms",
+        "cartoon #2",
+        f"color #2 {MARK}",
+        "transparency #1 60",
+        "coordset slider #2",
+    ]
 
 
 def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: Pose) -> str:
