@@ -1,10 +1,15 @@
 """Small maps whose answers are known: Gaussians, scattered voxels, bars."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from morphot_jax.maps.atoms import Atoms, simulate_density
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.pose import Pose
+from morphot_jax.maps.samples import sample_atoms
 from morphot_jax.maps.volume import Volume
 from morphot_jax.prepare.preparation import Preparation
 from morphot_jax.prepare.prepared import prepare_maps
@@ -123,3 +128,49 @@ def turn_about(axis, degrees, shift=(0.0, 0.0, 0.0)):
     """The pose that turns about an axis through 0 and shifts; x, y, z in Å."""
     vector = np.radians(degrees) * np.asarray(axis) / np.linalg.norm(axis)
     return Pose(Rotation.from_rotvec(vector).as_matrix(), np.array(shift))
+
+
+@dataclass(frozen=True)
+class Hinged:
+    """A body whose arm turns: maps, the share of the arm in both, its motion, and the atoms at time t."""
+
+    first: Volume
+    half: Volume
+    last: Volume
+    arms: tuple
+    pose: Pose
+    path: Callable
+
+    @property
+    def atoms(self):
+        """Positions of the atoms in the first map."""
+        return self.path(0.0)
+
+
+def hinged(degrees, *, voxel=2.5, n=32, width=2.5):
+    """Adenylate kinase whose residues 118 to 162 turn as an arm, about an axis through their ends."""
+    atoms = sample_atoms("adk-open")
+    residues = np.arange(1, len(atoms.positions) + 1)
+    arm = (residues >= 118) & (residues <= 162)
+    middle = atoms.positions.mean(axis=0)
+    ends = atoms.positions[arm][[0, -1]] - middle
+    start = atoms.positions - middle
+    way = start[arm].mean(axis=0) - ends.mean(axis=0)
+    axis = np.cross(way, [0.3, 0.5, 1.0])
+    turn = turn_about(axis / np.linalg.norm(axis), degrees)
+    pivot = ends.mean(axis=0)
+    pose = Pose(turn.rotation, pivot - turn.rotation @ pivot)
+
+    def path(t):
+        return np.where(arm[:, None], pose.part(t).carried(start), start)
+
+    corner = -(n - 1) / 2 * voxel
+    grid = {"shape": (n, n, n), "voxel_size": (voxel,) * 3, "origin": (corner,) * 3, "width": width}
+    maps = [simulate_density(replace(atoms, positions=path(t)), **grid) for t in (0.0, 0.5, 1.0)]
+    arms = []
+    for t, whole in ((0.0, maps[0]), (1.0, maps[2])):
+        part = simulate_density(Atoms(path(t)[arm], atoms.weights[arm]), **grid).data
+        arms.append(
+            np.divide(part, whole.data, out=np.zeros(whole.shape), where=whole.data > 0).astype(np.float32)
+        )
+    return Hinged(maps[0], maps[1], maps[2], tuple(arms), pose, path)

@@ -161,6 +161,7 @@ def simulate_density(
     resolution: float | None = None,
     width: float | None = None,
     origin: tuple[float, float, float] | None = None,
+    cut: bool = False,
 ) -> Volume:
     """density[z, y, x] = sum_a weight_a g_a(z) g_a(y) g_a(x), with g_a a Gaussian integrated over each voxel.
 
@@ -174,6 +175,7 @@ def simulate_density(
       transform of the Gaussian falls to 1/e at 1/resolution. Give it or ``width`` (Å), not both.
     - ``origin``: Å, position of voxel (0, 0, 0). By default the weighted centre of the atoms falls on the
       voxel of index n // 2 along each axis.
+    - ``cut``: what falls outside the box is left out, however much it is.
 
     Raises ``InputError`` when a size is not positive, or more than 0.1 % of the mass falls outside the box.
 
@@ -197,7 +199,8 @@ def simulate_density(
             for axis in range(3)
         )
         _add_products(data, z * atoms.weights[some, None], y, x)
-    _refuse_mass_outside(1 - data.sum() / atoms.mass, atoms, sizes, steps, width, origin is not None)
+    if not cut:
+        _refuse_mass_outside(1 - data.sum() / atoms.mass, atoms, sizes, steps, width, origin is not None)
     return Volume(data, _floats(steps), _floats(start))
 
 

@@ -30,6 +30,11 @@ def summed(
     return np.bincount(shell.ravel(), (stands_for(columns) * values).ravel())
 
 
+def power(data: Float[np.ndarray, "z y x"], shell: Int[np.ndarray, "z y half"]) -> Float[np.ndarray, " shells"]:
+    """The power of a density in each shell."""
+    return summed(np.abs(np.fft.rfftn(data)) ** 2, shell, data.shape[2])
+
+
 def stands_for(columns: int) -> Float[np.ndarray, " half"]:
     """How many columns of the whole transform each column of its half stands for: two, but for those at the ends.
 

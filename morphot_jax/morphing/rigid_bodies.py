@@ -37,6 +37,7 @@ TOO_SMALL = 0.01  # of the mass: a smaller body is dropped
 CLEAR = 1.0 / 3.0  # of the next misfit
 KEPT = 0.5  # of a body's mass: with less of it clear, the body is dropped
 HELD = 0.3  # misfit: where it is larger, a voxel belongs to no body
+POOR = 0.2  # mean misfit: a body with more does not fit where it goes
 FRAGMENT = 0.1  # of a body's mass: smaller pieces apart from the rest are not held
 GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
 
@@ -93,11 +94,12 @@ def found_bodies(coarse: Level, fine: Level, motions: tuple[Motion, Motion]) -> 
     for task, labels, misfit in zip(fine.tasks, claims.labels, claims.misfits, strict=True):
         whole = _whole_pieces(task, np.where(misfit < HELD, labels, -1))
         shares.append(_shares(task, whole, count, block))
-    order = np.argsort([-_mass_of(close, claims, k) for k in range(count)])
+    order = sorted(range(count), key=lambda k: -_mass_of(close, claims, k))
+    rows = np.array(order)
     return Bodies(
         tuple(f"body{k + 1}" for k in range(count)),
-        Motions(found.rotation[order], found.shift[order]),
-        (shares[0][order], shares[1][order]),
+        Motions(found.rotation[rows], found.shift[rows]),
+        (shares[0][rows], shares[1][rows]),
         np.array([_mean_misfit(close, claims, k) for k in order]),
         np.array([_clear_share(close, claims, k) for k in order]),
     )

@@ -32,7 +32,7 @@ from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.rigid import AUTO, TOO_LOOSE, Masks, RigidBody, RigidMorph, rigid_frames, solve_rigid
-from morphot_jax.morphing.rigid_bodies import HELD
+from morphot_jax.morphing.rigid_bodies import POOR
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
@@ -503,7 +503,7 @@ def _about_bodies(run: _Run) -> tuple[str, ...]:
     warnings = []
     for bodies in (motion.bodies for motion in run.motions if motion.bodies):
         for body in bodies:
-            if body.misfit > HELD:
+            if body.misfit > POOR:
                 warnings.append(
                     f"{body.name} does not fit where it goes: its misfit is {body.misfit:.2f} (0 fits, 1 is empty "
                     "space): check its mask"

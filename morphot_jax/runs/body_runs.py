@@ -141,7 +141,7 @@ def _mask_of_atoms(atoms: Atoms, body: AskedBody, like: Volume) -> Volume:
         raise InputError(f"the model has no atoms of '{body.name}': it has the chains {chains}")
     if own.all():
         return like.with_data(np.ones(like.shape, np.float32))
-    grid = {"shape": like.shape, "voxel_size": like.voxel_size, "origin": like.origin}
+    grid = {"shape": like.shape, "voxel_size": like.voxel_size, "origin": like.origin, "cut": True}
     width = WIDTH * max(like.voxel_size)
     part, whole = (
         simulate_density(Atoms(atoms.positions[some], atoms.weights[some]), width=width, **grid).data

@@ -41,6 +41,7 @@ from morphot_jax.transport.certificate import certify
 
 FIGURES = "figures"
 MODEL_ENTRY = "model"  # the key of report.json
+MATCHING = 0.5  # correlation: with less, atoms do not lie in the map
 ATOM_WIDTH = 1.5  # voxels: of the Gaussians of atoms that are compared with frames
 PICTURES = 6  # figures and the viewer, in units of the work for the table row of a frame
 
@@ -183,7 +184,7 @@ def _atoms_along(
     motions = trajectory.motions or (solve_rigid(first, last, plan, wanted, clock=Clock(), report=silent),)
     times = np.array([frame.time for frame in trajectory.frames])
     scatterers = carried_points(atoms.positions, motions[0], first, last, times, plan)
-    grid = {"shape": first.shape, "voxel_size": first.voxel_size, "origin": first.origin}
+    grid = {"shape": first.shape, "voxel_size": first.voxel_size, "origin": first.origin, "cut": True}
     width = ATOM_WIDTH * min(first.voxel_size)
     fits = [
         float(
@@ -193,6 +194,11 @@ def _atoms_along(
         )
         for places, frame in zip(scatterers, trajectory.densities, strict=True)
     ]
+    if fits[0] < MATCHING:
+        reporter.warn(
+            f"the atoms of {model} hardly lie in the first map: their density correlates {fits[0]:.2f} with it; "
+            "give atoms that were fitted into it"
+        )
     everything = carried_points(read_positions(model), motions[0], first, last, times, plan)
     write_models(request.output / report.MODEL, model, everything)
     reporter.say(
@@ -257,9 +263,9 @@ def _write_pictures(
     """Write the tables, the figures and the viewer. ``content``: of report.json."""
     files.make_folder(request.output / FIGURES)
     levels = levels_along(trajectory, prepared)
-    first, last = prepared.volumes[0], prepared.volumes[-1]
+    first = prepared.volumes[0]
     work = len(levels) + PICTURES
-    rows = report.frame_rows(trajectory, first, last, levels, lambda done, total: report_progress(done, work))
+    rows = report.frame_rows(trajectory, prepared.volumes, levels, lambda done, total: report_progress(done, work))
     model = report.MODEL if request.model else None
     for name, text in report.tables(trajectory, rows, model).items():
         files.write_text(request.output / name, text)

@@ -11,16 +11,16 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import __version__
-from morphot_jax.maps import metrics
+from morphot_jax.maps import metrics, spectrum
 from morphot_jax.maps.load import Input
 from morphot_jax.maps.resample import voxel_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.maps.window import bounding_box
+from morphot_jax.maps.window import Window, bounding_box
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.trajectory import Frame, Trajectory
+from morphot_jax.morphing.trajectory import Frame, Trajectory, locate
 from morphot_jax.prepare.align import Alignment
 from morphot_jax.prepare.levels import enclosed
 from morphot_jax.prepare.prepared import Prepared
@@ -37,6 +37,8 @@ CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
+FREQUENCIES = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75}  # of the Nyquist frequency
+RESOLVED = 0.5  # share of power: a frame resolves the shells before the first with less
 MODEL = "model.cif"  # the atoms along the trajectory
 BODIES, BODIES_TABLE = "bodies.json", "bodies.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
@@ -252,19 +254,22 @@ def to_json(content: dict[str, Any]) -> str:
 
 def frame_rows(
     trajectory: Trajectory,
-    first: Volume,
-    last: Volume,
+    maps: Sequence[Volume],
     levels: Float[np.ndarray, " t"],
     report: Report = silent,
 ) -> list[dict[str, Any]]:
-    """The rows of metrics.csv: for each frame its solve, its level, the volume that this encloses (Å^3), and
-    measures against the first and the last map and the frame before.
+    """The rows of metrics.csv: for each frame its solve, its level, the volume that this encloses (Å^3), how sharp
+    it is, and measures against the first and the last map and the frame before.
 
-    ``report``: called with the number of frames measured so far and of all.
+    - ``maps``: all that the trajectory leads through.
+    - ``report``: called with the number of frames measured so far and of all.
     """
+    first, last = maps[0], maps[-1]
     # All densities are zero outside this window.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
     ends = {"first": first.data[window], "last": last.data[window]}
+
+    sharpness = _Sharpness(trajectory, maps, window)
 
     def row_of(frame: Frame) -> dict[str, Any]:
         density = trajectory.densities[frame.index][window]
@@ -279,6 +284,7 @@ def frame_rows(
             "level": float(levels[frame.index]),
             "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
         }
+        row |= sharpness.row(frame, density)
         for end, reference in ends.items():
             row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
             row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))
@@ -290,6 +296,46 @@ def frame_rows(
         return row
 
     return side_by_side(row_of, trajectory.frames, report)
+
+
+class _Sharpness:
+    """How sharp frames are between the maps that they lie between, on a part of the box (``metrics.csv``)."""
+
+    def __init__(self, trajectory: Trajectory, maps: Sequence[Volume], window: Window):
+        self.window, self.maps = window, maps
+        shape, voxel = trajectory.densities[0][window].shape, trajectory.template.voxel_size
+        self.shell = spectrum.shells(shape, voxel)
+        self.longest = max(n * step for n, step in zip(shape, voxel[::-1], strict=True))
+        self.nyquist = int(self.longest / (2.0 * max(voxel)))
+        self.powers = [self.power_of(volume.data) for volume in maps]
+
+    def power_of(self, density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, " shells"]:
+        return spectrum.power(density[self.window].astype(np.float64), self.shell)
+
+    def row(self, frame: Frame, density: Float[np.ndarray, "z y x"]) -> dict[str, float]:
+        """The share of power kept at three frequencies, and the resolution, of a frame on the window."""
+        before, share = locate(frame.time, len(self.maps))
+        wanted = (1.0 - share) * self.powers[before] + share * self.powers[before + 1]
+        found = spectrum.power(density.astype(np.float64), self.shell)
+        kept = np.divide(found, wanted, out=np.zeros_like(found), where=wanted > 0)[1 : self.nyquist + 1]
+        row = {f"power_kept_{name}": _at(kept, part) for name, part in FREQUENCIES.items()}
+        return row | {"resolution": self.longest / max(_first_lost(kept), 1.0)}
+
+
+def _first_lost(kept: Float[np.ndarray, " shells"]) -> float:
+    """The number of the shell from which on less than ``RESOLVED`` is kept, between shells by a straight line."""
+    lost = np.flatnonzero(kept < RESOLVED)
+    if not len(lost):
+        return float(len(kept))
+    last = int(lost[0])  # ``kept`` begins with shell 1
+    before = float(kept[last - 1]) if last else 1.0
+    return last + (before - RESOLVED) / (before - float(kept[last]))
+
+
+def _at(kept: Float[np.ndarray, " shells"], part: float) -> float:
+    """The mean of three shells about a part of the Nyquist frequency."""
+    middle = round(part * len(kept)) - 1
+    return float(kept[max(middle - 1, 0) : middle + 2].mean()) if len(kept) else 1.0
 
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:

@@ -94,17 +94,26 @@ def surfaces_figure(trajectory: Trajectory, scene: Scene) -> Figure:
 
 
 def along_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mass, enclosed volume, and the change from each frame to the next, against t.
+    """Mass, enclosed volume, the power kept, and the change from each frame to the next, against t.
 
     ``rows``: from ``report.frame_rows``.
     """
     times = np.array([float(row["time"]) for row in rows])
-    figure = Figure(figsize=(6.0, 6.4), layout="constrained")
-    mass, volume, change = figure.subplots(3, 1, sharex=True)
+    figure = Figure(figsize=(6.0, 8.2), layout="constrained")
+    mass, volume, power, change = figure.subplots(4, 1, sharex=True)
     mass.plot(times, [float(row["mass"]) for row in rows], color=INK, marker="o", markersize=3)
     mass.set_ylabel("mass")
     volume.plot(times, [row["enclosed_volume"] / 1e3 for row in rows], color=INK, marker="o", markersize=3)
     volume.set_ylabel("enclosed volume (nm³)")
+    for name, label, style in (
+        ("power_kept_quarter", "1/4 of Nyquist", "-"),
+        ("power_kept_half", "1/2", "--"),
+        ("power_kept_three_quarters", "3/4", ":"),
+    ):
+        power.plot(times, [row[name] for row in rows], color=INK, linestyle=style, label=label)
+    power.axhline(1.0, color=MARK, linewidth=0.8)
+    power.set_ylabel("power kept")
+    power.legend(frameon=False, ncols=3)
     middles = (times[1:] + times[:-1]) / 2
     for name, label, colour, marker in (
         ("relative_rms_to_previous", "relative rms", INK, "o"),
@@ -117,9 +126,9 @@ def along_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     change.set_ylim(bottom=0.0)
     change.set_xlabel("t")
     change.legend(frameon=False)
-    for panel in (mass, volume):
+    for panel in (mass, volume, power):
         panel.set_ylim(0.0, 1.15 * max(panel.get_ylim()[1], 1e-300))
-    for panel in (mass, volume, change):
+    for panel in (mass, volume, power, change):
         panel.spines[["top", "right"]].set_visible(False)
     return figure
 

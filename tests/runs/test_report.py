@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import morphot_jax
 from helpers import REPORT_KEYS
@@ -221,7 +222,7 @@ def test_kernel_that_is_not_round_in_space_gives_a_warning():
 
 
 def metrics_table(trajectory, first, last, levels):
-    return report.tables(trajectory, report.frame_rows(trajectory, first, last, levels))[report.METRICS]
+    return report.tables(trajectory, report.frame_rows(trajectory, (first, last), levels))[report.METRICS]
 
 
 def test_metrics_table_is_read_back():
@@ -247,6 +248,29 @@ def test_metrics_table_is_read_back():
     assert first["relative_rms_to_previous"] == first["voxel_difference_to_previous"] == ""
     for measure in ("relative_rms", "voxel_difference"):
         assert second[f"{measure}_to_previous"] == second[f"{measure}_to_first"]  # the frame before is the first
+
+
+def test_metrics_table_says_how_much_power_a_frame_keeps():
+    """A map blurred by s voxels keeps exp(-(2 pi s f)^2) of its power at f cycles per voxel."""
+    sharp = np.zeros((32, 32, 32), np.float32)
+    sharp[14:18, 13:19, 15:17] = np.random.default_rng(0).uniform(1, 2, size=(4, 6, 2))
+    width = 0.7
+    blurred = ndimage.gaussian_filter(sharp, width, mode="constant", truncate=6.0)
+    densities, template = np.stack([sharp, blurred, sharp]), Volume(sharp, (2.0, 2.0, 2.0))
+    frames = tuple(Frame(i, i / 2, 1.0) for i in range(3))
+    trajectory = Trajectory(densities, frames, template, Settings(), None, (), (), Clock())
+    table = rows(metrics_table(trajectory, template, template, np.ones(3)))
+    half_way = []
+    for name in ("quarter", "half", "three_quarters"):
+        first, middle, last = (float(row[f"power_kept_{name}"]) for row in table)
+        assert first == last == pytest.approx(1.0)
+        half_way.append(middle)
+    expected = np.exp(-((np.pi * width * np.array([0.25, 0.5])) ** 2))
+    np.testing.assert_allclose(half_way[:2], expected, rtol=0.3)
+    assert half_way[2] < half_way[1]
+    found = [float(row["resolution"]) for row in table]
+    assert found[0] == found[2] == pytest.approx(4.0, rel=0.15)  # the Nyquist frequency of voxels of 2 Å
+    assert found[1] == pytest.approx(2.0 * 2 * np.pi * width / np.sqrt(np.log(2)), rel=0.2)
 
 
 def test_metrics_table_sees_mass_that_only_the_ends_have():
@@ -295,7 +319,7 @@ def test_tables_hold_convergence_only_where_something_was_solved():
     ends = Volume(density(0), (2.0, 2.0, 2.0)), Volume(density(1), (2.0, 2.0, 2.0))
 
     def names(trajectory):
-        return sorted(report.tables(trajectory, report.frame_rows(trajectory, *ends, np.ones(1))))
+        return sorted(report.tables(trajectory, report.frame_rows(trajectory, ends, np.ones(1))))
 
     assert names(made([Frame(0, 0.0, 1.0)], plan=None)) == ["metrics.csv", "view.cxc"]
     assert names(made([solved(0, 0.0)])) == ["convergence.csv", "metrics.csv", "view.cxc"]

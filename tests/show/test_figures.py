@@ -57,7 +57,7 @@ def scene(trajectory):
 
 def rows_of(trajectory):
     levels = np.array([level_of_mass(density) for density in trajectory.densities])
-    return report.frame_rows(trajectory, trajectory.volume(0), trajectory.volume(-1), levels)
+    return report.frame_rows(trajectory, (trajectory.volume(0), trajectory.volume(-1)), levels)
 
 
 def drawn(trajectory):
@@ -199,10 +199,12 @@ def test_slices_are_those_through_the_middle():
         np.testing.assert_allclose(picture, (middle / middle.max()) ** figures.GAMMA, rtol=1e-6)
 
 
-def test_courses_along_t_show_mass_volume_and_change():
+def test_courses_along_t_show_mass_volume_power_and_change():
     trajectory = moving(4)
     rows = rows_of(trajectory)
-    mass, volume, change = figures.along_figure(rows).axes
+    mass, volume, power, change = figures.along_figure(rows).axes
+    quarter, *_ = power.get_lines()
+    np.testing.assert_allclose(quarter.get_ydata(), [row["power_kept_quarter"] for row in rows])
     np.testing.assert_allclose(mass.get_lines()[0].get_xydata(), [(f.time, f.mass) for f in trajectory.frames])
     np.testing.assert_allclose(volume.get_lines()[0].get_ydata(), [row["enclosed_volume"] / 1e3 for row in rows])
     rms, voxels = (line.get_ydata() for line in change.get_lines())

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from morphot_jax.transport.displacement import splat
-from morphot_jax.transport.splines import CHUNK, share, unblurred, weights
+from morphot_jax.transport.splines import CHUNK, coefficients, share, unblurred, values_and_gradients, weights
 
 SHAPE = (12, 13, 14)
 
@@ -67,3 +67,23 @@ def test_the_blur_is_undone(double):
     for axis in range(3):
         blurred = ndimage.correlate1d(blurred, [1 / 6, 4 / 6, 1 / 6], axis=axis, mode="reflect")
     np.testing.assert_allclose(unblurred(jnp.asarray(blurred)), field, atol=1e-12)
+
+
+def test_the_spline_goes_through_the_field_and_its_gradient_is_the_slope(double):
+    rng = np.random.default_rng(3)
+    wide = coefficients(jnp.asarray(field := rng.normal(size=SHAPE)))
+    voxels = np.stack([grid.ravel() for grid in np.indices(SHAPE)]).astype(float)
+    np.testing.assert_allclose(values_and_gradients(wide, jnp.asarray(voxels))[0], field.ravel(), atol=1e-12)
+    places = rng.uniform(2, 9, size=(3, 20))
+    _, gradient = values_and_gradients(wide, jnp.asarray(places))
+    for axis, step in enumerate(np.eye(3) * 1e-6):
+        ahead, behind = (values_and_gradients(wide, jnp.asarray(places + s * step[:, None]))[0] for s in (1, -1))
+        np.testing.assert_allclose(gradient[axis], (ahead - behind) / 2e-6, atol=1e-6)
+
+
+def test_beyond_the_faces_the_spline_stays_finite(double):
+    wide = coefficients(jnp.ones(SHAPE))
+    places = jnp.array([[-9.0, 50.0], [3.0, 3.0], [3.0, 99.0]])
+    value, gradient = values_and_gradients(wide, places)
+    np.testing.assert_allclose(value, 1.0, atol=1e-12)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-12)
