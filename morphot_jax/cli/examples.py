@@ -26,10 +26,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "bodies": (
         ("the parts that move as rigid bodies, as masks", "morphot bodies closed.mrc open.mrc -o out"),
-        (
-            "a morph that moves two of them",
-            "morphot morph closed.mrc open.mrc -o morph --body out/body1.mrc --body out/body2.mrc",
-        ),
+        ("of noisy maps, by coarser features", "morphot bodies closed.mrc open.mrc -o out --sigma 2"),
     ),
     "field": (
         ("where the mass of one map goes in another", "morphot field closed.mrc open.mrc -o out"),
