@@ -13,7 +13,7 @@ import typer
 from jaxtyping import Float
 
 from experiments.maps import DATA
-from experiments.motions import straight, swinging
+from experiments.motions import find_bodies, hinging, screwing, straight, swinging, twisting
 from morphot_jax import Volume, read_volume
 from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, choose_box, simulate_density
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
@@ -118,6 +118,31 @@ def adk_recorded() -> Case:
     )
 
 
+def adk_screw() -> Case:
+    """The ends of ``adk_linear`` with its three domains on screws."""
+    models = _adk_models()
+    first, last = models[0], models[-1]
+    domains = find_bodies(first.positions[None], last.positions[None], 3)
+    path = screwing(first, last, domains)
+    return structural_case("adenylate kinase, screws", path, _adk_box(models), ADK_WIDTH, OF_25_FRAMES)
+
+
+def adk_hinge() -> Case:
+    """Half of open adenylate kinase turns by 51° about a hinge."""
+    path = hinging(_adk_models()[-1], 51.0)
+    models = [path(t) for t in (0.0, 0.5, 1.0)]
+    return structural_case("adenylate kinase, hinge", path, _adk_box(models), ADK_WIDTH, OF_25_FRAMES)
+
+
+def ring_twist() -> Case:
+    """One ring of open Mm-cpn whose outer part turns by 15° about its axis."""
+    with np.load(DATA / "mmcpn_ca.npz") as file:
+        opened = _equal_atoms(file["open"])
+    ring = Atoms(opened.positions[opened.positions[:, 2] > 0], opened.weights[opened.positions[:, 2] > 0])
+    path = twisting(ring, 15.0)
+    return structural_case("ring, twisted", path, centred_box(VOXEL_SIZES["mmcpn"]), WIDTHS["mmcpn"], OF_25_FRAMES)
+
+
 def spike() -> Case:
     """One receptor-binding domain of the SARS-CoV-2 spike rises: 6VXX -> 6VYB."""
     with np.load(DATA / "spike_ca.npz") as file:
@@ -175,10 +200,14 @@ BUILDERS: dict[str, Callable[[], Case]] = {
     "spliceosome": spliceosome,
 }
 CASE_NAMES = tuple(BUILDERS)
+BUILDERS |= {"adk-screw": adk_screw, "adk-hinge": adk_hinge, "ring-twist": ring_twist}  # cases of ``benches.ways``
 NEEDED = {
     "mmcpn-real": ("mmcpn_closed_64.mrc", "mmcpn_open_64.mrc", "mmcpn_morphot_t050.mrc", "mmcpn_ca.npz"),
     "adk-linear": ("adk_dims.npz",),
     "adk-recorded": ("adk_dims.npz",),
+    "adk-screw": ("adk_dims.npz",),
+    "adk-hinge": ("adk_dims.npz",),
+    "ring-twist": ("mmcpn_ca.npz",),
     "spike": ("spike_ca.npz",),
     "spliceosome": ("spliceosome_beads.npz",),
 }

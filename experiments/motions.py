@@ -18,6 +18,7 @@ from morphot_jax.maps.pose import Pose
 WINDOW = 31  # residues over which the misfit is averaged, because bodies consist of long stretches
 ROUNDS = 60
 SWING = 40.0  # degrees
+ARM, SEAM = 12.0, 6.0  # Å: of a hinge, from the middle, and across
 CONTACT = 8.0  # Å between a bead of a moving body and the nearest one of the static part
 
 
@@ -67,6 +68,34 @@ def screwing(first: Atoms, last: Atoms, bodies: Int[np.ndarray, " n"]) -> Callab
             changed = start + t * (motion.inverse().carried(last.positions[some]) - start)
             positions[some] = motion.part(t).carried(changed)
         return replace(first, positions=positions)
+
+    return path
+
+
+def hinging(atoms: Atoms, angle: float) -> Callable[[float], Atoms]:
+    """Turn one half of the atoms, along their longest axis, about a hinge ``ARM`` beside the seam of both halves.
+
+    The turn grows from none to t * angle degrees over ``SEAM`` across the seam.
+    """
+    centred = atoms.positions - np.average(atoms.positions, axis=0, weights=atoms.weights)
+    long, side, across = np.linalg.svd(centred, full_matrices=False)[2]
+    share = np.clip(centred @ long / SEAM + 0.5, 0.0, 1.0)
+    pivot = -ARM * side
+
+    def path(t: float) -> Atoms:
+        turn = Rotation.from_rotvec(np.radians(t * angle) * np.outer(share, across))
+        return replace(atoms, positions=turn.apply(centred - pivot) + pivot)
+
+    return path
+
+
+def twisting(atoms: Atoms, angle: float) -> Callable[[float], Atoms]:
+    """Turn atoms about the z axis, from none at 25 Å above the origin to t * angle degrees at 55 Å."""
+    share = np.clip((atoms.positions[:, 2] - 25.0) / 30.0, 0.0, 1.0)
+
+    def path(t: float) -> Atoms:
+        turn = Rotation.from_rotvec(np.radians(t * angle) * np.outer(share, (0.0, 0.0, 1.0)))
+        return replace(atoms, positions=turn.apply(atoms.positions))
 
     return path
 

@@ -1,0 +1,120 @@
+"""Does the mass go where the atoms go? Atoms carried by the method 'rigid', against where they truly are.
+
+    python -m experiments.benches.ways -o OUT [--cases adk-screw,spike]
+
+A frame may look right though its mass went a wrong way: mass slides along a body and fills the right places. So
+the atoms of the first map are moved with the density around them (``carried_points``), without bodies and with
+those that are found from the maps, and compared with the atoms of the structural morph.
+
+OUT holds ``results.csv`` (a row for each case, with and without bodies: root mean square distances in Å half way
+and at the end, how far the atoms move, the frames' differences, the turn and shift of each body that was found),
+``ways.png`` and ``claims.json``. About 10 minutes in full on 2 cores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from experiments import figures, points
+from experiments.cases import GRID, at_hand, build_case
+from experiments.claims import GOAL, Claim, conclude
+from experiments.measures import measures
+from experiments.options import ShardOptions, command
+from experiments.tables import where
+from morphot_jax import Settings, morph, prepare_maps
+from morphot_jax.morphing.rigid import carried_points
+from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
+from morphot_jax.runs.sweep import Settings as Point
+
+CASES = ("adk-screw", "adk-hinge", "adk-linear", "adk-recorded", "spliceosome", "spike", "ring-twist")
+QUICK_CASES = ("adk-sample",)
+BODIES = ("none", "auto")
+FRAMES = 5  # compared in each case
+DIFFERENCES = ("relative_rms", "voxel_difference_1")
+COLUMNS = ("case", "bodies", "half_way", "moved_half_way", "end", "moved", *DIFFERENCES, "found", "seconds")
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class WayOptions(ShardOptions):
+    """Options of this bench."""
+
+    cases: Annotated[str, typer.Option(help="The cases, separated by commas; all by default.")] = ",".join(CASES)
+
+
+def main(options: WayOptions) -> None:
+    """Carry the atoms of every case."""
+    names = QUICK_CASES if options.quick else tuple(options.cases.split(","))
+    sweep = Sweep(options.output, grid(study=["ways"], case=at_hand(names), bodies=BODIES), COLUMNS)
+    if rows := points.run(sweep, points.one_by_one(measure), options.share):
+        with figures.style():
+            figures.save(ways_figure(rows), options.output / "ways.png")
+        conclude(options.output, claims(rows))
+
+
+def measure(point: Point) -> Outcome:
+    """Morph one case, and carry its atoms."""
+    case = build_case(point["case"])
+    assert case.path is not None  # every case of this bench is one of atoms
+    maps = prepare_maps([case.first, case.last])
+    times = case.times[1 :: max(1, len(case.times) // FRAMES)]
+    settings = Settings(method="rigid", sigma=GRID / 60)
+    found = morph(maps, replace(settings, times=times, bodies=point["bodies"]))
+    start = case.path(0.0).positions
+    ways = carried_points(start, found.motions[0], *maps.volumes, np.array([HALF, 1.0]), found.plan)
+    true = [case.path(t).positions for t in (HALF, 1.0)]
+    compared = [
+        measures(unit_mass(frame), case.reference(t)) for t, frame in zip(times, found.densities, strict=True)
+    ]
+    row: dict[str, Any] = {name: float(np.mean([one[name] for one in compared])) for name in DIFFERENCES}
+    for name, places, right in zip(("half_way", "end"), ways, true, strict=True):
+        row[name] = rms(places - right)
+    row |= {"moved_half_way": rms(start - true[0]), "moved": rms(start - true[1])}
+    bodies = found.bodies[0] if found.bodies else ()
+    row["found"] = " ".join(f"{body.pose.degrees:.1f}°/{body.shift:.1f}" for body in bodies)
+    row["seconds"] = found.clock.solve + found.clock.compile
+    return Outcome([row])
+
+
+def rms(ways: np.ndarray) -> float:
+    """Root mean square length."""
+    return float(np.sqrt((ways**2).sum(axis=1).mean()))
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """A claim for each case: the bodies that are found bring the atoms nearer to where they are."""
+    made = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        values = {row["bodies"]: float(row["half_way"]) for row in where(rows, {"case": case})}
+        measured = f"{values['auto']:.2f} Å with bodies, {values['none']:.2f} Å without, half way"
+        text = f"{case}: bodies found from the maps bring atoms nearer to their true places"
+        made.append(Claim(text, GOAL, "a smaller distance", measured, values["auto"] <= values["none"]))
+    return made
+
+
+def ways_figure(rows: Sequence[Row]) -> Figure:
+    """For each case how far the atoms are from their true places half way, and how far they have moved."""
+    names = list(dict.fromkeys(row["case"] for row in rows))
+    figure, axes = figures.panels(1, 1, size=(7.0, 3.4))
+    panel, places = axes[0, 0], np.arange(len(names))
+    bars = (
+        (-0.27, "moved_half_way", "none", "how far they move"),
+        (0.0, "half_way", "none", "distance, rigid"),
+        (0.27, "half_way", "auto", "distance, rigid with bodies"),
+    )
+    for shift, column, bodies, label in bars:
+        heights = [float(where(rows, {"case": name, "bodies": bodies})[0][column]) for name in names]
+        panel.bar(places + shift, heights, 0.25, label=label)
+    panel.set_xticks(places, names, rotation=20, ha="right")
+    panel.set_ylabel("Å at t = 0.5")
+    panel.legend(frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    command(main)()
