@@ -238,7 +238,7 @@ def _check_apart(
             shared = float((np.minimum(weight, weights[other]) * data).sum()) / mass
             if other != name and shared > SHARED:
                 raise InputError(
-                    f"{kind} '{name}' and {kind} '{other}' overlap in {percent(shared)} of the mass of '{name}': "
+                    f"{kind} '{name}' and '{other}' overlap in {percent(shared)} of the mass of '{name}': "
                     "give masks of parts that lie side by side"
                 )
 
