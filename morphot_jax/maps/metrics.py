@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.ndimage import label
 
-from morphot_jax.maps.spectrum import shells, summed
+from morphot_jax.maps.spectrum import first_below, shells, summed, wavelength
 from morphot_jax.system.errors import InputError
 
 Maps = Float[Array | np.ndarray, "*#batch z y x"]
@@ -124,16 +124,9 @@ def resolution(a: Float[np.ndarray, "z y x"], b: Float[np.ndarray, "z y x"], lea
     1 / frequency where their Fourier shell correlation first falls below ``least``, interpolated linearly between
     shells; 2 if it never does.
     """
-    frequencies, correlation = fourier_shell_correlation(a, b)
-    below = np.flatnonzero(correlation < least)
-    if not len(below):
-        return 2.0
-    k = int(below[0])
-    frequency = frequencies[k]
-    if k > 0:
-        share = (correlation[k - 1] - least) / (correlation[k - 1] - correlation[k])
-        frequency = frequencies[k - 1] + share * (frequencies[k] - frequencies[k - 1])
-    return float(1.0 / frequency)
+    _, correlation = fourier_shell_correlation(a, b)
+    shell = first_below(correlation, least)
+    return 2.0 if shell is None else wavelength(shell, a.shape)
 
 
 def compare_maps(

@@ -4,7 +4,7 @@ Maps are real, so half of the transform is enough: the half of ``numpy.fft.rfftn
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 
 VoxelSize = tuple[float, float, float]
 ONE_VOXEL: VoxelSize = (1.0, 1.0, 1.0)
@@ -19,8 +19,12 @@ def radii(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> Float[np
 
 def shells(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> Int[np.ndarray, "z y half"]:
     """The number of the shell of each |k|: rint(|k| L), with L the longest edge of the box."""
-    longest = max(n * step for n, step in zip(shape, voxel_size[::-1], strict=True))
-    return np.rint(radii(shape, voxel_size) * longest).astype(int)
+    return np.rint(radii(shape, voxel_size) * _longest(shape, voxel_size)).astype(int)
+
+
+def _longest(shape: tuple[int, ...], voxel_size: VoxelSize) -> float:
+    """The longest edge of a box."""
+    return max(n * step for n, step in zip(shape, voxel_size[::-1], strict=True))
 
 
 def summed(
@@ -30,9 +34,34 @@ def summed(
     return np.bincount(shell.ravel(), (stands_for(columns) * values).ravel())
 
 
-def power(data: Float[np.ndarray, "z y x"], shell: Int[np.ndarray, "z y half"]) -> Float[np.ndarray, " shells"]:
-    """The power of a density in each shell."""
-    return summed(np.abs(np.fft.rfftn(data)) ** 2, shell, data.shape[2])
+def power(
+    transform: Complex[np.ndarray, "z y half"], shell: Int[np.ndarray, "z y half"], columns: int
+) -> Float[np.ndarray, " shells"]:
+    """The power of a map in each shell, from its transform; ``columns``: voxels of the map along x."""
+    return summed(np.abs(transform) ** 2, shell, columns)
+
+
+def last_shell(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> int:
+    """The number of the last shell that is whole: that of the Nyquist frequency of the longest voxel edge."""
+    return int(_longest(shape, voxel_size) / (2.0 * max(voxel_size)))
+
+
+def wavelength(shell: float | int, shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> float:
+    """1 / |k| of a shell, in Å or voxels; also between shells."""
+    return _longest(shape, voxel_size) / shell
+
+
+def first_below(values: Float[np.ndarray, " shells"], least: float) -> float | None:
+    """The number of the shell where values fall below ``least``, by straight lines between shells; None if never.
+
+    ``values``: of shells 1, 2 and so on.
+    """
+    below = np.flatnonzero(values < least)
+    if not len(below):
+        return None
+    k = int(below[0])
+    share = (values[k - 1] - least) / (values[k - 1] - values[k]) if k else 1.0
+    return float(k + share)
 
 
 def stands_for(columns: int) -> Float[np.ndarray, " half"]:

@@ -126,18 +126,17 @@ def bodies_of(volume: Volume, masks: Mapping[str, Volume]) -> tuple[Body, ...]:
     Where masks sum to more than one, they share the density. Raises InputError for a mask that is not a map or
     holds too few voxels with mass, and where more than half of the mass in one is also in another.
     """
-    given = {name: one_map(mask, f"domain '{name}' needs a mask") for name, mask in masks.items()}
-    masks = {name: as_mask(mask, f"domain '{name}'")[0] for name, mask in given.items()}
-    weights = shares_of(volume, masks, "domain")
-    return tuple(_body(volume, name, weight) for name, weight in weights.items())
+    return tuple(_body(volume, name, share) for name, share in shares_of(volume, masks, "domain").items())
 
 
 def shares_of(volume: Volume, masks: Mapping[str, Volume], kind: str) -> dict[str, Float[np.ndarray, "z y x"]]:
     """The share of each voxel's density in each mask, at most one in all.
 
-    ``kind``: the word for a part in messages. Raises InputError for a mask that holds too few voxels with mass,
-    and where more than half of the mass in one is also in another.
+    ``kind``: the word for a part in messages. Raises InputError for a mask that is not a map or not a mask, or
+    holds too few voxels with mass, and where more than half of the mass in one is also in another.
     """
+    given = {name: one_map(mask, f"{kind} '{name}' needs a mask") for name, mask in masks.items()}
+    masks = {name: as_mask(mask, f"{kind} '{name}'")[0] for name, mask in given.items()}
     weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in masks.items()}
     for name, weight in weights.items():
         check_holds(name, int(((weight > INSIDE) & (volume.data > 0)).sum()), kind)

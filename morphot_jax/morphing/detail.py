@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 from scipy.optimize import least_squares
 
-from morphot_jax.maps.spectrum import shells, stands_for, summed
+from morphot_jax.maps.spectrum import last_shell, shells, stands_for, summed
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
@@ -58,14 +58,13 @@ def detail_of(
     maps: Float[Array, "2 z y x"], moved: Float[Array, "2 z y x"], edges: Float[np.ndarray, "3"]
 ) -> Detail:
     """The detail of two maps from the two moved half way. ``edges``: of a voxel along z, y, x."""
-    _, z, y, x = maps.shape
-    shell = shells((z, y, x), (edges[2], edges[1], edges[0]))
+    (_, z, y, x), voxel_size = maps.shape, (edges[2], edges[1], edges[0])
+    shell = shells((z, y, x), voxel_size)
     unknown = jnp.zeros(shell.max() + 1, maps.dtype)
     bare = Detail(jnp.asarray(shell), jnp.asarray(stands_for(x), maps.dtype), unknown, x)
     power, common = (np.asarray(values) for values in _spectra(bare, maps, moved))
     counts = summed(np.ones(shell.shape), shell, x)
-    longest = max(n * edge for n, edge in zip((z, y, x), edges, strict=True))
-    nyquist = int(longest / (2.0 * max(edges)))
+    nyquist = last_shell((z, y, x), voxel_size)
     signal = np.sqrt(np.prod([signal_share(row / counts, nyquist) for row in power], axis=0))
     noise = np.sqrt((1.0 - signal) * (1.0 - np.clip(common, 0.0, 1.0)))
     return replace(bare, noise=jnp.asarray(noise, maps.dtype))

@@ -21,12 +21,11 @@ from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import indices_of, places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
-from morphot_jax.morphing import rigid_bodies
 from morphot_jax.morphing.bodies import shares_of
 from morphot_jax.morphing.detail import Detail, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid_bodies import Bodies, found_bodies, given_bodies, moved_by
+from morphot_jax.morphing.rigid_bodies import POOR, Bodies, Level, found_bodies, given_bodies, moved_by
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
@@ -99,6 +98,24 @@ class RigidBody:
         return float(np.linalg.norm(self.pose.carried(self.centre) - self.centre))
 
 
+def masks_of(mask: Volume | tuple[Volume, Volume]) -> tuple[Volume, ...]:
+    """The mask of a body on the first map, and, where it was given, that on the second."""
+    return mask if isinstance(mask, tuple) else (mask,)
+
+
+def about_bodies(bodies: Sequence[RigidBody], *, sought: bool) -> tuple[str, ...]:
+    """Warnings about bodies that do not fit where they go; and, where bodies were sought, that there are none."""
+    warnings = [
+        f"{body.name} does not fit where it goes: its misfit is {body.misfit:.2f} (0 fits, 1 is empty space): "
+        "check its mask"
+        for body in bodies
+        if body.misfit > POOR
+    ]
+    if sought and len(bodies) < 2:
+        warnings.append("no parts were found that move apart from the whole: give masks with --body")
+    return tuple(warnings)
+
+
 @dataclass(frozen=True)
 class RigidMorph:
     """The motions of two maps, each to the other, on the part of the box where frames can have mass.
@@ -150,23 +167,17 @@ def solve_rigid(
     """
     space = _Space.around(first, last, plan)
     with plan.scope(), clock.solving():
-        coarse, fine = levels = _levels(space, plan)
+        levels = _levels(space, plan)
         sides, aligned = _both(space, levels, (None, None), report), None
         if _least(sides, "loose") >= TOO_LOOSE:
             pose = align_maps(first, last).pose
             anew = _both(space, levels, (pose, pose.inverse()), report)
             if _least(anew, "left") < _least(sides, "left"):
                 sides, aligned = anew, pose.degrees
-        held = None
+        fine, parts = levels[1], ()
         if bodies is not None:
-            motions = sides[0].motion, sides[1].motion
-            if bodies == AUTO:
-                held = found_bodies(coarse.with_tasks(), fine.with_tasks(), motions)
-            else:
-                shares = _block_shares(space, fine, first, last, bodies)
-                held = given_bodies(coarse.with_tasks(), fine.with_tasks(), motions, tuple(bodies), shares)
-            sides = _with_bodies(fine, sides, held)
-        parts = () if held is None else _rigid_bodies(space, fine, held)
+            held = _bodies(space, levels, sides, (first, last), bodies)
+            sides, parts = _with_bodies(fine, sides, held), _rigid_bodies(space, fine, held)
         return _on_voxels(space, fine, sides, aligned, parts)
 
 
@@ -217,12 +228,11 @@ def carried_points(
     """
     space = _Space.around(first, last, plan)
     with plan.scope():
-        task = _Level(space.maps, space.edges, plan.sigma).task(0)
-        places = (indices_of(first, points) - space.corner + 0.5) * space.edges
-        start = jnp.asarray(places.T, space.pair.dtype)
+        task = _Blocks(space.maps, space.edges, plan.sigma).task(0)
+        start = jnp.asarray(space.from_places(points), space.pair.dtype)
         motion = locally_rigid.carried(task, morph.sides[0].motion, start, jnp.ones_like(start[0]))
         moved = [np.asarray(motion.at(jnp.asarray(t, start.dtype))) for t in times]
-    return np.stack([places_of(first, place.T / space.edges - 0.5 + space.corner) for place in moved])
+    return np.stack([space.to_places(position) for position in moved])
 
 
 @dataclass(frozen=True)
@@ -270,39 +280,40 @@ class _Space:
         z, y, x = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
         return (z, y, x), first - self.corner
 
+    def from_places(self, places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3 n"]:
+        """Positions in this space, from places in Å along x, y, z."""
+        return ((indices_of(self.first, places) - self.corner + 0.5) * self.edges).T
+
+    def to_places(self, positions: Float[np.ndarray, "3 n"]) -> Float[np.ndarray, "n 3"]:
+        """Places in Å along x, y, z, from positions in this space."""
+        return places_of(self.first, positions.T / self.edges - 0.5 + self.corner)
+
     def pose(self, rotation: Float[np.ndarray, "3 3"], shift: Float[np.ndarray, "3"]) -> Pose:
         """The rigid motion of the map, in Å along x, y, z, from one in this space."""
         turn = rotation[::-1, ::-1]
-        indices = np.stack([np.zeros(3), shift]) / self.edges - 0.5 + self.corner
-        zero, end = places_of(self.first, indices)
+        zero, end = self.to_places(np.stack([np.zeros(3), shift], axis=1))
         return Pose(turn, end - turn @ zero)
 
     def carried(self, points: Float[Array, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
         """Positions after a rigid motion of the map."""
-        indices = np.asarray(points).T / self.edges - 0.5 + self.corner
-        moved = indices_of(self.first, pose.carried(places_of(self.first, indices)))
-        return ((moved - self.corner + 0.5) * self.edges).T
+        return self.from_places(pose.carried(self.to_places(np.asarray(points))))
 
 
-class _Level(NamedTuple):
+class _Blocks(NamedTuple):
     """Both maps in blocks of voxels, the edges of a block, and sigma in blocks."""
 
     maps: Float[np.ndarray, "2 z y x"]
     edges: Float[np.ndarray, "3"]
     sigma: tuple[float, float, float]
 
-    def halved(self) -> "_Level":
+    def halved(self) -> "_Blocks":
         """In blocks twice as large, with the same sigma in space."""
         z, y, x = self.sigma
-        return _Level(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
+        return _Blocks(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
 
-    def halvings(self, space: _Space) -> int:
-        """How often voxels were joined by twos along each axis."""
-        return round(float(np.log2(self.edges.min() / space.edges.min())))
-
-    def with_tasks(self) -> rigid_bodies.Level:
+    def level(self) -> Level:
         """The maps and the tasks from each to the other."""
-        return rigid_bodies.Level((self.task(0), self.task(1)), self.maps)
+        return Level((self.task(0), self.task(1)), self.maps)
 
     def task(self, first: int) -> Task:
         """From map ``first`` to the other."""
@@ -317,28 +328,25 @@ def _on_support(maps: Float[np.ndarray, "2 z y x"], k: int) -> support.Side:
     return side_of(maps[k], room=int((maps > 0).sum(axis=(1, 2, 3)).max()))
 
 
-def _levels(space: _Space, plan: Plan) -> tuple[_Level, _Level]:
+def _levels(space: _Space, plan: Plan) -> tuple[Level, Level]:
     """The blocks of the first rounds, and those half as large of the last ones, with sigma the same in blocks."""
-    fine = _Level(space.maps, space.edges, plan.sigma)
+    fine = _Blocks(space.maps, space.edges, plan.sigma)
     while min(fine.sigma) >= 2.0 * BLOCK:
         fine = fine.halved()
-    return fine.halved()._replace(sigma=fine.sigma), fine
+    return fine.halved()._replace(sigma=fine.sigma).level(), fine.level()
 
 
 def _both(
-    space: _Space,
-    levels: tuple[_Level, _Level],
-    starts: tuple[Pose | None, Pose | None],
-    report: ProgressReport,
+    space: _Space, levels: tuple[Level, Level], starts: tuple[Pose | None, Pose | None], report: ProgressReport
 ) -> tuple[Side, Side]:
     """The motions of both maps in fine blocks, from these rigid motions or from where they lie."""
     coarse, fine = levels
-    one, other = (_side(space, coarse.task(k), fine.task(k), starts[k], report) for k in range(2))
+    one, other = (_side(space, coarse.tasks[k], fine.tasks[k], starts[k], report) for k in range(2))
     return one, other
 
 
 def _on_voxels(
-    space: _Space, fine: _Level, sides: tuple[Side, Side], aligned: float | None, bodies: tuple[RigidBody, ...]
+    space: _Space, fine: Level, sides: tuple[Side, Side], aligned: float | None, bodies: tuple[RigidBody, ...]
 ) -> RigidMorph:
     """The motions of all voxels, on the part of the box that they take, and the detail of the frames."""
     one, other = (replace(side, motion=_of_voxels(space, fine, k, side.motion)) for k, side in enumerate(sides))
@@ -350,22 +358,36 @@ def _on_voxels(
     return RigidMorph(window, space.edges, corner, (one, other), detail, aligned, bodies)
 
 
-def _of_voxels(space: _Space, fine: _Level, k: int, motion: Motion) -> Motion:
+def _of_voxels(space: _Space, fine: Level, k: int, motion: Motion) -> Motion:
     """The motion of all voxels of map k, by that of its blocks."""
     if fine.maps.shape == space.maps.shape:
         return motion
-    task, whole = fine.task(k), _on_support(space.maps, k)
+    task, whole = fine.tasks[k], _on_support(space.maps, k)
     points = (whole.positions() + 0.5) * jnp.asarray(space.edges, task.edges.dtype)[:, None]
     return locally_rigid.carried(task, motion, points, jnp.exp(whole.log_mass))
 
 
-def _with_bodies(fine: _Level, sides: tuple[Side, Side], bodies: Bodies) -> tuple[Side, Side]:
+def _bodies(
+    space: _Space,
+    levels: tuple[Level, Level],
+    sides: tuple[Side, Side],
+    maps: tuple[Volume, Volume],
+    wanted: Masks | Literal["auto"],
+) -> Bodies:
+    """The bodies that are wanted, from the locally rigid motions in fine blocks."""
+    motions = sides[0].motion, sides[1].motion
+    if wanted == AUTO:
+        return found_bodies(*levels, motions)
+    return given_bodies(*levels, motions, tuple(wanted), _block_shares(space, levels[1], maps, wanted))
+
+
+def _with_bodies(fine: Level, sides: tuple[Side, Side], bodies: Bodies) -> tuple[Side, Side]:
     """The same with the bodies moved as such, and what is then left of the ways."""
-    block = float(fine.edges.min())
+    block = fine.block
     around, error = (jnp.asarray(number, fine.maps.dtype) for number in (AROUND * block, TIGHT_ERROR))
     made = []
     for k, (side, way) in enumerate(zip(sides, (bodies.motions, bodies.motions.inverse()), strict=True)):
-        task = fine.task(k)
+        task = fine.tasks[k]
         image, rotation = moved_by(task, side.motion, way, bodies.shares[k])
         motion, left = locally_rigid.motion_at(task, image, rotation, around, error)
         made.append(replace(side, motion=motion, left=float(left) / block, loose=_loose(motion, block)))
@@ -383,25 +405,25 @@ def _least(sides: tuple[Side, Side], name: str) -> float:
 
 
 def _block_shares(
-    space: _Space, fine: _Level, first: Volume, last: Volume, masks: Masks
+    space: _Space, fine: Level, maps: tuple[Volume, Volume], masks: Masks
 ) -> tuple[Float[np.ndarray, "k z y x"], Float[np.ndarray, "k z y x"] | None]:
     """The shares of bodies in the mass of each block of the first map, and of the second where all are given."""
-    pairs = {name: mask if isinstance(mask, tuple) else (mask, None) for name, mask in masks.items()}
+    halvings = round(float(np.log2(fine.block / space.edges.min())))
     parts = []
-    for k, volume in enumerate((first, last)):
-        known = {name: mask for name, pair in pairs.items() if (mask := pair[k]) is not None}
-        if len(known) < len(pairs):
+    for k, volume in enumerate(maps):
+        known = {name: one[k] for name, mask in masks.items() if k < len(one := masks_of(mask))}
+        if len(known) < len(masks):
             parts.append(None)
             continue
         shares = np.stack(list(shares_of(volume, known, "body").values())).astype(space.pair.dtype)
         held = shares[(slice(None), *space.window)] * space.maps[k]
-        for _ in range(fine.halvings(space)):
+        for _ in range(halvings):
             held = halved(held)
         parts.append(held / np.where(fine.maps[k] > 0, fine.maps[k], 1.0))
     return parts[0], parts[1]
 
 
-def _rigid_bodies(space: _Space, fine: _Level, bodies: Bodies) -> tuple[RigidBody, ...]:
+def _rigid_bodies(space: _Space, fine: Level, bodies: Bodies) -> tuple[RigidBody, ...]:
     """The bodies with their motions in Å, and their masks on the grid of the maps."""
     clear = [None] * len(bodies.names) if bodies.clear is None else bodies.clear.tolist()
     poses = [space.pose(*motion) for motion in zip(*map(np.asarray, bodies.motions), strict=True)]
@@ -413,10 +435,10 @@ def _rigid_bodies(space: _Space, fine: _Level, bodies: Bodies) -> tuple[RigidBod
     )
 
 
-def _on_grid(space: _Space, fine: _Level, k: int, shares: Float[Array, "k n"]) -> Float[np.ndarray, "k z y x"]:
+def _on_grid(space: _Space, fine: Level, k: int, shares: Float[Array, "k n"]) -> Float[np.ndarray, "k z y x"]:
     """Shares of the blocks of map k on the grid of the maps; zero where there is no mass."""
-    task = fine.task(k)
-    boxes = jnp.stack([task.source.places.spread(row, 0.0) for row in shares])
+    task = fine.tasks[k]
+    boxes = task.source.places.spread(shares, 0.0)
     if fine.maps.shape != space.maps.shape:
         points = (np.indices(space.maps.shape[1:]).reshape(3, -1) + 0.5) * space.edges[:, None]
         boxes = locally_rigid.interpolated(boxes, task.voxels(jnp.asarray(points)))

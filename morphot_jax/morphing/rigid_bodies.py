@@ -43,8 +43,6 @@ GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
 
 Pair = tuple[Overlay, Overlay]
 Labels = Int[np.ndarray, " n"]
-
-
 Blocks = tuple[Task, Task]  # from each map to the other
 Shares = Float[Array, "k n"]
 
@@ -55,6 +53,16 @@ class Level:
 
     tasks: Blocks
     maps: Float[np.ndarray, "2 z y x"]
+
+    @property
+    def edges(self) -> Float[np.ndarray, "3"]:
+        """Of a block, along z, y, x."""
+        return np.asarray(self.tasks[0].edges)
+
+    @property
+    def block(self) -> float:
+        """The shortest edge of a block."""
+        return float(self.edges.min())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,24 +92,31 @@ class _Claims(NamedTuple):
     misfits: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
 
 
+class _Measured(NamedTuple):
+    """Of each body: its share of the mass of both maps, the clear part of that, and the mean of S over it."""
+
+    mass: Float[np.ndarray, " k"]
+    clear: Float[np.ndarray, " k"]
+    misfit: Float[np.ndarray, " k"]
+
+
 def found_bodies(coarse: Level, fine: Level, motions: tuple[Motion, Motion]) -> Bodies:
     """Find the bodies of two maps, from the locally rigid motions of both in the fine blocks."""
-    block = _block(fine)
+    block = fine.block
     rough, close = _laid_over(coarse, block), _laid_over(fine, block)
     found = _added(rough, _candidates(rough, fine.tasks, motions, block), block)
-    found, claims = _kept(close, found, block)
+    found, claims, measured = _kept(close, found, block)
     count, shares = len(found.shift), []
+    order = np.argsort(-measured.mass, kind="stable")
     for task, labels, misfit in zip(fine.tasks, claims.labels, claims.misfits, strict=True):
         whole = _whole_pieces(task, np.where(misfit < HELD, labels, -1))
-        shares.append(_shares(task, whole, count, block))
-    order = sorted(range(count), key=lambda k: -_mass_of(close, claims, k))
-    rows = np.array(order)
+        shares.append(_shares(task, whole, count, block)[order])
     return Bodies(
         tuple(f"body{k + 1}" for k in range(count)),
-        Motions(found.rotation[rows], found.shift[rows]),
-        (shares[0][rows], shares[1][rows]),
-        np.array([_mean_misfit(close, claims, k) for k in order]),
-        np.array([_clear_share(close, claims, k) for k in order]),
+        found.some(order.tolist()),
+        (shares[0], shares[1]),
+        measured.misfit[order],
+        measured.clear[order],
     )
 
 
@@ -116,13 +131,15 @@ def given_bodies(
 
     ``shares``: of the mass of each fine block of the first map, and, where known, of the second one.
     """
-    block = _block(fine)
+    block = fine.block
     rough, close = _laid_over(coarse, block), _laid_over(fine, block)
     candidates = _candidates(rough, fine.tasks, motions, block)
-    candidates = _joined([candidates, _padded(_kept(close, _added(rough, candidates, block), block)[0])])
-    own = [None if part is None else _picked(task, part) for task, part in zip(fine.tasks, shares, strict=True)]
-    assert own[0] is not None
-    first, second = own[0], own[1]
+    candidates = Motions.joined(candidates, _padded(_kept(close, _added(rough, candidates, block), block)[0]))
+    first, second = (
+        None if part is None else task.source.places.pick(jnp.asarray(part), 0.0)
+        for task, part in zip(fine.tasks, shares, strict=True)
+    )
+    assert first is not None
     found = _best_of(rough, fine.tasks[0], motions[0], candidates, first, block)
     for _ in range(GIVEN_ROUNDS):
         there = _carried_shares(fine, found, first) if second is None else second
@@ -144,39 +161,29 @@ def moved_by(task: Task, motion: Motion, motions: Motions, shares: Shares) -> tu
     return image, nearest_rotation(turns, motion.rotation)
 
 
-def _block(level: Level) -> float:
-    return float(jnp.min(level.tasks[0].edges))
-
-
 def _laid_over(level: Level, block: float) -> Pair:
     """Each map over the other, blurred by ``BLUR`` fine blocks."""
     unit = jnp.asarray(level.maps) / jnp.sum(jnp.asarray(level.maps), axis=(1, 2, 3), keepdims=True)
-    width = jnp.asarray(BLUR * block / _block(level), unit.dtype)
+    width = jnp.asarray(BLUR * block / level.block, unit.dtype)
     return overlay(level.tasks[0], unit, width), overlay(level.tasks[1], unit[::-1], width)
-
-
-def _picked(task: Task, shares: Float[np.ndarray, "k z y x"]) -> Shares:
-    """Shares at the blocks of a map, of at most one in all."""
-    rows = jnp.stack([task.source.places.pick(jnp.asarray(row), 0.0) for row in shares])
-    return jnp.where(task.mass > 0, rows / jnp.maximum(1.0, jnp.sum(rows, axis=0)), 0.0)
 
 
 def _best_of(
     rough: Pair, task: Task, motion: Motion, candidates: Motions, shares: Shares, block: float
 ) -> Motions:
     """The motion of each body: the candidate of least misfit over its mass, after a few steps."""
-    boxes = jnp.stack([task.source.places.spread(row, 0.0) for row in shares])
-    coarse = rough[0].task
+    boxes, coarse = task.source.places.spread(shares, 0.0), rough[0].task
     there = locally_rigid.interpolated(boxes, task.voxels(coarse.start)) * (coarse.mass > 0)
     best = []
     for share, weight in zip(shares, there, strict=True):
         pose = Pose.fitted(np.asarray(task.start).T, np.asarray(motion.image).T, np.asarray(task.mass * share))
-        tried = _joined([candidates, Motions(jnp.asarray(pose.rotation)[None], jnp.asarray(pose.shift)[None])])
+        whole = Motions(jnp.asarray(pose.rotation)[None], jnp.asarray(pose.shift)[None])
+        tried = Motions.joined(candidates, whole)
         closer, _ = refined(rough[:1], tried, (jnp.broadcast_to(weight, (len(tried.shift), weight.size)),), 6)
-        tried = _joined([tried, closer])
+        tried = Motions.joined(tried, closer)
         costs = misfits(rough[0], tried, jnp.asarray(ROUGH_WINDOW * block)) @ (weight * coarse.mass)
-        best.append(_split(tried)[int(jnp.argmin(costs))])
-    return _joined(best)
+        best.append(tried.some([int(jnp.argmin(costs))]))
+    return Motions.joined(*best)
 
 
 def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
@@ -187,7 +194,7 @@ def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
         splines.share(source.mass * share, source.voxels(there), source.kernel.shape)
         for share, there in zip(shares, places, strict=True)
     ]
-    rows = jnp.maximum(jnp.stack([target.source.places.pick(box, 0.0) for box in boxes]), 0.0)
+    rows = jnp.maximum(target.source.places.pick(jnp.stack(boxes), 0.0), 0.0)
     whole = jnp.maximum(target.mass, jnp.sum(rows, axis=0))
     return jnp.where(target.mass > 0, rows / jnp.where(whole > 0, whole, 1.0), 0.0)
 
@@ -207,40 +214,36 @@ def _candidates(rough: Pair, fine: Blocks, motions: tuple[Motion, Motion], block
         near = jnp.where(rough[k].task.mass > 0, jnp.exp(-distance / (2.0 * radius**2)), 0.0)
         closer, _ = refined((rough[k],), around, (near,), 6)
         all_found += [found if k == 0 else found.inverse() for found in (around, closer)]
-    return Motions(*(jnp.concatenate(part) for part in zip(*all_found, strict=True)))
+    return Motions.joined(*all_found)
 
 
 def _added(rough: Pair, candidates: Motions, block: float) -> Motions:
     """Bodies, one after the other, each the candidate that explains the most of what is left."""
     masses = [np.asarray(one.task.mass) for one in rough]
     tried = _misfits(rough, candidates, ROUGH_WINDOW * block)
-    chosen: list[Motions] = []
+    chosen = candidates.some([])
     best = [np.ones_like(mass) for mass in masses]
     for _ in range(MOST):
         costs = sum(np.minimum(least, some) @ mass for mass, least, some in zip(masses, best, tried, strict=True))
-        k = int(np.argmin(costs))
-        trial = [*chosen, Motions(candidates.rotation[k][None], candidates.shift[k][None])]
-        trial = _split(_refined_on_own(rough, _joined(trial), ROUGH_WINDOW * block, 2, clear=False)[0])
-        found = [some.min(axis=0) for some in _misfits(rough, _joined(trial), ROUGH_WINDOW * block)]
-        before, after = (sum(m @ b for m, b in zip(masses, some, strict=True)) for some in (best, found))
+        trial = Motions.joined(chosen, candidates.some([int(np.argmin(costs))]))
+        trial, claims = _refined_on_own(rough, trial, ROUGH_WINDOW * block, 2, clear=False)
+        before, after = (sum(m @ s for m, s in zip(masses, some, strict=True)) for some in (best, claims.misfits))
         if before - after < ADDED * before:
             break
-        chosen, best = trial, found
-    return _joined(chosen)
+        chosen, best = trial, claims.misfits
+    return chosen
 
 
-def _kept(close: Pair, found: Motions, block: float) -> tuple[Motions, _Claims]:
-    """The bodies that are clear, refined on their clear voxels, and what they claim."""
+def _kept(close: Pair, found: Motions, block: float) -> tuple[Motions, _Claims, _Measured]:
+    """The bodies that are clear, refined on their clear voxels, what they claim, and how well."""
     while True:
         found, claims = _refined_on_own(close, found, FINE_WINDOW * block, 3, clear=True)
-        count = len(found.shift)
-        share = np.array([_clear_share(close, claims, k) for k in range(count)])
-        small = np.array([_mass_of(close, claims, k) < TOO_SMALL for k in range(count)])
-        worst = int(np.argmin(np.where(small, -1.0, share)))
-        if count == 1 or (share[worst] >= KEPT and not small[worst]):
-            return found, claims
-        left = np.arange(count) != worst
-        found = Motions(found.rotation[left], found.shift[left])
+        measured, count = _measured(close, claims, len(found.shift)), len(found.shift)
+        small = measured.mass < TOO_SMALL
+        worst = int(np.argmin(np.where(small, -1.0, measured.clear)))
+        if count == 1 or (measured.clear[worst] >= KEPT and not small[worst]):
+            return found, claims, measured
+        found = found.some([k for k in range(count) if k != worst])
 
 
 def _refined_on_own(
@@ -257,8 +260,8 @@ def _refined_on_own(
             own = (labels == np.arange(MOST)[:, None]) & (some & sure if clear else some)
             weights.append(jnp.asarray(own, one.values.dtype))
         padded, _ = refined(pair, padded, (weights[0], weights[1]), 2)
-        claims = _claims(pair, Motions(padded.rotation[:count], padded.shift[:count]), radius)
-    return Motions(padded.rotation[:count], padded.shift[:count]), claims
+        claims = _claims(pair, padded.some(slice(count)), radius)
+    return padded.some(slice(count)), claims
 
 
 def _claims(pair: Pair, motions: Motions, radius: float) -> _Claims:
@@ -284,21 +287,18 @@ def _labels_at(task: Task, labels: Labels, points: Float[np.ndarray, "3 n"]) -> 
 
 
 def _in_box(task: Task, labels: Labels) -> Int[np.ndarray, "z y x"]:
-    box = np.full(task.kernel.shape, -1)
-    some = np.asarray(task.mass) > 0
-    box[tuple(np.asarray(task.source.positions()).astype(int)[:, some])] = labels[some]
-    return box
+    """Labels at their voxels, -1 elsewhere."""
+    return np.asarray(task.source.places.spread(jnp.asarray(labels), -1))
 
 
 def _whole_pieces(task: Task, labels: Labels) -> Labels:
     """Labels without the fragments of a body that lie apart from the rest of it."""
     box, mass = _in_box(task, labels), np.asarray(task.mass)
-    where = tuple(np.clip(np.asarray(task.source.positions()).astype(int), 0, np.array(box.shape)[:, None] - 1))
     kept = labels.copy()
     for k in range(labels.max() + 1):
         pieces = np.empty(box.shape, np.int32)
         ndimage.label(box == k, output=pieces)
-        number = np.where(labels == k, pieces[where], 0)
+        number = np.asarray(task.source.places.pick(jnp.asarray(pieces), 0))
         masses = np.bincount(number, mass)
         masses[0] = 0.0
         kept[(labels == k) & (masses[number] < FRAGMENT * masses.sum())] = -1
@@ -331,29 +331,13 @@ def _padded(motions: Motions) -> Motions:
     return Motions(jnp.concatenate([motions.rotation, turns]), jnp.pad(motions.shift, ((0, more), (0, 0))))
 
 
-def _joined(motions: list[Motions]) -> Motions:
-    return Motions(*(jnp.concatenate(part) for part in zip(*motions, strict=True)))
-
-
-def _split(motions: Motions) -> list[Motions]:
-    return [Motions(motions.rotation[k][None], motions.shift[k][None]) for k in range(len(motions.shift))]
-
-
-def _mass_of(pair: Pair, claims: _Claims, k: int) -> float:
-    """The share of the mass of both maps that body k claims."""
-    parts = zip(pair, claims.labels, strict=True)
-    return sum(float(np.asarray(one.task.mass)[labels == k].sum()) / 2.0 for one, labels in parts)
-
-
-def _clear_share(pair: Pair, claims: _Claims, k: int) -> float:
-    """The share of the mass of body k that is clearly its own."""
-    parts = zip(pair, claims.labels, claims.clear, strict=True)
-    sure = sum(float(np.asarray(one.task.mass)[(labels == k) & clear].sum()) for one, labels, clear in parts)
-    return sure / max(2.0 * _mass_of(pair, claims, k), np.finfo(float).tiny)
-
-
-def _mean_misfit(pair: Pair, claims: _Claims, k: int) -> float:
-    """The mean misfit of body k over its mass."""
-    parts = zip(pair, claims.labels, claims.misfits, strict=True)
-    total = sum(float((np.asarray(one.task.mass) * found)[labels == k].sum()) for one, labels, found in parts)
-    return total / max(2.0 * _mass_of(pair, claims, k), np.finfo(float).tiny)
+def _measured(pair: Pair, claims: _Claims, count: int) -> _Measured:
+    """The sizes of the bodies, and how well and how surely they fit."""
+    mass, clear, misfit = np.zeros((3, count))
+    for one, labels, sure, least in zip(pair, *claims, strict=True):
+        own = np.asarray(one.task.mass)
+        mass += np.bincount(labels, own, count)
+        clear += np.bincount(labels, own * sure, count)
+        misfit += np.bincount(labels, own * least, count)
+    some = np.where(mass > 0, mass, 1.0)
+    return _Measured(mass / 2.0, clear / some, misfit / some)

@@ -31,8 +31,17 @@ from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid import AUTO, TOO_LOOSE, Masks, RigidBody, RigidMorph, rigid_frames, solve_rigid
-from morphot_jax.morphing.rigid_bodies import POOR
+from morphot_jax.morphing.rigid import (
+    AUTO,
+    TOO_LOOSE,
+    Masks,
+    RigidBody,
+    RigidMorph,
+    Wanted,
+    about_bodies,
+    rigid_frames,
+    solve_rigid,
+)
 from morphot_jax.morphing.settings import (
     SINGLE_PLAN,
     Settings,
@@ -226,37 +235,36 @@ def morph(
         for frame in frames:
             keep(frame, densities[frame.index])
     template = prepared.volumes[0]
-    warnings = prepared.warnings + warnings_about(frames, plan, settings, template) + _about_bodies(run)
     motions, actions = tuple(run.motions), prepared.actions
+    warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
+    if wanted_bodies(settings, bodies) is not None:
+        for found in motions:
+            warnings += about_bodies(found.bodies, sought=not bodies)
     return Trajectory(densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions)
 
 
 def with_masks(settings: Settings, bodies: Masks, maps: int) -> Settings:
     """The settings for given bodies, whose method is rigid; InputError where they do not go together."""
-    if not bodies:
-        return settings
-    if maps > 2:
-        raise InputError(f"bodies are parts of two maps, and {maps} maps were given: give two, or leave them out")
-    if settings.bodies != "none":
+    if bodies and settings.bodies != "none":
         raise InputError(f"bodies is '{settings.bodies}' and masks of bodies are given: give one of the two")
-    if settings.method not in ("auto", "rigid"):
-        raise InputError(
-            f"bodies do not go with the method '{settings.method}': give the method rigid, or leave them out"
-        )
-    return replace(settings, method="rigid")
+    return with_rigid(settings, maps, "bodies do") if bodies else settings
 
 
-def with_model(settings: Settings, maps: int) -> Settings:
-    """The settings for atoms that are carried along, by the method rigid; InputError where it is another."""
+def with_rigid(settings: Settings, maps: int, given: str) -> Settings:
+    """The settings for what only the method rigid can take, and that between two maps; InputError for others.
+
+    ``given``: what that is, and its verb, as in 'a model does'.
+    """
     if maps > 2:
-        raise InputError(
-            f"atoms move between two maps, and {maps} maps were given: give two, or leave out the model"
-        )
+        raise InputError(f"{given} not go with more than two maps, and {maps} maps were given: give two of them")
     if settings.method not in ("auto", "rigid"):
-        raise InputError(
-            f"a model does not go with the method '{settings.method}': give the method rigid, or leave it out"
-        )
+        raise InputError(f"{given} not go with the method '{settings.method}': give the method rigid")
     return replace(settings, method="rigid")
+
+
+def wanted_bodies(settings: Settings, masks: Masks) -> Wanted:
+    """The bodies that are given or to be found, for ``solve_rigid``."""
+    return masks or (AUTO if settings.bodies == AUTO else None)
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
@@ -390,7 +398,7 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     """Frames by locally rigid motions between the two maps of a segment."""
     template = run.prepared.volumes[0]
     first, last = (template.with_data(data) for data in segment.pair)
-    bodies = run.bodies or (AUTO if run.settings.bodies == AUTO else None)
+    bodies = wanted_bodies(run.settings, run.bodies)
     found = solve_rigid(first, last, plan, bodies, clock=run.clock, report=segment.report)
     run.motions.append(found)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
@@ -495,21 +503,6 @@ def _about_motions(frames: Sequence[Frame]) -> tuple[str, ...]:
             f"the motions were found from an alignment of the maps as wholes, turned by {degrees:.1f}°: "
             "if they should lie as they are, give --method displacement"
         )
-    return tuple(warnings)
-
-
-def _about_bodies(run: _Run) -> tuple[str, ...]:
-    """Warnings about bodies that do not fit where they go, and where none were found."""
-    warnings = []
-    for bodies in (motion.bodies for motion in run.motions if motion.bodies):
-        for body in bodies:
-            if body.misfit > POOR:
-                warnings.append(
-                    f"{body.name} does not fit where it goes: its misfit is {body.misfit:.2f} (0 fits, 1 is empty "
-                    "space): check its mask"
-                )
-        if run.settings.bodies == AUTO and len(bodies) < 2:
-            warnings.append("no parts were found that move apart from the whole: give masks with --body")
     return tuple(warnings)
 
 

@@ -37,7 +37,7 @@ from scipy.spatial.transform import Rotation
 from morphot_jax.maps.check import check_map, one_map
 from morphot_jax.maps.pose import IDENTITY, Pose, degrees_between, spread_rotations
 from morphot_jax.maps.resample import places_of, resample_onto, resampled, shape_of
-from morphot_jax.maps.spectrum import shells, summed
+from morphot_jax.maps.spectrum import last_shell, power, shells, summed
 from morphot_jax.maps.symmetry import operators
 from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.system.errors import InputError
@@ -319,10 +319,10 @@ def _signal(volume: Volume) -> Volume:
     shell, columns = shells(volume.shape), volume.shape[2]
     spectrum = np.fft.rfftn(volume.data.astype(np.float64))
     counts = summed(np.ones(shell.shape), shell, columns)
-    power = summed(np.abs(spectrum) ** 2, shell, columns) / np.maximum(counts, 1.0)
-    nyquist = max(volume.shape) // 2
-    noise = float(np.median(power[int(NOISE_FROM * nyquist) : nyquist + 1]))
-    weight = np.maximum(0.0, 1.0 - noise / np.maximum(power, 1e-300))
+    mean = power(spectrum, shell, columns) / np.maximum(counts, 1.0)
+    nyquist = last_shell(volume.shape)
+    noise = float(np.median(mean[int(NOISE_FROM * nyquist) : nyquist + 1]))
+    weight = np.maximum(0.0, 1.0 - noise / np.maximum(mean, 1e-300))
     if not weight.any():
         return volume
     return volume.with_data(np.fft.irfftn(spectrum * weight[shell], s=volume.shape, axes=(0, 1, 2)))

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation, label
 
-from morphot_jax.maps.spectrum import radii, shells, summed
+from morphot_jax.maps.spectrum import power, radii, shells
 from morphot_jax.prepare.background import Noise
 
 SMALL_PIECE = 0.01  # of the largest piece's voxels: smaller pieces are dust in a map with noise
@@ -84,8 +84,8 @@ def with_spectrum_of(
     """
     shell = shells(density.shape, voxel_size)
     spectra = [np.fft.rfftn(data.astype(np.float64)) for data in (density, reference)]
-    power, wanted = (summed(np.abs(spectrum) ** 2, shell, density.shape[2]) for spectrum in spectra)
-    factor = np.sqrt(np.divide(wanted, power, out=np.zeros_like(power), where=power > 0))
+    own, wanted = (power(spectrum, shell, density.shape[2]) for spectrum in spectra)
+    factor = np.sqrt(np.divide(wanted, own, out=np.zeros_like(own), where=own > 0))
     matched = np.fft.irfftn(spectra[0] * factor[shell], s=density.shape, axes=(0, 1, 2))
     return matched.astype(np.result_type(density, np.float32))
 

@@ -2,25 +2,23 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 
 from morphot_jax.maps.atoms import Atoms, simulate_density
-from morphot_jax.maps.load import load
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.rigid import RigidBody, find_bodies
+from morphot_jax.morphing.rigid import RigidBody, about_bodies, find_bodies
 from morphot_jax.morphing.rigid_bodies import MOST
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.prepare.masks import as_mask
 from morphot_jax.runs import report
 from morphot_jax.runs.folder import OutputFolder
 from morphot_jax.runs.log import LOG
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.runs.request import Request
-from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, with_memory
+from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, read_mask, refuse_twice, with_memory
 from morphot_jax.show import chimerax, figures
 from morphot_jax.system import files
 from morphot_jax.system.errors import InputError, quoted
@@ -67,13 +65,11 @@ def body_masks(
 
     Raises InputError for masks and atoms that cannot be used, and for atoms without a model.
     """
-    names = [body.name for body in asked]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"the body '{twice[0]}' was given twice: give each part once")
+    refuse_twice([body.name for body in asked], "the body")
     found: dict[str, Volume | tuple[Volume, Volume]] = {}
     for body in asked:
         if body.masks:
-            masks = [_read_mask(name, body.name, reporter) for name in body.masks]
+            masks = [read_mask(name, f"body '{body.name}'", reporter) for name in body.masks]
             found[body.name] = masks[0] if len(masks) == 1 else (masks[0], masks[1])
         elif atoms is None:
             raise InputError(f"the body '{body.name}' is made of atoms: add --model with the file that has them")
@@ -94,8 +90,9 @@ def run_bodies(request: Request, settings: Settings, reporter: Reporter) -> tupl
     with folder:
         with jax.default_device(device), reporter.solving() as report_progress:
             bodies = find_bodies(prepared, settings, report=report_progress)
-        if len(bodies) < 2:
-            reporter.warn("no parts were found that move apart from the whole")
+        warnings = about_bodies(bodies, sought=True)
+        for warning in warnings:
+            reporter.warn(warning)
         folder.begin()
         keep_log(request, reporter, device)
         with reporter.working("writing"):
@@ -106,10 +103,11 @@ def run_bodies(request: Request, settings: Settings, reporter: Reporter) -> tupl
             script = chimerax.bodies_script([f"{body.name}.mrc" for body in bodies])
             files.write_text(request.output / chimerax.BODIES, script)
             densities = [volume.data for volume in prepared.volumes]
-            picture = figures.bodies_figure(densities, bodies, [item.name for item in inputs])
+            titles = [item.name for item in inputs]
+            picture = figures.bodies_figure(densities, prepared.volumes[0].voxel_size, bodies, titles)
             for name, content in figures.both(figures.BODIES, picture).items():
                 files.write_bytes(request.output / name, content)
-        content = report.compose_bodies(request, inputs, prepared, asdict(settings), bodies)
+        content = report.compose_bodies(request, inputs, prepared, settings, bodies, warnings)
         files.write_text(request.output / report.BODIES, report.to_json(content))
         folder.finish()
     reporter.bodies(bodies)
@@ -117,16 +115,6 @@ def run_bodies(request: Request, settings: Settings, reporter: Reporter) -> tupl
     reporter.say(f"the masks {names}, those on the second map (body1{LAST}.mrc and so on),")
     reporter.say(f"{report.BODIES_TABLE}, {figures.BODIES}.png and {chimerax.BODIES} are in {request.output}")
     return bodies
-
-
-def _read_mask(name: str, body: str, reporter: Reporter) -> Volume:
-    read = load(name)
-    for warning in read.warnings:
-        reporter.warn(warning)
-    mask, said = as_mask(read.volume, f"body '{body}'")
-    if said:
-        reporter.say(said)
-    return mask
 
 
 def _mask_of_atoms(atoms: Atoms, body: AskedBody, like: Volume) -> Volume:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from morphot_jax import __version__
 from morphot_jax.maps.mrc import read_volume, write_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.morphing.rigid import Masks
+from morphot_jax.morphing.rigid import Masks, masks_of
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import NO_MASKS, Frame, Kept
 from morphot_jax.prepare.prepared import Prepared
@@ -41,10 +41,9 @@ def fingerprint(prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS
     chosen = {name: value for name, value in asdict(settings).items() if name != "memory"}
     versions = {"morphot_jax": __version__, "jax": jax.__version__}
     checksum = hashlib.sha256(json.dumps([chosen, versions], sort_keys=True).encode())
-    masks = [(name, mask if isinstance(mask, tuple) else (mask,)) for name, mask in bodies.items()]
-    for name, pair in masks:
-        checksum.update(repr((name, len(pair))).encode())
-    for volume in (*prepared.volumes, *(mask for _, pair in masks for mask in pair)):
+    masks = {name: masks_of(mask) for name, mask in bodies.items()}
+    checksum.update(repr([(name, len(given)) for name, given in masks.items()]).encode())
+    for volume in (*prepared.volumes, *(mask for given in masks.values() for mask in given)):
         checksum.update(repr((volume.shape, volume.data.dtype.str, volume.voxel_size, volume.origin)).encode())
         checksum.update(np.ascontiguousarray(volume.data).data)
     return checksum.hexdigest()

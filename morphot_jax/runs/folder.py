@@ -100,8 +100,7 @@ class OutputFolder:
     def of(cls, request: Request, names: Iterable[str], inputs: Iterable[str] = ()) -> "OutputFolder":
         """The output folder of a request. ``inputs``: names of maps beside those of the request."""
         mask = request.preparation.mask
-        read = files_among([*request.maps, *inputs, mask if isinstance(mask, str) else None])
-        read += [Path(request.model)] if request.model else []
+        read = files_among([*request.maps, *inputs, mask if isinstance(mask, str) else None, request.model])
         return cls(request.output, names, read, overwrite=request.overwrite, resume=request.resume)
 
     @property

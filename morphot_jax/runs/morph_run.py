@@ -18,10 +18,10 @@ from morphot_jax.maps.atoms import Atoms, read_atoms, read_positions, simulate_d
 from morphot_jax.morphing.contours import levels_along
 from morphot_jax.morphing.plan import plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid import AUTO, Masks, carried_points, solve_rigid
+from morphot_jax.morphing.rigid import Masks, carried_points, solve_rigid
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, with_masks, with_model
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, wanted_bodies, with_masks, with_rigid
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -122,7 +122,7 @@ def file_names(frames: int) -> list[str]:
 def _for_parts(settings: Settings, bodies: Masks, atoms: Atoms | None, maps: int) -> Settings:
     """The settings where bodies or atoms are given; InputError where they do not go together."""
     settings = with_masks(settings, bodies, maps)
-    return settings if atoms is None else with_model(settings, maps)
+    return settings if atoms is None else with_rigid(settings, maps, "a model does")
 
 
 def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:
@@ -180,10 +180,12 @@ def _atoms_along(
     plan, model = trajectory.plan, request.model
     assert plan is not None  # the method rigid always has one
     assert model is not None  # the atoms come from it
-    wanted = bodies or (AUTO if trajectory.settings.bodies == AUTO else None)
+    wanted = wanted_bodies(trajectory.settings, bodies)
     motions = trajectory.motions or (solve_rigid(first, last, plan, wanted, clock=Clock(), report=silent),)
     times = np.array([frame.time for frame in trajectory.frames])
-    scatterers = carried_points(atoms.positions, motions[0], first, last, times, plan)
+    every = read_positions(model)
+    moved = carried_points(np.concatenate([atoms.positions, every]), motions[0], first, last, times, plan)
+    scatterers, every = np.split(moved, [len(atoms.positions)], axis=1)
     grid = {"shape": first.shape, "voxel_size": first.voxel_size, "origin": first.origin, "cut": True}
     width = ATOM_WIDTH * min(first.voxel_size)
     fits = [
@@ -199,13 +201,12 @@ def _atoms_along(
             f"the atoms of {model} hardly lie in the first map: their density correlates {fits[0]:.2f} with it; "
             "give atoms that were fitted into it"
         )
-    everything = carried_points(read_positions(model), motions[0], first, last, times, plan)
-    write_models(request.output / report.MODEL, model, everything)
+    write_models(request.output / report.MODEL, model, every)
     reporter.say(
-        f"{len(everything[0])} atoms of {model} were moved along: {report.MODEL}; their density correlates "
+        f"{len(every[0])} atoms of {model} were moved along: {report.MODEL}; their density correlates "
         f"{fits[0]:.3f} with the first frame, {min(fits):.3f} at worst, {fits[-1]:.3f} with the last"
     )
-    return {MODEL_ENTRY: {"source": model, "file": report.MODEL, "atoms": len(everything[0]), "correlation": fits}}
+    return {MODEL_ENTRY: {"source": model, "file": report.MODEL, "atoms": len(every[0]), "correlation": fits}}
 
 
 def _writer(kept: Checkpoint, request: Request, reporter: Reporter, device: devices.DeviceHandle) -> Keep:

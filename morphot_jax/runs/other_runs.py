@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from morphot_jax.maps import databanks
-from morphot_jax.maps.load import SAMPLE, file_of, load
+from morphot_jax.maps.load import SAMPLE, file_of
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import resample_onto
 from morphot_jax.maps.symmetry import operators
@@ -19,7 +19,6 @@ from morphot_jax.morphing.order import Ordering, order_maps
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import Alignment, align_maps
 from morphot_jax.prepare.levels import level_of_mass
-from morphot_jax.prepare.masks import as_mask
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import report
 from morphot_jax.runs.folder import OutputFolder
@@ -31,6 +30,8 @@ from morphot_jax.runs.steps import (
     keep_log,
     prepared_maps,
     read_maps,
+    read_mask,
+    refuse_twice,
     run_details,
     timed,
     with_memory,
@@ -154,20 +155,12 @@ def run_field(request: Request, settings: Settings, reporter: Reporter, masks: S
     """
     if len(request.maps) != 2:
         raise InputError(f"{len(request.maps)} maps were given: a field goes from one map to another")
-    if twice := [name for name in masks if masks.count(name) > 1]:
-        raise InputError(f"domain '{twice[0]}' was given twice: give each part once")
+    refuse_twice(masks, "domain")
     folder = OutputFolder.of(request, FIELD_FILES, masks)
     folder.check()
     device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, {})
-    parts = {}
-    for name in masks:
-        read = load(name)
-        for warning in read.warnings:
-            reporter.warn(warning)
-        parts[name], said = as_mask(read.volume, f"domain '{name}'")
-        if said:
-            reporter.say(said)
+    parts = {name: read_mask(name, f"domain '{name}'", reporter) for name in masks}
     with folder:
         with jax.default_device(device), reporter.solving() as report_progress:
             displacement = displacement_between(prepared, settings, domains=parts, report=report_progress)

@@ -11,16 +11,17 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax import __version__
-from morphot_jax.maps import metrics, spectrum
+from morphot_jax.maps import metrics
 from morphot_jax.maps.load import Input
 from morphot_jax.maps.resample import voxel_volume
 from morphot_jax.maps.volume import Volume
-from morphot_jax.maps.window import Window, bounding_box
+from morphot_jax.maps.window import bounding_box
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.trajectory import Frame, Trajectory, locate
+from morphot_jax.morphing.sharpness import Sharpness
+from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
 from morphot_jax.prepare.levels import enclosed
 from morphot_jax.prepare.prepared import Prepared
@@ -37,8 +38,6 @@ CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE = "convergence.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
-FREQUENCIES = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75}  # of the Nyquist frequency
-RESOLVED = 0.5  # share of power: a frame resolves the shells before the first with less
 MODEL = "model.cif"  # the atoms along the trajectory
 BODIES, BODIES_TABLE = "bodies.json", "bodies.csv"
 DOMAIN_COLUMNS = ("domain", "share_of_mass", "mean_x", "mean_y", "mean_z", "mean_length", "degrees")
@@ -180,10 +179,7 @@ def compose_field(
     request: Request, inputs: Sequence[Input], prepared: Prepared, settings: Settings, displacement: Displacement
 ) -> dict[str, Any]:
     """The content of field.json: inputs, settings, and how each domain moves."""
-    return _heading(request.command, inputs) | {
-        "settings": {**asdict(settings), "preparation": preparation_entry(request)},
-        "actions": list(prepared.actions),
-        "warnings": [*prepared.warnings, *displacement.warnings],
+    return _solved(request, inputs, prepared, settings, displacement.warnings) | {
         "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(one), strict=True)) for one in displacement.domains],
     }
 
@@ -192,14 +188,12 @@ def compose_bodies(
     request: Request,
     inputs: Sequence[Input],
     prepared: Prepared,
-    settings: dict[str, Any],
+    settings: Settings,
     bodies: Sequence[RigidBody],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The content of bodies.json: inputs, settings, and how each body moves."""
-    return _heading(request.command, inputs) | {
-        "settings": {**settings, "preparation": preparation_entry(request)},
-        "actions": list(prepared.actions),
-        "warnings": list(prepared.warnings),
+    return _solved(request, inputs, prepared, settings, warnings) | {
         "bodies": [body_entry(body) for body in bodies],
     }
 
@@ -268,8 +262,7 @@ def frame_rows(
     # All densities are zero outside this window.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
     ends = {"first": first.data[window], "last": last.data[window]}
-
-    sharpness = _Sharpness(trajectory, maps, window)
+    sharpness = Sharpness(maps, window)
 
     def row_of(frame: Frame) -> dict[str, Any]:
         density = trajectory.densities[frame.index][window]
@@ -284,7 +277,7 @@ def frame_rows(
             "level": float(levels[frame.index]),
             "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
         }
-        row |= sharpness.row(frame, density)
+        row |= sharpness.measured(frame.time, density)
         for end, reference in ends.items():
             row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
             row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))
@@ -296,46 +289,6 @@ def frame_rows(
         return row
 
     return side_by_side(row_of, trajectory.frames, report)
-
-
-class _Sharpness:
-    """How sharp frames are between the maps that they lie between, on a part of the box (``metrics.csv``)."""
-
-    def __init__(self, trajectory: Trajectory, maps: Sequence[Volume], window: Window):
-        self.window, self.maps = window, maps
-        shape, voxel = trajectory.densities[0][window].shape, trajectory.template.voxel_size
-        self.shell = spectrum.shells(shape, voxel)
-        self.longest = max(n * step for n, step in zip(shape, voxel[::-1], strict=True))
-        self.nyquist = int(self.longest / (2.0 * max(voxel)))
-        self.powers = [self.power_of(volume.data) for volume in maps]
-
-    def power_of(self, density: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, " shells"]:
-        return spectrum.power(density[self.window].astype(np.float64), self.shell)
-
-    def row(self, frame: Frame, density: Float[np.ndarray, "z y x"]) -> dict[str, float]:
-        """The share of power kept at three frequencies, and the resolution, of a frame on the window."""
-        before, share = locate(frame.time, len(self.maps))
-        wanted = (1.0 - share) * self.powers[before] + share * self.powers[before + 1]
-        found = spectrum.power(density.astype(np.float64), self.shell)
-        kept = np.divide(found, wanted, out=np.zeros_like(found), where=wanted > 0)[1 : self.nyquist + 1]
-        row = {f"power_kept_{name}": _at(kept, part) for name, part in FREQUENCIES.items()}
-        return row | {"resolution": self.longest / max(_first_lost(kept), 1.0)}
-
-
-def _first_lost(kept: Float[np.ndarray, " shells"]) -> float:
-    """The number of the shell from which on less than ``RESOLVED`` is kept, between shells by a straight line."""
-    lost = np.flatnonzero(kept < RESOLVED)
-    if not len(lost):
-        return float(len(kept))
-    last = int(lost[0])  # ``kept`` begins with shell 1
-    before = float(kept[last - 1]) if last else 1.0
-    return last + (before - RESOLVED) / (before - float(kept[last]))
-
-
-def _at(kept: Float[np.ndarray, " shells"], part: float) -> float:
-    """The mean of three shells about a part of the Nyquist frequency."""
-    middle = round(part * len(kept)) - 1
-    return float(kept[max(middle - 1, 0) : middle + 2].mean()) if len(kept) else 1.0
 
 
 def order_tables(ordering: Ordering, names: Sequence[str]) -> dict[str, str]:
@@ -381,6 +334,17 @@ def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]], model: str | 
 def _heading(command: str, inputs: Sequence[Input]) -> dict[str, Any]:
     """The keys that every report begins with."""
     return {"version": __version__, "command": command, "inputs": [_input_entry(item) for item in inputs]}
+
+
+def _solved(
+    request: Request, inputs: Sequence[Input], prepared: Prepared, settings: Settings, warnings: Sequence[str]
+) -> dict[str, Any]:
+    """The keys of reports without frames; ``warnings``: those about the solve."""
+    return _heading(request.command, inputs) | {
+        "settings": {**asdict(settings), "preparation": preparation_entry(request)},
+        "actions": list(prepared.actions),
+        "warnings": [*prepared.warnings, *warnings],
+    }
 
 
 def _input_entry(item: Input) -> dict[str, Any]:

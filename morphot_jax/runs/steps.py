@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,10 @@ import jax
 from morphot_jax import __version__
 from morphot_jax.maps import databanks
 from morphot_jax.maps.load import Input, load
+from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Trajectory
+from morphot_jax.prepare.masks import as_mask
 from morphot_jax.prepare.prepared import Prepared, part_of, prepare_maps
 from morphot_jax.runs import report
 from morphot_jax.runs.log import LOG
@@ -21,6 +23,7 @@ from morphot_jax.runs.report import Run
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.runs.request import Request
 from morphot_jax.system import devices
+from morphot_jax.system.errors import InputError
 
 
 def device_of(request: Request, reporter: Reporter) -> devices.DeviceHandle:
@@ -58,6 +61,23 @@ def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float
     for warning in prepared.warnings:
         reporter.warn(warning)
     return inputs, prepared
+
+
+def read_mask(name: str, label: str, reporter: Reporter) -> Volume:
+    """Read a mask; the reporter gets what is wrong with its file, and what was done to its values."""
+    read = load(name)
+    for warning in read.warnings:
+        reporter.warn(warning)
+    mask, said = as_mask(read.volume, label)
+    if said:
+        reporter.say(said)
+    return mask
+
+
+def refuse_twice(names: Sequence[str], kind: str) -> None:
+    """Raise InputError for a part that was named twice; ``kind``: the word for it."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{kind} '{twice[0]}' was given twice: give each part once")
 
 
 def run_details(

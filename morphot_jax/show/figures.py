@@ -60,10 +60,8 @@ def _panels(trajectory: Trajectory, picture_of: Callable[[Density, int], Plane],
     for row, (axis, across, up) in zip(axes, AXES, strict=True):
         pictures = [picture_of(trajectory.densities[i][window], axis) for i in shown]
         top = max(picture.max() for picture in pictures) or 1.0
-        voxel = dict(zip("xyz", trajectory.template.voxel_size, strict=True))
         for panel, picture in zip(row, pictures, strict=True):
-            height, width = picture.shape
-            extent = (0.0, width * voxel[across], 0.0, height * voxel[up])
+            extent = _extent(picture, trajectory.template.voxel_size, across, up)
             shade = (np.maximum(picture, 0.0) / top) ** GAMMA
             panel.imshow(shade, cmap="Greys", vmin=0, vmax=1, origin="lower", extent=extent)
             _bare(panel)
@@ -211,24 +209,32 @@ def displacement_figure(lengths: Float[np.ndarray, " n"], mass: Float[np.ndarray
     return figure
 
 
-def bodies_figure(maps: Sequence[Density], bodies: Sequence[RigidBody], titles: Sequence[str]) -> Figure:
-    """Projections of two maps along z, y and x: each body in its colour, and the rest in grey."""
-    window = bounding_box(np.maximum(*maps) > VISIBLE * max(float(one.max()) for one in maps))
+def bodies_figure(
+    maps: Sequence[Density],
+    voxel_size: tuple[float, float, float],
+    bodies: Sequence[RigidBody],
+    titles: Sequence[str],
+) -> Figure:
+    """Projections of two maps along z, y and x: each body in its colour, the rest in grey, and a scale bar."""
+    window = _window(np.stack(maps))
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    for k, (row, density) in enumerate(zip(figure.subplots(2, len(AXES)), maps, strict=True)):
-        shares = [body.masks[k][window] for body in bodies]
-        parts = [*(share * density[window] for share in shares)]
-        parts.append(np.maximum(density[window] - sum(parts), 0.0))
+    colours = list(islice(cycle(PARTS), len(bodies)))
+    inks = [1.0 - np.array(rgb(colour)) for colour in (*colours, GREY)]
+    rows = figure.subplots(2, len(AXES))
+    for k, (row, density, title) in enumerate(zip(rows, maps, titles, strict=True)):
+        held = [body.masks[k] * density for body in bodies]
+        parts = [part[window] for part in (*held, np.maximum(density - sum(held), 0.0))]
         for panel, (axis, across, up) in zip(row, AXES, strict=True):
-            planes = [part.sum(axis=axis) for part in parts]
-            top = max(float(np.sum(planes, axis=0).max()), np.finfo(float).tiny)
-            picture = np.ones((*planes[0].shape, 3))
-            for plane, colour in zip(planes, (*islice(cycle(PARTS), len(bodies)), GREY), strict=True):
-                picture -= ((plane / top) ** GAMMA)[..., None] * (1.0 - np.array(rgb(colour)))
-            panel.imshow(np.clip(picture, 0.0, 1.0), origin="lower", interpolation="bilinear")
-            panel.set(xticks=[], yticks=[], xlabel=across, ylabel=up)
-        row[0].set_title(escaped(titles[k]), loc="left", fontsize=9)
-    keys = [Rectangle((0, 0), 1, 1, color=colour) for colour in islice(cycle(PARTS), len(bodies))]
+            planes = np.stack([_projection(part, axis) for part in parts])
+            shades = (planes / (planes.sum(axis=0).max() or 1.0)) ** GAMMA
+            picture = 1.0 - np.tensordot(shades, np.stack(inks), axes=(0, 0))
+            extent = _extent(planes[0], voxel_size, across, up)
+            panel.imshow(np.clip(picture, 0.0, 1.0), origin="lower", extent=extent)
+            panel.set(xlabel=across, ylabel=up)
+            _bare(panel)
+        row[0].set_title(escaped(title), loc="left", fontsize=9)
+    scale_bar(rows[0][0])
+    keys = [Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
     names = [f"{escaped(body.name)}: {body.pose.degrees:.1f}°, {body.shift:.1f} Å" for body in bodies]
     figure.legend(keys, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
@@ -275,6 +281,14 @@ def spread(count: int, most: int) -> list[int]:
 
 def _projection(density: Density, axis: int) -> Plane:
     return np.asarray(density.sum(axis=axis, dtype=np.float64))
+
+
+def _extent(
+    picture: Plane, voxel_size: tuple[float, float, float], across: str, up: str
+) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a picture in Å."""
+    voxel, (height, width) = dict(zip("xyz", voxel_size, strict=True)), picture.shape
+    return 0.0, width * voxel[across], 0.0, height * voxel[up]
 
 
 def _slice(density: Density, axis: int) -> Plane:

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 from scipy.fft import next_fast_len
 
 from morphot_jax.system.errors import InputError
@@ -404,7 +404,7 @@ class Places:
 
     __repr__ = one_line
 
-    def spread(self, values: Float[Array, "*batch n"], fill: float) -> Float[Array, "*batch a b c"]:
+    def spread(self, values: Num[Array, "*batch n"], fill: float | int) -> Num[Array, "*batch a b c"]:
         """Values at their voxels in the part, ``fill`` elsewhere."""
         shape = tuple(stop - start for start, stop in self.part)
         if self.every:
@@ -417,7 +417,7 @@ class Places:
 
         return jnp.vectorize(put, signature="(n),(n)->(a,b,c)")(values, self.index)
 
-    def pick(self, values: Float[Array, "*batch a b c"], fill: float) -> Float[Array, "*batch n"]:
+    def pick(self, values: Num[Array, "*batch a b c"], fill: float | int) -> Num[Array, "*batch n"]:
         """The values of the part at the voxels; ``fill`` at the padding."""
         if self.every:
             fields = self._for_all_fields(values, 3)
@@ -428,18 +428,18 @@ class Places:
 
         return jnp.vectorize(take, signature="(a,b,c),(n)->(n)")(values, self.index)
 
-    def _for_all_fields(self, values: Float[Array, "..."], own: int) -> Float[Array, "..."]:
+    def _for_all_fields(self, values: Num[Array, "..."], own: int) -> Num[Array, "..."]:
         """Values whose last ``own`` axes are a field's, repeated where several lists share one field."""
         batch = jnp.broadcast_shapes(values.shape[:-own], self.index.shape[:-1])
         return jnp.broadcast_to(values, (*batch, *values.shape[-own:]))
 
-    def pick_from(self, box: Float[Array, "*batch z y x"], fill: float) -> Float[Array, "*batch n"]:
+    def pick_from(self, box: Num[Array, "*batch z y x"], fill: float | int) -> Num[Array, "*batch n"]:
         """The values of a whole box at the voxels."""
         return self.pick(box[(..., *slices(self.part))], fill)
 
     def spread_in(
-        self, shape: Shape, values: Float[Array, "*batch n"], fill: float
-    ) -> Float[Array, "*batch z y x"]:
+        self, shape: Shape, values: Num[Array, "*batch n"], fill: float
+    ) -> Num[Array, "*batch z y x"]:
         """Values at their voxels in a whole box."""
         pads = [(start, n - stop) for (start, stop), n in zip(self.part, shape, strict=True)]
         box = self.spread(values, fill)

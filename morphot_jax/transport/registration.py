@@ -10,12 +10,14 @@ motion e of the body, turned by w about its middle c and shifted by v, b changes
 (Gauss-Newton; Lucas and Kanade 1981).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from morphot_jax.transport import kernels, splines
@@ -43,6 +45,16 @@ class Motions(NamedTuple):
     def inverse(self) -> "Motions":
         """The motions back."""
         return Motions(jnp.swapaxes(self.rotation, 1, 2), -jnp.einsum("kji,kj->ki", self.rotation, self.shift))
+
+    def some(self, rows: slice | Sequence[int]) -> "Motions":
+        """Those of these numbers, in their order."""
+        index = rows if isinstance(rows, slice) else np.array(rows, int)
+        return Motions(self.rotation[index], self.shift[index])
+
+    @classmethod
+    def joined(cls, *given: "Motions") -> "Motions":
+        """All of these, one after the other."""
+        return cls(*(jnp.concatenate(part) for part in zip(*given, strict=True)))
 
 
 @pytree

@@ -76,7 +76,7 @@ def test_points_go_with_the_part_that_holds_them(hinge):
         assert np.sqrt((away**2).sum(axis=1).mean()) <= 1.0
 
 
-def test_bodies_that_do_not_go_with_the_rest_are_refused(hinge):
+def test_bodies_that_do_not_go_with_the_rest_are_refused(unchecked, hinge):
     made, maps, _ = hinge
     mask = made.first.with_data(made.arms[0])
     with pytest.raises(InputError, match="3 maps were given"):
@@ -87,6 +87,10 @@ def test_bodies_that_do_not_go_with_the_rest_are_refused(hinge):
         morph(maps, replace(RIGID, bodies="auto"), bodies={"arm": mask})
     with pytest.raises(InputError, match="holds 0 voxels"):
         morph(maps, RIGID, bodies={"arm": mask.with_data(np.zeros_like(mask.data))})
+    with pytest.raises(InputError, match="a mask goes from 0 to 1"):
+        morph(maps, RIGID, bodies={"arm": mask.with_data(5.0 * mask.data)})
+    with pytest.raises(InputError, match="needs a mask"):
+        morph(maps, RIGID, bodies={"arm": "arm.mrc"})
     with pytest.raises(InputError, match="overlap in 100"):
         morph(maps, RIGID, bodies={"arm": mask, "again": mask})
     with pytest.raises(InputError, match="does not go with the method 'linear'"):

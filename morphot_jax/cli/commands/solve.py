@@ -13,6 +13,12 @@ from morphot_jax.runs.request import Request
 DEMO = ("sample:mmcpn-open", "sample:mmcpn-closed")
 ONE_PLAN = Settings(method="displacement")
 RIGID = Settings(method="rigid")
+MovingMap = Annotated[
+    str, typer.Argument(metavar="MAP", help="The map whose mass moves.", autocompletion=complete_map)
+]
+TargetMap = Annotated[
+    str, typer.Argument(metavar="TO", help="The map that its mass goes to.", autocompletion=complete_map)
+]
 
 
 @with_options
@@ -52,12 +58,8 @@ def order(
 @with_options
 def field(
     *,
-    first: Annotated[
-        str, typer.Argument(metavar="MAP", help="The map whose mass moves.", autocompletion=complete_map)
-    ],
-    last: Annotated[
-        str, typer.Argument(metavar="TO", help="The map that its mass goes to.", autocompletion=complete_map)
-    ],
+    first: MovingMap,
+    last: TargetMap,
     settings: Settings = ONE_PLAN,
     domain: Annotated[
         list[str] | None,
@@ -82,12 +84,8 @@ def field(
 @with_options
 def bodies(
     *,
-    first: Annotated[
-        str, typer.Argument(metavar="MAP", help="The map whose parts move.", autocompletion=complete_map)
-    ],
-    last: Annotated[
-        str, typer.Argument(metavar="TO", help="The map that they move to.", autocompletion=complete_map)
-    ],
+    first: MovingMap,
+    last: TargetMap,
     settings: Settings = RIGID,
     request: Request,
     quiet: Quiet = False,
