@@ -12,6 +12,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "the paper's barycenters, at three times",
             "morphot morph closed.mrc open.mrc -o out --method barycenter --times 0.25,0.5,0.75",
         ),
+        (
+            "maps of eightfold symmetry, with parts that move as rigid bodies",
+            "morphot morph closed.mrc open.mrc -o out --symmetry C8 --bodies auto",
+        ),
         ("continue an interrupted run", "morphot morph closed.mrc open.mrc -o out --resume"),
     ),
     "demo": (

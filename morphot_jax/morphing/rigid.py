@@ -6,7 +6,7 @@ large, where rounds are ten times cheaper and large motions are found. Frame t s
 moved for the time t, and those of the second, moved back for 1 - t, blended 1-t : t (``splines``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.pose import Pose
-from morphot_jax.maps.resample import indices_of, places_of
+from morphot_jax.maps.resample import indices_of, places_of, resample_onto
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
 from morphot_jax.morphing.bodies import shares_of
@@ -29,12 +29,15 @@ from morphot_jax.morphing.rigid_bodies import POOR, Bodies, Level, found_bodies,
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.prepare.symmetric import Symmetry, symmetry_of
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import silent
 from morphot_jax.transport import kernels, locally_rigid, splines, support
 from morphot_jax.transport.coarse_start import halved
 from morphot_jax.transport.locally_rigid import MOMENTUM, Motion, Round, Task
+from morphot_jax.transport.registration import Motions
 from morphot_jax.transport.support import side_of
+from morphot_jax.transport.symmetric_motion import symmetrised
 
 BLOCK = 0.9  # sigma in blocks, at least, where the motion is found
 COARSE = (16.0, 8.0, 6.0, 5.0, 4.0, 3.0)  # radii of the windows on blocks twice as large, in these
@@ -50,11 +53,14 @@ SETTLED = 0.5  # blocks: fits that the last round moved by more have not settled
 LOOSE = 1.0  # blocks: mass with a longer way left does not move with its surroundings
 TOO_LOOSE = 0.05  # share of the mass of both maps: with more, the motion is sought anew from an alignment
 AUTO = "auto"  # find the bodies
+ASKEW = 2.0  # voxels between the places to which the symmetries of both maps take their surface, at most
+SAME = 0.5  # of a body's mask: a copy by symmetry that lies on so much of it is the body itself
 MARGIN = 4.0  # sigma around both maps, for mass that swings out on its way
 
 Array3 = Float[np.ndarray, "3"]
 Masks = Mapping[str, Volume | tuple[Volume, Volume]]  # by name: of the first map, or of both
 Wanted = Masks | Literal["auto"] | None
+Groups = tuple[Motions, Motions]  # the motions that leave each map as it is, in one order
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ class RigidMorph:
     - ``aligned``: the angle, in degrees, of the alignment from which the motions were found; None where they start
       from the maps as they lie.
     - ``bodies``: the parts that move as rigid bodies, if they were asked for.
+    - ``symmetry``: of both maps, if it was asked for.
     """
 
     window: Window
@@ -134,6 +141,7 @@ class RigidMorph:
     detail: Detail = field(repr=False)
     aligned: float | None = None
     bodies: tuple[RigidBody, ...] = ()
+    symmetry: tuple[Symmetry, Symmetry] | None = None
 
     @property
     def settled(self) -> bool:
@@ -156,29 +164,79 @@ class RigidMorph:
 
 
 def solve_rigid(
-    first: Volume, last: Volume, plan: Plan, bodies: Wanted = None, *, clock: Clock, report: ProgressReport
+    first: Volume,
+    last: Volume,
+    plan: Plan,
+    bodies: Wanted = None,
+    symmetry: str = "C1",
+    *,
+    clock: Clock,
+    report: ProgressReport,
 ) -> RigidMorph:
     """Find the locally rigid motions between two maps on one grid.
 
     - ``bodies``: parts that move as rigid bodies: AUTO to find them, or their masks.
+    - ``symmetry``: a point group that both maps have; InputError where they do not, or not about the same axes.
 
     Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
     anew from an alignment of the maps as wholes, and the better ones are kept.
     """
     space = _Space.around(first, last, plan)
     with plan.scope(), clock.solving():
+        symmetric = None if symmetry == "C1" else _symmetry(first, last, symmetry)
+        groups = symmetric and space.groups(symmetric)
         levels = _levels(space, plan)
-        sides, aligned = _both(space, levels, (None, None), report), None
+        sides, aligned = _both(space, levels, (None, None), groups, report), None
         if _least(sides, "loose") >= TOO_LOOSE:
             pose = align_maps(first, last).pose
-            anew = _both(space, levels, (pose, pose.inverse()), report)
+            anew = _both(space, levels, (pose, pose.inverse()), groups, report)
             if _least(anew, "left") < _least(sides, "left"):
                 sides, aligned = anew, pose.degrees
         fine, parts = levels[1], ()
         if bodies is not None:
-            held = _bodies(space, levels, sides, (first, last), bodies)
-            sides, parts = _with_bodies(fine, sides, held), _rigid_bodies(space, fine, held)
-        return _on_voxels(space, fine, sides, aligned, parts)
+            wanted = with_copies(bodies, symmetric) if symmetric and bodies != AUTO else bodies
+            held = _bodies(space, levels, sides, (first, last), wanted)
+            sides, parts = _with_bodies(fine, sides, held, groups), _rigid_bodies(space, fine, held)
+        return _on_voxels(space, fine, sides, aligned, parts, symmetric)
+
+
+def with_copies(masks: Masks, symmetric: tuple[Symmetry, Symmetry]) -> Masks:
+    """The masks of bodies, and those of the bodies that are equal to them by the symmetry of both maps.
+
+    Copies of 'arm' are 'arm-2', 'arm-3' and so on. A body that the symmetry takes to itself has none there.
+    """
+    made: dict[str, Volume | tuple[Volume, Volume]] = {}
+    for name, mask in masks.items():
+        copies = [masks_of(mask)]
+        for poses in list(zip(*(one.poses for one in symmetric), strict=True))[1:]:
+            moved = tuple(resample_onto(one, one, pose) for one, pose in zip(masks_of(mask), poses, strict=False))
+            if all(_shared(moved[0], copy[0]) < SAME for copy in copies):
+                copies.append(moved)
+        for number, copy in enumerate(copies, 1):
+            made[name if number == 1 else f"{name}-{number}"] = (copy[0], copy[1]) if len(copy) == 2 else copy[0]
+    return made
+
+
+def _shared(one: Volume, other: Volume) -> float:
+    """The share of a mask that lies in another one."""
+    return float(np.minimum(one.data, other.data).sum() / max(float(one.data.sum()), 1e-30))
+
+
+def _symmetry(first: Volume, last: Volume, name: str) -> tuple[Symmetry, Symmetry]:
+    """The symmetry of both maps, its motions in one order."""
+    found = []
+    for number, volume in enumerate((first, last), 1):
+        try:
+            found.append(symmetry_of(volume, name))
+        except InputError as error:
+            raise InputError(str(error).replace("the map", f"map {number}", 1)) from error
+    one, other = found[0], found[1].like(found[0])
+    if (apart := one.apart(other)) > ASKEW * max(first.voxel_size):
+        raise InputError(
+            f"the axes of the symmetry {name} lie differently in the two maps: it takes their surfaces to places "
+            f"{apart:.1f} Å apart; align the maps, as with --align"
+        )
+    return one, other
 
 
 def find_bodies(
@@ -294,9 +352,20 @@ class _Space:
         zero, end = self.to_places(np.stack([np.zeros(3), shift], axis=1))
         return Pose(turn, end - turn @ zero)
 
-    def carried(self, points: Float[Array, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
+    def carried(self, points: Float[Array | np.ndarray, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
         """Positions after a rigid motion of the map."""
         return self.from_places(pose.carried(self.to_places(np.asarray(points))))
+
+    def groups(self, symmetric: tuple[Symmetry, Symmetry]) -> Groups:
+        """The motions in this space that leave each map as it is."""
+        one, other = (self._motions(found.poses) for found in symmetric)
+        return one, other
+
+    def _motions(self, poses: Sequence[Pose]) -> Motions:
+        zero, dtype = np.zeros((3, 1)), self.pair.dtype
+        turns = np.stack([pose.rotation[::-1, ::-1] for pose in poses])
+        shifts = np.stack([self.carried(zero, pose)[:, 0] for pose in poses])
+        return Motions(jnp.asarray(turns, dtype), jnp.asarray(shifts, dtype))
 
 
 class _Blocks(NamedTuple):
@@ -337,16 +406,34 @@ def _levels(space: _Space, plan: Plan) -> tuple[Level, Level]:
 
 
 def _both(
-    space: _Space, levels: tuple[Level, Level], starts: tuple[Pose | None, Pose | None], report: ProgressReport
+    space: _Space,
+    levels: tuple[Level, Level],
+    starts: tuple[Pose | None, Pose | None],
+    groups: Groups | None,
+    report: ProgressReport,
 ) -> tuple[Side, Side]:
     """The motions of both maps in fine blocks, from these rigid motions or from where they lie."""
     coarse, fine = levels
-    one, other = (_side(space, coarse.tasks[k], fine.tasks[k], starts[k], report) for k in range(2))
+    one, other = (
+        _side(space, coarse.tasks[k], fine.tasks[k], starts[k], _symmetric(groups, k), report) for k in range(2)
+    )
     return one, other
 
 
+def _symmetric(groups: Groups | None, k: int) -> Callable[[Task, Motion], Motion]:
+    """Makes the motions of map k symmetric, where there is a symmetry."""
+    if groups is None:
+        return lambda _, motion: motion
+    return lambda task, motion: symmetrised(task, motion, groups[k], groups[1 - k])
+
+
 def _on_voxels(
-    space: _Space, fine: Level, sides: tuple[Side, Side], aligned: float | None, bodies: tuple[RigidBody, ...]
+    space: _Space,
+    fine: Level,
+    sides: tuple[Side, Side],
+    aligned: float | None,
+    bodies: tuple[RigidBody, ...],
+    symmetric: tuple[Symmetry, Symmetry] | None,
 ) -> RigidMorph:
     """The motions of all voxels, on the part of the box that they take, and the detail of the frames."""
     one, other = (replace(side, motion=_of_voxels(space, fine, k, side.motion)) for k, side in enumerate(sides))
@@ -355,7 +442,7 @@ def _on_voxels(
     lattice, shape = jnp.asarray(np.stack([space.edges, corner])), tuple(part.stop - part.start for part in window)
     half = _moved_half_way(motions, lattice, shape)
     detail = detail_of(jnp.asarray(space.pair[(slice(None), *window)]), half, space.edges)
-    return RigidMorph(window, space.edges, corner, (one, other), detail, aligned, bodies)
+    return RigidMorph(window, space.edges, corner, (one, other), detail, aligned, bodies, symmetric)
 
 
 def _of_voxels(space: _Space, fine: Level, k: int, motion: Motion) -> Motion:
@@ -381,7 +468,9 @@ def _bodies(
     return given_bodies(*levels, motions, tuple(wanted), _block_shares(space, levels[1], maps, wanted))
 
 
-def _with_bodies(fine: Level, sides: tuple[Side, Side], bodies: Bodies) -> tuple[Side, Side]:
+def _with_bodies(
+    fine: Level, sides: tuple[Side, Side], bodies: Bodies, groups: Groups | None
+) -> tuple[Side, Side]:
     """The same with the bodies moved as such, and what is then left of the ways."""
     block = fine.block
     around, error = (jnp.asarray(number, fine.maps.dtype) for number in (AROUND * block, TIGHT_ERROR))
@@ -390,6 +479,7 @@ def _with_bodies(fine: Level, sides: tuple[Side, Side], bodies: Bodies) -> tuple
         task = fine.tasks[k]
         image, rotation = moved_by(task, side.motion, way, bodies.shares[k])
         motion, left = locally_rigid.motion_at(task, image, rotation, around, error)
+        motion = _symmetric(groups, k)(task, motion)
         made.append(replace(side, motion=motion, left=float(left) / block, loose=_loose(motion, block)))
     return made[0], made[1]
 
@@ -458,21 +548,29 @@ def _sizes(space: _Space, shares: Float[np.ndarray, "2 z y x"]) -> tuple[tuple[f
     return (float(sums[0]), float(sums[1])), centre
 
 
-def _side(space: _Space, coarse: Task, fine: Task, pose: Pose | None, report: ProgressReport) -> Side:
-    """The motion of one map: rounds on both levels."""
+def _side(
+    space: _Space,
+    coarse: Task,
+    fine: Task,
+    pose: Pose | None,
+    symmetric: Callable[[Task, Motion], Motion],
+    report: ProgressReport,
+) -> Side:
+    """The motion of one map: rounds on both levels, each made symmetric at its end."""
     start = locally_rigid.unmoved(coarse)
     if pose is not None:
         turn = jnp.asarray(pose.rotation[::-1, ::-1], start.image.dtype)
         moved = jnp.asarray(space.carried(coarse.start, pose), start.image.dtype)
         start = locally_rigid.first_round(coarse, moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape))
     found = _rounds(coarse, start, COARSE, report)
-    rough = locally_rigid.carried(coarse, found.motion, fine.start, fine.mass)
+    rough = locally_rigid.carried(coarse, symmetric(coarse, found.motion), fine.start, fine.mass)
     start = locally_rigid.first_round(fine, rough.image, rough.rotation)
     ended = _rounds(fine, start, (*FINE, FINE[-1]), report)
     block = float(fine.edges.min())
     change, left = float(ended.last.change) / block, float(ended.last.left) / block
-    loose = _loose(ended.motion, block)
-    return Side(ended.motion, found.made + ended.made, change, left, float(ended.last.error), loose)
+    motion = symmetric(fine, ended.motion)
+    loose = _loose(motion, block)
+    return Side(motion, found.made + ended.made, change, left, float(ended.last.error), loose)
 
 
 class _Made(NamedTuple):

@@ -38,6 +38,7 @@ CLEAR = 1.0 / 3.0  # of the next misfit
 KEPT = 0.5  # of a body's mass: with less of it clear, the body is dropped
 HELD = 0.3  # misfit: where it is larger, a voxel belongs to no body
 POOR = 0.2  # mean misfit: a body with more does not fit where it goes
+AGREE = 6.0  # blocks: motions of one voxel that lie further apart are hardly averaged
 FRAGMENT = 0.1  # of a body's mass: smaller pieces apart from the rest are not held
 GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
 
@@ -154,10 +155,19 @@ def given_bodies(
 
 
 def moved_by(task: Task, motion: Motion, motions: Motions, shares: Shares) -> tuple[Vectors, Rotations]:
-    """Image and rotation of each block: by its bodies, and for the rest of its mass by ``motion``."""
-    rest = 1.0 - jnp.sum(shares, axis=0)
-    image = jnp.einsum("kn,kin->in", shares, motions.carried(task.start)) + rest * motion.image
-    turns = jnp.einsum("kn,kij->ijn", shares, motions.rotation) + rest * motion.rotation
+    """Image and rotation of each block: by its bodies, and for the rest of its mass by ``motion``.
+
+    Where several take part, their motions are averaged, each by its share and by how far it agrees with that of
+    the largest share. Between bodies that slide past each other, mass goes with the one or with the other.
+    """
+    shares = jnp.concatenate([shares, 1.0 - jnp.sum(shares, axis=0, keepdims=True)])
+    images = jnp.concatenate([motions.carried(task.start), motion.image[None]])
+    main = jnp.take_along_axis(images, jnp.argmax(shares, axis=0)[None, None], axis=0)
+    apart = jnp.sum((images - main) ** 2, axis=1) / (AGREE * jnp.min(task.edges)) ** 2
+    weights = shares * jnp.exp(-apart / 2.0)
+    weights /= jnp.sum(weights, axis=0)
+    image = jnp.einsum("kn,kin->in", weights, images)
+    turns = jnp.einsum("kn,kij->ijn", weights[:-1], motions.rotation) + weights[-1] * motion.rotation
     return image, nearest_rotation(turns, motion.rotation)
 
 

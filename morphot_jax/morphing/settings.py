@@ -6,7 +6,7 @@ from typing import Literal
 
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_options, declares_options, option
-from morphot_jax.system.words import Criterion, KernelKind
+from morphot_jax.system.words import Criterion, KernelKind, point_group
 
 MethodChoice = Literal["auto", "barycenter", "bridge", "displacement", "rigid", "mixed", "linear"]
 Rate = Literal["linear", "sinusoidal", "ramp-up", "ramp-down"]
@@ -20,6 +20,10 @@ SINGLE_PLAN = {  # methods whose frames all come from one solve, and the kernels
     "displacement": ("auto", "heat", "dense"),
     "rigid": ("auto", "heat"),
 }
+RIGID_ONLY = {
+    "bodies": "none",
+    "symmetry": "C1",
+}  # options that only the method rigid has, and their values without
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 STRIDED: tuple[KernelKind, ...] = ("dense", "heat")  # kernels of barycenters on fewer voxels
 LARGEST_STRIDE = 8  # voxels between two nodes
@@ -47,6 +51,12 @@ class Settings:
     bodies: BodiesChoice = option(
         "none",
         "auto: find parts that move as rigid bodies, for the method rigid.",
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    symmetry: str = option(
+        "C1",
+        "Point group of both maps, as in C3, D7 or O: frames have it too. For the method rigid.",
         group=TRAJECTORY,
         commands=("morph",),
     )
@@ -157,6 +167,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_options(self)
+        object.__setattr__(self, "symmetry", point_group(self.symmetry))
         _check_together(self)
 
 
@@ -167,8 +178,9 @@ def with_method(settings: Settings) -> tuple[Settings, str]:
     """
     if settings.method != "auto":
         return settings, "asked for"
-    if settings.bodies != "none":
-        return replace(settings, method="rigid"), f"bodies is {settings.bodies!r}, which only it has"
+    for name, without in RIGID_ONLY.items():
+        if (value := getattr(settings, name)) != without:
+            return replace(settings, method="rigid"), f"{name} is {value!r}, which only it has"
     for name, allowed in _single_plan_rules("displacement"):
         value = getattr(settings, name)
         if value not in allowed:
@@ -192,11 +204,12 @@ def _check_together(settings: Settings) -> None:
     if settings.times is not None and settings.rate != "linear":
         raise InputError(f"rate is '{settings.rate}' and times are given too: give one of the two")
     settings, _ = with_method(settings)
-    if settings.bodies != "none" and settings.method != "rigid":
-        raise InputError(
-            f"bodies '{settings.bodies}' does not go with the method '{settings.method}': "
-            "give the method rigid, or leave it out"
-        )
+    for name, without in RIGID_ONLY.items():
+        if (value := getattr(settings, name)) != without and settings.method != "rigid":
+            raise InputError(
+                f"{name} '{value}' does not go with the method '{settings.method}': "
+                "give the method rigid, or leave it out"
+            )
     if settings.debias:
         _check_debias(settings)
     if settings.method in SINGLE_PLAN:

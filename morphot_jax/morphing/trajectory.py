@@ -399,7 +399,8 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     template = run.prepared.volumes[0]
     first, last = (template.with_data(data) for data in segment.pair)
     bodies = wanted_bodies(run.settings, run.bodies)
-    found = solve_rigid(first, last, plan, bodies, clock=run.clock, report=segment.report)
+    symmetry = run.settings.symmetry
+    found = solve_rigid(first, last, plan, bodies, symmetry, clock=run.clock, report=segment.report)
     run.motions.append(found)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)

@@ -4,13 +4,9 @@ The search maximises the overlap of the fixed map f with the moving map g,
 
     c(R, s) = sum_x f(x) g(R^T (x - s)) / (|f| |g|),
 
-after the background (the median) is subtracted from both. On average, the noise of one map does not correlate with
-anything in the other. Chance correlations are least if each frequency is weighted by its share of signal (Wiener),
-
-    W(k) = max(0, 1 - N / P(|k|)) ,
-
-with P the mean power of the map over a shell of frequencies and N the power of the noise, assumed to be white: the
-median of P near the Nyquist frequency. The search is global and assumes no symmetry, unless told of one:
+for maps without their backgrounds, whose frequencies are weighted by their share of signal (``cubes``): on
+average, the noise of one map does not correlate with anything in the other, and so chance correlations are least.
+The search is global and assumes no symmetry, unless told of one:
 
 1. Both maps are resampled onto a small cube of voxels, as large as the body, about their own centres of mass.
 2. For each of a few thousand rotations, spread evenly over all rotations, one Fourier transform tries all shifts.
@@ -28,42 +24,43 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Bool, Float
-from scipy.ndimage import affine_transform, gaussian_filter, spline_filter
-from scipy.spatial.transform import Rotation
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter
 
 from morphot_jax.maps.check import check_map, one_map
 from morphot_jax.maps.pose import IDENTITY, Pose, degrees_between, spread_rotations
-from morphot_jax.maps.resample import places_of, resample_onto, resampled, shape_of
-from morphot_jax.maps.spectrum import last_shell, power, shells, summed
+from morphot_jax.maps.resample import resample_onto
 from morphot_jax.maps.symmetry import operators
-from morphot_jax.maps.volume import Grid, Volume
-from morphot_jax.system.errors import InputError
+from morphot_jax.maps.volume import Volume
+from morphot_jax.prepare.cubes import (
+    FINE_STEP,
+    FINE_VOXELS,
+    MARGIN,
+    SEARCH_VOXELS,
+    STEPS,
+    body_of,
+    centred,
+    climbed,
+    cube_of,
+    signal_of,
+    spline_at,
+    spline_of,
+    turn_by,
+    without_background,
+)
+from morphot_jax.prepare.symmetric import symmetry_of
 from morphot_jax.system.reporting import Report, silent
 from morphot_jax.system.words import Motion
 
 ROTATIONS = 4608  # in the search: every rotation is within 12 degrees of one of them
-SEARCH_VOXELS = 28  # along the edge of the cube of the search
-FINE_STEP = 8  # voxels: fine cubes have few sizes, so that alignments share what is compiled
-FINE_VOXELS = 96  # at most, along the edge of the cube of the last refinement
 CANDIDATES = 24  # rotations refined on the small cube
 FINALISTS = 2  # candidates refined on the fine cube, beside the one that moves the map least
 APART = 20.0  # degrees between candidates
-BODY = 0.3  # level of the body, as a fraction of the maximum of the blurred map
-BODY_SHARE = 0.995  # share of the body's voxels within its radius
-MARGIN = 1.3  # edge of the cube over the diameter of the body
-NOISE_FROM = 0.8  # of the Nyquist frequency: noise is measured from there on
 TOGETHER = 64  # rotations tried between two reports
-STEPS = 40  # of L-BFGS, at most
-PADDING = 4  # voxels of zeros around the coefficients of a spline
-STILL = 1e-3  # voxels: the refinement stops when a step moves the body's surface by less
 SAME = 3.0, 1.0  # degrees and search voxels between poses that are one
 EQUAL, OF_THE_REST = 2e-3, 0.01  # overlaps are equal to this, and to this share of what they lack to one
 LOOSE = 3.0  # times that before the last refinement
-SYMMETRIC = 0.3  # least gain of overlap by turning a map as its symmetry says, as a share of what is possible
-TURNS = 90  # places that are tried for the two-fold axis of a map
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,8 @@ def align_maps(
     - ``motion``: 'rigid', a rotation and a shift, or 'translation'.
     - ``mirror``: also try the mirror image, and use the better of the two.
     - ``local``: climb from where the map lies to the next maximum, without a search.
-    - ``symmetry``: the point group of the fixed map, about an axis along z through its middle (``operators``). All
-      poses that it makes equal then count, and not only those that the search finds.
+    - ``symmetry``: the point group of the fixed map, as in ``symmetry_of``. All poses that it makes equal then
+      count, and not only those that the search finds.
 
     ``report`` gets the work done and the total work. Raises InputError for maps that ``prepare_maps`` would
     refuse, for maps with the same density everywhere, for an unknown symmetry, and for one that the fixed map
@@ -126,7 +123,8 @@ def align_maps(
     check_map(one_map(fixed, "align_maps needs a map that stays"), "the map to align it to")
     group = operators(symmetry)
     pair = _Pair(moving, fixed)
-    images = _images(pair, group, symmetry) if motion == "rigid" else group[:1]
+    symmetric = motion == "rigid" and len(group) > 1
+    images = symmetry_of(fixed, symmetry).poses if symmetric else (IDENTITY,)
     rotations = spread_rotations(ROTATIONS) if motion == "rigid" else np.eye(3)[None]
     rotations = rotations[: len(rotations) * (not local)]
     hands = (False, True) if mirror else (False,)
@@ -148,9 +146,9 @@ class _Pair:
     """Two maps without their backgrounds, and cubes around their bodies."""
 
     def __init__(self, moving: Volume, fixed: Volume):
-        self.moving, self.fixed = (_without_background(volume) for volume in (moving, fixed))
-        self.signals = tuple(_signal(volume) for volume in (self.moving, self.fixed))
-        (self.moving_centre, r), (self.fixed_centre, s) = (_body(volume) for volume in self.signals)
+        self.moving, self.fixed = (without_background(volume) for volume in (moving, fixed))
+        self.signals = tuple(signal_of(volume) for volume in (self.moving, self.fixed))
+        (self.moving_centre, r), (self.fixed_centre, s) = (body_of(volume) for volume in self.signals)
         self.length = 2.0 * MARGIN * max(r, s)
         self.lever = max(r, s) / self.length
         finest = max(*fixed.voxel_size, *moving.voxel_size)
@@ -159,12 +157,12 @@ class _Pair:
 
     def cubes(self, voxels: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
         """The moving and the fixed body on cubes of this number of voxels a side, about their centres."""
-        moving = _cube(self.signals[0], self.moving_centre, self.length, voxels)
+        moving = cube_of(self.signals[0], self.moving_centre, self.length, voxels)
         return moving[:, :, ::-1] if mirrored else moving, self.fixed_cube(voxels)
 
     def fixed_cube(self, voxels: int) -> Float[np.ndarray, "n n n"]:
         """The fixed body alone."""
-        return _cube(self.signals[1], self.fixed_centre, self.length, voxels)
+        return cube_of(self.signals[1], self.fixed_centre, self.length, voxels)
 
     def pose(self, mirrored: bool, rotation: np.ndarray, shift: np.ndarray, voxels: int) -> Pose:
         """Convert a rotation and shift of the cubes, along z, y, x, to a motion in Å along x, y, z."""
@@ -184,10 +182,6 @@ class _Pair:
             return IDENTITY
         mirror = np.diag([-1.0, 1.0, 1.0])
         return Pose(mirror, self.moving_centre - mirror @ self.moving_centre)
-
-    def turned(self, pose: Pose, turn: Float[np.ndarray, "3 3"]) -> Pose:
-        """A motion, and then a rotation about the middle of the fixed map."""
-        return Pose(turn, self.fixed_centre - turn @ self.fixed_centre).after(pose)
 
     def displacement(self, pose: Pose) -> float:
         """The root mean square displacement of the body by a motion, in Å, if it were a ball.
@@ -210,13 +204,13 @@ def _best(
     pair: _Pair,
     mirrored: bool,
     rotations: Float[np.ndarray, "n 3 3"],
-    images: Float[np.ndarray, "k 3 3"],
+    images: Sequence[Pose],
     motion: Motion,
     advance: Callable[[], None],
 ) -> Fit:
     """Find the smallest of the best motions of one hand.
 
-    ``images``: rotations that leave the fixed map as it is.
+    ``images``: motions that leave the fixed map as it is.
     """
     fine = pair.fine_voxels
 
@@ -241,7 +235,7 @@ def _best(
         best = [pose for pose, one in zip(poses(ends), _equal(ends.overlaps), strict=True) if one]
         pose = min(best, key=pair.displacement)
         if len(images) > 1:
-            turned = [pair.turned(pose, image) for image in images]
+            turned = [image.after(pose) for image in images]
             start = pair.start(min(turned, key=pair.displacement), fine)
             pose = poses(_refined(moving, fixed, start, motion, pair.lever))[0]
             equal = len(images)
@@ -274,84 +268,6 @@ def _distinct(starts: Starts) -> Starts:
     return _taken(starts, kept)
 
 
-def _images(pair: _Pair, group: Float[np.ndarray, "k 3 3"], name: str) -> Float[np.ndarray, "k 3 3"]:
-    """The rotations of a group as the fixed map has them; raise InputError if it does not.
-
-    The two-fold axis of Dn may lie anywhere across z: ``TURNS`` places are tried.
-    """
-    if len(group) == 1:
-        return group
-    cube = gaussian_filter(pair.fixed_cube(SEARCH_VOXELS), 1.0)
-    about_z = Rotation.from_rotvec(np.outer(np.linspace(0.0, np.pi, TURNS, endpoint=False), [0, 0, 1])).as_matrix()
-    across = next((turn for turn in group if np.allclose(turn[2], [0.0, 0.0, -1.0])), None)
-    if across is not None and name.upper().startswith("D"):
-        fits = [_self_overlap(cube, turn @ across @ turn.T) for turn in about_z]
-        turn = about_z[int(np.argmax(fits))]
-        group = turn @ group @ turn.T
-    cube = pair.fixed_cube(pair.fine_voxels)
-    found, worst = (min(_self_overlap(cube, turn) for turn in turns) for turns in (group, about_z[:: TURNS // 30]))
-    if found - worst < SYMMETRIC * (1.0 - worst):
-        raise InputError(
-            f"the map that stays does not have the symmetry {name.upper()} about z through its middle: turned, it "
-            f"overlaps with itself by {found:.2f}, where any angle gives {worst:.2f} or more; check the axis"
-        )
-    return group
-
-
-def _self_overlap(cube: Float[np.ndarray, "n n n"], turn: Float[np.ndarray, "3 3"]) -> float:
-    """The overlap of a cube with itself, turned about its centre; ``turn``: along x, y, z."""
-    turn = turn[::-1, ::-1]
-    centre = np.full(3, 0.5 * (len(cube) - 1))
-    where = {"offset": centre - turn @ centre, "order": 1}
-    turned = affine_transform(cube, turn, **where)
-    return float((turned * cube).sum() / (np.linalg.norm(turned) * np.linalg.norm(cube)))
-
-
-def _without_background(volume: Volume) -> Volume:
-    data = volume.data - np.median(volume.data)
-    if not data.any():
-        raise InputError(f"a map of {volume.shape} voxels has one density everywhere: give a map with a structure")
-    return volume.with_data(data)
-
-
-def _signal(volume: Volume) -> Volume:
-    """Weight the frequencies of the map by W(k)."""
-    shell, columns = shells(volume.shape), volume.shape[2]
-    spectrum = np.fft.rfftn(volume.data.astype(np.float64))
-    counts = summed(np.ones(shell.shape), shell, columns)
-    mean = power(spectrum, shell, columns) / np.maximum(counts, 1.0)
-    nyquist = last_shell(volume.shape)
-    noise = float(np.median(mean[int(NOISE_FROM * nyquist) : nyquist + 1]))
-    weight = np.maximum(0.0, 1.0 - noise / np.maximum(mean, 1e-300))
-    if not weight.any():
-        return volume
-    return volume.with_data(np.fft.irfftn(spectrum * weight[shell], s=volume.shape, axes=(0, 1, 2)))
-
-
-def _body(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
-    """The centre of mass (Å; x, y, z) and the radius of the body in a blurred map."""
-    shape = shape_of(np.minimum(volume.shape, SEARCH_VOXELS))
-    coarse, _ = resampled(volume, shape)
-    blurred = gaussian_filter(coarse.data.astype(np.float64), 1.0, mode="constant")
-    places = np.argwhere(blurred > BODY * blurred.max())
-    weights = blurred[tuple(places.T)]
-    points = places_of(coarse, places)
-    centre = np.average(points, axis=0, weights=weights)
-    distances = np.linalg.norm(points - centre, axis=1)
-    return centre, float(np.quantile(distances, BODY_SHARE) + max(coarse.voxel_size))
-
-
-def _cube(
-    volume: Volume, centre: Float[np.ndarray, "3"], length: float, voxels: int
-) -> Float[np.ndarray, "n n n"]:
-    """Resample the map onto a cube about a centre, scaled to norm one."""
-    edge = length / voxels
-    x, y, z = centre - 0.5 * (voxels - 1) * edge
-    cube = Grid((voxels, voxels, voxels), (edge, edge, edge), (float(x), float(y), float(z)))
-    data = resample_onto(volume, cube).data.astype(np.float64)
-    return data / np.linalg.norm(data)
-
-
 def _searched(
     moving: Float[np.ndarray, "n n n"],
     fixed: Float[np.ndarray, "n n n"],
@@ -376,7 +292,7 @@ def _searched(
 @jax.jit
 def _best_shifts(moving, transform, rotations):
     """max_s sum_x f(x) g(R^T (x - s)) for each R, and the index of that s, by Fourier transform."""
-    points = _centred(moving.shape[0])
+    points = centred(moving.shape[0])
 
     def best(rotation):
         where = rotation.T @ points + 0.5 * (moving.shape[0] - 1)
@@ -411,7 +327,7 @@ def _refined(
     ``lever``: how far a turn by one radian moves the body's surface, as a share of the cube's edge.
     """
     free = jnp.array([motion == "rigid"] * 3 + [True] * 3, float)
-    coefficients, target = jnp.asarray(_spline(moving)), jnp.asarray(fixed)
+    coefficients, target = jnp.asarray(spline_of(moving)), jnp.asarray(fixed)
     with jax.default_matmul_precision("highest"):  # else GPUs round positions to three digits
         ends = [
             _ascended(coefficients, target, rotation, shift, free, lever * len(fixed), steps)
@@ -421,63 +337,19 @@ def _refined(
     return Starts(*(np.stack(part) for part in zip(*jax.device_get(ends), strict=True)))
 
 
-def _spline(data: Float[np.ndarray, "n n n"]) -> Float[np.ndarray, "m m m"]:
-    """Coefficients of the cubic spline through a map and the zeros around it."""
-    return spline_filter(np.pad(data, PADDING), order=3, mode="mirror")
-
-
 @jax.jit
 def _ascended(coefficients, fixed, rotation, shift, free, lever, steps):
     """Rotation, shift and overlap after L-BFGS; a step is measured in voxels at the body's surface."""
-    points = _centred(fixed.shape[0])
+    points = centred(fixed.shape[0])
     values = fixed.ravel()
 
     def motion_of(step):
         step = step * free
-        return _turn(step[:3] / lever) @ rotation, shift + step[3:]
+        return turn_by(step[:3] / lever) @ rotation, shift + step[3:]
 
     def loss(step):
         turned, shifted = motion_of(step)
-        return -jnp.vdot(values, _at(coefficients, turned.T @ (points - shifted[:, None])))
+        return -jnp.vdot(values, spline_at(coefficients, turned.T @ (points - shifted[:, None])))
 
-    solver = optax.lbfgs(memory_size=6)
-    value_and_grad = optax.value_and_grad_from_state(loss)
-
-    def going(carry):
-        count, moved, *_ = carry
-        return (count < steps) & (moved > STILL)
-
-    def body(carry):
-        count, _, step, state = carry
-        value, gradient = value_and_grad(step, state=state)
-        update, state = solver.update(gradient, state, step, value=value, grad=gradient, value_fn=loss)
-        return count + 1, jnp.linalg.norm(update), step + update, state
-
-    start = jnp.zeros(6, fixed.dtype)
-    *_, step, _ = jax.lax.while_loop(going, body, (0, jnp.inf, start, solver.init(start)))
+    step = climbed(loss, jnp.zeros(6, fixed.dtype), steps)
     return *motion_of(step), -loss(step)
-
-
-def _centred(n: int) -> Float[Array, "3 points"]:
-    """Positions of a cube's voxels along z, y, x, relative to its centre."""
-    along = jnp.arange(n) - 0.5 * (n - 1)
-    return jnp.stack(jnp.meshgrid(along, along, along, indexing="ij")).reshape(3, -1)
-
-
-def _turn(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
-    """The rotation by |v| about v, exp [v], which is smooth at v = 0."""
-    a, b, c = vector
-    cross = jnp.array([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]])
-    return jax.scipy.linalg.expm(cross)
-
-
-def _at(coefficients: Float[Array, "m m m"], points: Float[Array, "3 p"]) -> Float[Array, " p"]:
-    """Evaluate a cubic spline at points relative to the centre of its cube; zero far outside."""
-    n = coefficients.shape[0]
-    place = jnp.clip(points + 0.5 * (n - 1), 1.0, n - 3.0)
-    whole = jnp.floor(place)
-    u = place - whole
-    weights = jnp.stack([(1 - u) ** 3, (3 * u - 6) * u**2 + 4, ((3 - 3 * u) * u + 3) * u + 1, u**3]) / 6
-    first = whole.astype(int) - 1
-    near = jax.vmap(lambda start: jax.lax.dynamic_slice(coefficients, start, (4, 4, 4)))(first.T)
-    return jnp.einsum("pabc,ap,bp,cp->p", near, *jnp.moveaxis(weights, 1, 0))

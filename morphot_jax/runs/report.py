@@ -25,6 +25,7 @@ from morphot_jax.morphing.trajectory import Frame, Trajectory
 from morphot_jax.prepare.align import Alignment
 from morphot_jax.prepare.levels import enclosed
 from morphot_jax.prepare.prepared import Prepared
+from morphot_jax.prepare.symmetric import Symmetry
 from morphot_jax.runs.request import Request
 from morphot_jax.show import chimerax
 from morphot_jax.system.reporting import Report, silent
@@ -97,8 +98,21 @@ def compose(
         "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
         "bodies": [[body_entry(body) for body in found] for found in trajectory.bodies],
+        "symmetry": [
+            [_symmetry_entry(one) for one in found.symmetry] for found in trajectory.motions if found.symmetry
+        ],
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def _symmetry_entry(found: Symmetry) -> dict[str, Any]:
+    """The symmetry of one map as an entry of report.json: its axis (x, y, z), centre (Å) and self-overlap."""
+    return {
+        "group": found.group,
+        "axis": found.axis.tolist(),
+        "centre": found.centre.tolist(),
+        "overlap": found.overlap,
     }
 
 

@@ -437,9 +437,7 @@ class Places:
         """The values of a whole box at the voxels."""
         return self.pick(box[(..., *slices(self.part))], fill)
 
-    def spread_in(
-        self, shape: Shape, values: Num[Array, "*batch n"], fill: float
-    ) -> Num[Array, "*batch z y x"]:
+    def spread_in(self, shape: Shape, values: Num[Array, "*batch n"], fill: float) -> Num[Array, "*batch z y x"]:
         """Values at their voxels in a whole box."""
         pads = [(start, n - stop) for (start, stop), n in zip(self.part, shape, strict=True)]
         box = self.spread(values, fill)

@@ -253,16 +253,27 @@ def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"
     Motions R z + p are linear in R and p, so both are interpolated, each voxel by its trilinear weight; a motion
     that is the same everywhere stays as it is. Points far from any voxel of the map do not move.
     """
-    some = task.mass > 0
+    turns, shift, rest, weight = around(task, fields_of(task, motion), points)
+    known = weight > 0
+    whole = jnp.where(known, weight, 1.0)
+    turns = jnp.where(known, turns / whole, jnp.eye(3, dtype=points.dtype)[:, :, None])
+    image = jnp.einsum("ijn,jn->in", turns, points) + shift / whole
+    return Motion(mass, points, image, nearest_rotation(turns, turns), rest / whole)
+
+
+def fields_of(task: Task, motion: Motion) -> Float[Array, "16 z y x"]:
+    """R, p, rest and one at the voxels of the map, zero elsewhere, for ``around``."""
     shift = motion.image - jnp.einsum("ijn,jn->in", motion.rotation, motion.start)
     rows = jnp.concatenate([motion.rotation.reshape(9, -1), shift, motion.rest, jnp.ones_like(shift[:1])])
-    fields = task.source.places.spread_in(task.kernel.shape, jnp.where(some, rows, 0.0), 0.0)
-    *sums, weight = interpolated(fields, task.voxels(points))
-    known = weight > 0
-    values = jnp.stack(sums) / jnp.where(known, weight, 1.0)
-    turns = jnp.where(known, values[:9].reshape(3, 3, -1), jnp.eye(3, dtype=points.dtype)[:, :, None])
-    image = jnp.einsum("ijn,jn->in", turns, points) + values[9:12]
-    return Motion(mass, points, image, nearest_rotation(turns, turns), values[12:])
+    return task.source.places.spread_in(task.kernel.shape, jnp.where(task.mass > 0, rows, 0.0), 0.0)
+
+
+def around(
+    task: Task, fields: Float[Array, "16 z y x"], points: Vectors
+) -> tuple[Rotations, Vectors, Vectors, Float[Array, " n"]]:
+    """Sums of R, p and rest of the voxels around points, by their trilinear weights, and the sum of these."""
+    values = interpolated(fields, task.voxels(points))
+    return values[:9].reshape(3, 3, -1), values[9:12], values[12:15], values[15]
 
 
 def interpolated(fields: Float[Array, "c z y x"], positions: Vectors) -> Float[Array, "c n"]:

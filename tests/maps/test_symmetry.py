@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from morphot_jax.maps.symmetry import operators
+from morphot_jax.maps.symmetry import generators, operators, wider
 from morphot_jax.system.errors import InputError
 
 
@@ -39,3 +39,25 @@ def test_axes_lie_as_the_docs_say():
 def test_other_names_are_refused(unchecked, name):
     with pytest.raises(InputError, match=r"the symmetry .* is unknown: give C1 to C99, D1 to D99, T, O, I"):
         operators(name)
+
+
+@pytest.mark.parametrize("name", ["C1", "C2", "C8", "D1", "D2", "D7", "T", "O", "I"])
+def test_products_of_the_generators_are_the_whole_group(name):
+    group, made = operators(name), np.eye(3)[None]
+    few = generators(group)
+    assert len(few) <= 2
+    for _ in range(len(group)):
+        made = np.concatenate([made, np.einsum("aij,bjk->abik", made, few).reshape(-1, 3, 3)])
+        made = made[np.unique(np.round(made.reshape(len(made), 9), 6), axis=0, return_index=True)[1]]
+    assert len(made) == len(group)
+
+
+@pytest.mark.parametrize(
+    ("name", "ways"), [("C1", 1), ("C3", 6), ("D2", 24), ("D99", 396), ("T", 24), ("O", 24), ("I", 60)]
+)
+def test_other_names_of_the_axes_give_the_same_group(name, ways):
+    group, found = operators(name), wider(name)
+    assert len(found) == ways
+    for way in found[:: max(1, ways // 8)]:
+        for turn in group[:12]:
+            assert np.abs(group - way @ turn @ way.T).max(axis=(1, 2)).min() < 1e-9

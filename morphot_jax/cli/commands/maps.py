@@ -43,7 +43,7 @@ def align(
         bool, typer.Option("--local", help="Start from where the map lies, without a search of all rotations.")
     ] = False,
     symmetry: Annotated[
-        str, typer.Option(metavar="GROUP", help="The symmetry of the map that stays, about z: C3, D8, T, O or I.")
+        str, typer.Option(metavar="GROUP", help="The symmetry of the map that stays: C3, D8, T, O or I.")
     ] = "C1",
     request: Request,
     quiet: Quiet = False,

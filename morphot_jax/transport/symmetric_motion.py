@@ -1,0 +1,43 @@
+r"""Locally rigid motions of a map that has a point group to one that has it too, made symmetric.
+
+With the motions g of the group in the first map and h in the second, in the same order, the motion M of a voxel x
+becomes the mean of what all parts of the map that are equal to x say about it,
+
+    M'(x) = 1/n sum_g h^-1 M(g x) g .
+
+Each part then moves as all others do: M'(g x) = h M'(x) g^-1, up to the interpolation of M between voxels.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from morphot_jax.transport.locally_rigid import Motion, Task, around, fields_of
+from morphot_jax.transport.registration import Motions
+from morphot_jax.transport.rigid_motions import nearest_rotation
+
+
+@jax.jit
+def symmetrised(task: Task, motion: Motion, here: Motions, there: Motions) -> Motion:
+    """The motion of the task's voxels, made symmetric; ``here``: g, the identity first, ``there``: h."""
+    fields = fields_of(task, motion)
+
+    def add(sums: Float[Array, "16 n"], pair: tuple[Motions, Motions]) -> tuple[Float[Array, "16 n"], None]:
+        g, h = pair
+        points = g.rotation @ motion.start + g.shift[:, None]
+        turns, shift, rest, weight = around(task, fields, points)
+        image = jnp.einsum("ijn,jn->in", turns, points) + shift - weight * h.shift[:, None]
+        own = jnp.einsum("ji,jkn,kl->iln", h.rotation, turns, g.rotation).reshape(9, -1)
+        rows = [own, h.rotation.T @ image, g.rotation.T @ rest, weight[None]]
+        return sums + jnp.concatenate(rows), None
+
+    sums, _ = jax.lax.scan(add, jnp.zeros((16, motion.start.shape[1]), motion.start.dtype), (here, there))
+    weight = jnp.where(sums[15] > 0, sums[15], 1.0)
+    turns = (sums[:9] / weight).reshape(3, 3, -1)
+    return Motion(
+        motion.mass,
+        motion.start,
+        jnp.where(sums[15] > 0, sums[9:12] / weight, motion.image),
+        nearest_rotation(turns, nearest_rotation(turns, motion.rotation)),
+        sums[12:15] / weight,
+    )
