@@ -13,7 +13,7 @@ import typer
 from jaxtyping import Float
 
 from experiments.maps import DATA
-from experiments.motions import find_bodies, hinging, screwing, straight, swinging, twisting
+from experiments.motions import find_bodies, hinging, ringed, screwing, straight, swinging, twisting
 from morphot_jax import Volume, read_volume
 from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, choose_box, simulate_density
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
@@ -27,6 +27,7 @@ OF_25_FRAMES = tuple(k / 24 for k in range(1, 24))
 # as far from the linear atom morph (.257 / .188) as when the bounds of the claims were measured (.258 / .188).
 ADK_WIDTH, ADK_VOXEL = 1.95, 1.5
 SPIKE_WIDTH, SPIKE_VOXEL = 4.0, 3.2
+RING_COPIES, RING_RADIUS, RING_WIDTH, RING_VOXEL = 4, 43.0, 3.0, 2.8
 SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL = 7.0, 7.0
 
 
@@ -134,6 +135,12 @@ def adk_hinge() -> Case:
     return structural_case("adenylate kinase, hinge", path, _adk_box(models), ADK_WIDTH, OF_25_FRAMES)
 
 
+def adk_ring() -> Case:
+    """Four copies of open adenylate kinase in a ring, not touching; each turns by 50° about its own middle."""
+    path = ringed(_adk_models()[-1], RING_COPIES, RING_RADIUS, 50.0)
+    return structural_case("ring of four, turning", path, centred_box(RING_VOXEL), RING_WIDTH, OF_25_FRAMES)
+
+
 def ring_twist() -> Case:
     """One ring of open Mm-cpn whose outer part turns by 15° about its axis."""
     with np.load(DATA / "mmcpn_ca.npz") as file:
@@ -200,13 +207,19 @@ BUILDERS: dict[str, Callable[[], Case]] = {
     "spliceosome": spliceosome,
 }
 CASE_NAMES = tuple(BUILDERS)
-BUILDERS |= {"adk-screw": adk_screw, "adk-hinge": adk_hinge, "ring-twist": ring_twist}  # cases of ``benches.ways``
+BUILDERS |= {
+    "adk-screw": adk_screw,
+    "adk-hinge": adk_hinge,
+    "adk-ring": adk_ring,
+    "ring-twist": ring_twist,
+}  # cases of ``benches.ways``
 NEEDED = {
     "mmcpn-real": ("mmcpn_closed_64.mrc", "mmcpn_open_64.mrc", "mmcpn_morphot_t050.mrc", "mmcpn_ca.npz"),
     "adk-linear": ("adk_dims.npz",),
     "adk-recorded": ("adk_dims.npz",),
     "adk-screw": ("adk_dims.npz",),
     "adk-hinge": ("adk_dims.npz",),
+    "adk-ring": ("adk_dims.npz",),
     "ring-twist": ("mmcpn_ca.npz",),
     "spike": ("spike_ca.npz",),
     "spliceosome": ("spliceosome_beads.npz",),

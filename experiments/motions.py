@@ -89,6 +89,18 @@ def hinging(atoms: Atoms, angle: float) -> Callable[[float], Atoms]:
     return path
 
 
+def ringed(atoms: Atoms, copies: int, radius: float, angle: float) -> Callable[[float], Atoms]:
+    """Copies of the atoms in a ring about z; each turns by t * angle degrees about z through its own middle."""
+    centred = atoms.positions - np.average(atoms.positions, axis=0, weights=atoms.weights)
+    ring = Rotation.from_rotvec(np.outer(2.0 * np.pi * np.arange(copies) / copies, [0.0, 0.0, 1.0]))
+
+    def path(t: float) -> Atoms:
+        one = Rotation.from_euler("z", t * angle, degrees=True).apply(centred) + np.array([radius, 0.0, 0.0])
+        return Atoms(np.concatenate([turn.apply(one) for turn in ring]), np.tile(atoms.weights, copies))
+
+    return path
+
+
 def twisting(atoms: Atoms, angle: float) -> Callable[[float], Atoms]:
     """Turn atoms about the z axis, from none at 25 Å above the origin to t * angle degrees at 55 Å."""
     share = np.clip((atoms.positions[:, 2] - 25.0) / 30.0, 0.0, 1.0)

@@ -31,7 +31,7 @@ from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
 
-CASES = ("adk-screw", "adk-hinge", "adk-linear", "adk-recorded", "spliceosome", "spike", "ring-twist")
+CASES = ("adk-screw", "adk-hinge", "adk-linear", "adk-recorded", "spliceosome", "spike", "ring-twist", "adk-ring")
 QUICK_CASES = ("adk-sample",)
 BODIES = ("none", "auto")
 FRAMES = 5  # compared in each case

@@ -51,6 +51,7 @@ ANGLES = np.radians(np.arange(6.0, 355.0, 6.0))  # any turns, for comparison
 SYMMETRIC = (
     0.6  # gain of overlap by turning a map as its symmetry says, as a share of what is possible: at least this
 )
+OVERLAP = 0.9  # the least overlap of a symmetric map with itself
 SURE = 0.8  # with less gain, other axes are tried than those near z, y, x
 
 Frame = Float[np.ndarray, "3 3"]
@@ -124,10 +125,10 @@ def symmetry_of(volume: Volume, name: str) -> Symmetry:
             cube_of(signal, centre, length, FINE_VOXELS),
         )
         fit = _fit(cubes, group, few, [np.eye(3)])
-        if fit.gain < SURE:
+        if not (fit.holds and fit.gain >= SURE):
             other = _fit(cubes, group, few, _best(cubes[0], few, spread_rotations(FRAMES)))
             fit = max(fit, other, key=lambda one: one.overlap)
-    if fit.gain < SYMMETRIC:
+    if not fit.holds:
         raise InputError(
             f"the map does not have the symmetry {name.upper()}: turned about its best axes, it overlaps with "
             f"itself by {fit.overlap:.2f}, where other angles give {fit.least:.2f} or more; give one that it has"
@@ -152,6 +153,11 @@ class _Fit(NamedTuple):
     def gain(self) -> float:
         """How much more it overlaps with itself by turns of the group, as a share of what is possible."""
         return (self.overlap - self.least) / max(1.0 - self.least, 1e-9)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the map has the symmetry so."""
+        return self.overlap >= OVERLAP and self.gain >= SYMMETRIC
 
 
 def _fit(cubes: Cubes, group: Turns, few: Turns, starts: Sequence[Frame]) -> _Fit:

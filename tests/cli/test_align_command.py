@@ -68,7 +68,7 @@ def test_a_morph_aligns_first_where_it_is_asked_to(maps, tmp_path):
         (("align", "MOVING", "gone.mrc"), "gone.mrc"),
         (("align", "MOVING", "FIXED", "--motion", "sideways"), "sideways"),
         (("align", "MOVING", "FIXED", "--symmetry", "D"), "the symmetry 'D' is unknown"),
-        (("align", "MOVING", "FIXED", "--symmetry", "C2", "--local"), "does not have the symmetry C2"),
+        (("align", "MOVING", "FIXED", "--symmetry", "C4", "--local"), "does not have the symmetry C4"),
         (("morph", "MOVING", "FIXED", "--align", "sideways"), "sideways"),
         (("prepare", "MOVING", "--box", "2"), "2"),
     ],

@@ -22,6 +22,7 @@ DECLARED = declared_in(Settings) | declared_in(Request)
 COMMANDS = get_command(main.app).commands
 PAIRS = [(command, one) for one in DECLARED.values() for command in one.option.commands]
 DEFAULTS = {"order": ORDERING, "field": solve.ONE_PLAN}  # where the command line has others than Python
+WORDS = {"symmetry": "D7"}  # of options that do not take any text
 GIVEN = {"output": Path("out"), "maps": ("a.mrc", "b.mrc")}
 
 
@@ -67,7 +68,8 @@ def texts(one):
     if kind.many is float:
         found["0.25,0.75"] = (0.25, 0.75)
     if str in kind.classes:
-        found["some words"] = "some words"
+        words = WORDS.get(one.name, "some words")
+        found[words] = words
     return found
 
 

@@ -108,5 +108,6 @@ def test_what_is_not_a_symmetric_map_is_refused(unchecked):
         symmetry_of(balls(BODY), "C0")
     with pytest.raises(InputError, match=r"symmetry_of needs a map"):
         symmetry_of("a.mrc", "C3")
-    with pytest.raises(InputError, match="does not have the symmetry C3"):
-        symmetry_of(volume_of(tripod()), "C3")
+    for volume, name in ((volume_of(tripod()), "C3"), (balls(BODY), "C4"), (balls(BODY), "T")):
+        with pytest.raises(InputError, match=f"does not have the symmetry {name}"):
+            symmetry_of(volume, name)
