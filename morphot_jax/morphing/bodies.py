@@ -135,14 +135,17 @@ def shares_of(volume: Volume, masks: Mapping[str, Volume], kind: str) -> dict[st
     ``kind``: the word for a part in messages. Raises InputError for a mask that is not a map or not a mask, or
     holds too few voxels with mass, and where more than half of the mass in one is also in another.
     """
-    given = {name: one_map(mask, f"{kind} '{name}' needs a mask") for name, mask in masks.items()}
-    masks = {name: as_mask(mask, f"{kind} '{name}'")[0] for name, mask in given.items()}
-    weights = {name: mask_on(mask, volume).astype(np.float64) for name, mask in masks.items()}
+    weights = {name: checked_mask(volume, mask, name, kind).astype(np.float64) for name, mask in masks.items()}
     for name, weight in weights.items():
         check_holds(name, int(((weight > INSIDE) & (volume.data > 0)).sum()), kind)
     _check_apart(volume.data, weights, kind)
     total = np.maximum(1.0, sum(weights.values()))
     return {name: weight / total for name, weight in weights.items()}
+
+
+def checked_mask(volume: Volume, mask: Volume, name: str, kind: str) -> Float[np.ndarray, "z y x"]:
+    """A mask on the grid of a map, 0 to 1; InputError for one that is not a map or not a mask."""
+    return mask_on(as_mask(one_map(mask, f"{kind} '{name}' needs a mask"), f"{kind} '{name}'")[0], volume)
 
 
 def check_holds(name: str, voxels: int, kind: str = "domain") -> None:

@@ -21,7 +21,7 @@ from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import indices_of, places_of, resample_onto
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box, widened
-from morphot_jax.morphing.bodies import shares_of
+from morphot_jax.morphing.bodies import checked_mask, shares_of
 from morphot_jax.morphing.detail import Detail, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
@@ -194,27 +194,38 @@ def solve_rigid(
                 sides, aligned = anew, pose.degrees
         fine, parts = levels[1], ()
         if bodies is not None:
-            wanted = with_copies(bodies, symmetric) if symmetric and bodies != AUTO else bodies
+            wanted = with_copies(bodies, (first, last), symmetric) if symmetric and bodies != AUTO else bodies
             held = _bodies(space, levels, sides, (first, last), wanted)
             sides, parts = _with_bodies(fine, sides, held, groups), _rigid_bodies(space, fine, held)
         return _on_voxels(space, fine, sides, aligned, parts, symmetric)
 
 
-def with_copies(masks: Masks, symmetric: tuple[Symmetry, Symmetry]) -> Masks:
+def with_copies(masks: Masks, maps: tuple[Volume, Volume], symmetric: tuple[Symmetry, Symmetry]) -> Masks:
     """The masks of bodies, and those of the bodies that are equal to them by the symmetry of both maps.
 
-    Copies of 'arm' are 'arm-2', 'arm-3' and so on. A body that the symmetry takes to itself has none there.
+    Copies of 'arm' are 'arm-2', 'arm-3' and so on, on the grid of the maps. A body that the symmetry takes to
+    itself has none there.
     """
+    poses = [one.poses for one in symmetric]
     made: dict[str, Volume | tuple[Volume, Volume]] = {}
     for name, mask in masks.items():
-        copies = [masks_of(mask)]
-        for poses in list(zip(*(one.poses for one in symmetric), strict=True))[1:]:
-            moved = tuple(resample_onto(one, one, pose) for one, pose in zip(masks_of(mask), poses, strict=False))
+        given = [
+            (volume.with_data(checked_mask(volume, own, name, "body")), turns)
+            for volume, own, turns in zip(maps, masks_of(mask), poses, strict=False)
+        ]
+        copies = [tuple(own for own, _ in given)]
+        for number in range(1, len(poses[0])):
+            moved = tuple(own.with_data(_turned(own, turns[number])) for own, turns in given)
             if all(_shared(moved[0], copy[0]) < SAME for copy in copies):
                 copies.append(moved)
-        for number, copy in enumerate(copies, 1):
-            made[name if number == 1 else f"{name}-{number}"] = (copy[0], copy[1]) if len(copy) == 2 else copy[0]
+        made[name] = mask
+        made |= {f"{name}-{k}": copy if len(copy) == 2 else copy[0] for k, copy in enumerate(copies[1:], 2)}
     return made
+
+
+def _turned(mask: Volume, pose: Pose) -> Float[np.ndarray, "z y x"]:
+    """A mask after a motion, on its own grid, from 0 to 1."""
+    return np.clip(resample_onto(mask, mask, pose).data, 0.0, 1.0)
 
 
 def _shared(one: Volume, other: Volume) -> float:
@@ -224,13 +235,8 @@ def _shared(one: Volume, other: Volume) -> float:
 
 def _symmetry(first: Volume, last: Volume, name: str) -> tuple[Symmetry, Symmetry]:
     """The symmetry of both maps, its motions in one order."""
-    found = []
-    for number, volume in enumerate((first, last), 1):
-        try:
-            found.append(symmetry_of(volume, name))
-        except InputError as error:
-            raise InputError(str(error).replace("the map", f"map {number}", 1)) from error
-    one, other = found[0], found[1].like(found[0])
+    one, other = (symmetry_of(volume, name, f"map {k}") for k, volume in enumerate((first, last), 1))
+    other = other.like(one)
     if (apart := one.apart(other)) > ASKEW * max(first.voxel_size):
         raise InputError(
             f"the axes of the symmetry {name} lie differently in the two maps: it takes their surfaces to places "

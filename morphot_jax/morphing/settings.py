@@ -20,10 +20,8 @@ SINGLE_PLAN = {  # methods whose frames all come from one solve, and the kernels
     "displacement": ("auto", "heat", "dense"),
     "rigid": ("auto", "heat"),
 }
-RIGID_ONLY = {
-    "bodies": "none",
-    "symmetry": "C1",
-}  # options that only the method rigid has, and their values without
+# Options that only the method rigid has, and their values where they are not used.
+RIGID_ONLY = {"bodies": "none", "symmetry": "C1"}
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 STRIDED: tuple[KernelKind, ...] = ("dense", "heat")  # kernels of barycenters on fewer voxels
 LARGEST_STRIDE = 8  # voxels between two nodes

@@ -267,6 +267,22 @@ def wanted_bodies(settings: Settings, masks: Masks) -> Wanted:
     return masks or (AUTO if settings.bodies == AUTO else None)
 
 
+def rigid_motions(
+    first: Volume,
+    last: Volume,
+    plan: Plan,
+    settings: Settings,
+    masks: Masks,
+    *,
+    clock: Clock,
+    report: ProgressReport,
+) -> RigidMorph:
+    """The locally rigid motions between two maps, with the bodies and the symmetry that are asked for."""
+    return solve_rigid(
+        first, last, plan, wanted_bodies(settings, masks), settings.symmetry, clock=clock, report=report
+    )
+
+
 def locate(time: float, anchors: int) -> tuple[int, float]:
     """Between which evenly spaced anchors a time lies: index of the one before, fraction s to the next.
 
@@ -398,9 +414,7 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     """Frames by locally rigid motions between the two maps of a segment."""
     template = run.prepared.volumes[0]
     first, last = (template.with_data(data) for data in segment.pair)
-    bodies = wanted_bodies(run.settings, run.bodies)
-    symmetry = run.settings.symmetry
-    found = solve_rigid(first, last, plan, bodies, symmetry, clock=run.clock, report=segment.report)
+    found = rigid_motions(first, last, plan, run.settings, run.bodies, clock=run.clock, report=segment.report)
     run.motions.append(found)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)

@@ -18,10 +18,10 @@ from morphot_jax.maps.atoms import Atoms, read_atoms, read_positions, simulate_d
 from morphot_jax.morphing.contours import levels_along
 from morphot_jax.morphing.plan import plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid import Masks, carried_points, solve_rigid
+from morphot_jax.morphing.rigid import Masks, carried_points
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, wanted_bodies, with_masks, with_rigid
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, rigid_motions, with_masks, with_rigid
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -180,8 +180,9 @@ def _atoms_along(
     plan, model = trajectory.plan, request.model
     assert plan is not None  # the method rigid always has one
     assert model is not None  # the atoms come from it
-    wanted = wanted_bodies(trajectory.settings, bodies)
-    motions = trajectory.motions or (solve_rigid(first, last, plan, wanted, clock=Clock(), report=silent),)
+    motions = trajectory.motions or (
+        rigid_motions(first, last, plan, trajectory.settings, bodies, clock=Clock(), report=silent),
+    )
     times = np.array([frame.time for frame in trajectory.frames])
     every = read_positions(model)
     moved = carried_points(np.concatenate([atoms.positions, every]), motions[0], first, last, times, plan)

@@ -13,7 +13,6 @@ from morphot_jax.maps import databanks
 from morphot_jax.maps.load import SAMPLE, file_of
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import resample_onto
-from morphot_jax.maps.symmetry import operators
 from morphot_jax.morphing.field import Displacement, arrows, displacement_between, field_maps, moving
 from morphot_jax.morphing.order import Ordering, order_maps
 from morphot_jax.morphing.settings import Settings
@@ -41,7 +40,7 @@ from morphot_jax.show.colouring import lengths_on
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import files, memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.words import Motion
+from morphot_jax.system.words import Motion, point_group
 
 ALIGNED_MAP = "aligned.mrc"
 ARROWS = "field.bild"
@@ -122,8 +121,8 @@ def run_align(
     symmetry: str = "C1",
 ) -> Alignment:
     """Align the first map of a request to the second (``align_maps``), and write the moved map and its motion."""
-    operators(symmetry)  # refuses an unknown one before maps are read
-    chosen: dict[str, Any] = {"motion": motion, "mirror": mirror, "local": local, "symmetry": symmetry.upper()}
+    symmetry = point_group(symmetry)  # refuses an unknown one before maps are read
+    chosen: dict[str, Any] = {"motion": motion, "mirror": mirror, "local": local, "symmetry": symmetry}
     folder = OutputFolder.of(request, (ALIGNED_MAP, report.ALIGNED, chimerax.ALIGNMENT, LOG))
     folder.check()
     device = device_of(request, reporter)

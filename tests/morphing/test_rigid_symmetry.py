@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from morphot_jax import InputError, Settings, morph, prepare_maps
+from morphot_jax import InputError, Settings, Volume, morph, prepare_maps
 from morphot_jax.maps.symmetry import operators
+from morphot_jax.morphing.progress import Clock
 from morphot_jax.morphing.rigid import carried_points, with_copies
+from morphot_jax.morphing.trajectory import rigid_motions
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.prepare.symmetric import symmetry_of
+from morphot_jax.system.reporting import silent
 from shapes import balls, turn_about
 
 RIGID = Settings(method="rigid", sigma=1.0, times=(0.5,))
@@ -67,6 +70,10 @@ def test_frames_have_the_symmetry_and_the_report_of_it(turning):
     assert one.group == other.group == "C3"
     assert min(one.overlap, other.overlap) > 0.95
     assert symmetry_of(found[0], "C3").overlap > 0.95
+    maps = prepare_maps([turning.first, turning.last]).volumes
+    again = rigid_motions(*maps, found.plan, found.settings, {}, clock=Clock(), report=silent)
+    assert again.symmetry is not None
+    np.testing.assert_array_equal(again.sides[0].motion.image, found.motions[0].sides[0].motion.image)
 
 
 def test_equal_maps_stay_as_they_are(turning):
@@ -89,7 +96,11 @@ def test_masks_have_copies_but_where_the_symmetry_takes_them_to_themselves(turni
     one, other = (symmetry_of(volume, "C3") for volume in (turning.first, turning.last))
     arm = turning.first.with_data(turning.mask.astype(np.float32))
     core = np.exp(-(places(turning.first)[..., :2] ** 2).sum(axis=-1) / 50.0)
-    made = with_copies({"arm": (arm, arm), "core": arm.with_data(core.astype(np.float32))}, (one, other))
+    masks, maps = (
+        {"arm": (arm, arm), "core": arm.with_data(core.astype(np.float32))},
+        (turning.first, turning.last),
+    )
+    made = with_copies(masks, maps, (one, other))
     assert list(made) == ["arm", "arm-2", "arm-3", "core"]
     assert made["arm"] == (arm, arm)
     for number, turn in ((2, 120.0), (3, 240.0)):
@@ -97,6 +108,30 @@ def test_masks_have_copies_but_where_the_symmetry_takes_them_to_themselves(turni
         centre = np.average(places(moved).reshape(-1, 3), axis=0, weights=moved.data.ravel())
         there = [Rotation.from_rotvec([0, 0, np.radians(turn * sign)]).apply(AWAY) for sign in (1, -1)]
         assert min(np.linalg.norm(centre - place) for place in there) < 1.5
+
+
+def test_copies_of_a_mask_in_a_small_box_are_not_cut(turning):
+    """The box of the mask holds one subunit alone; its copies lie outside of it."""
+    one, other = (symmetry_of(volume, "C3") for volume in (turning.first, turning.last))
+    arm = turning.first.with_data(np.where(turning.mask > 0.5, turning.mask, 0.0).astype(np.float32))
+    z, y, x = (slice(low.min(), low.max() + 1) for low in np.nonzero(arm.data))
+    corner = np.array(arm.origin) + np.array([x.start, y.start, z.start]) * np.array(arm.voxel_size)
+    small = Volume(arm.data[z, y, x], arm.voxel_size, tuple(corner.tolist()))
+    whole, cropped = (
+        with_copies({"arm": mask}, (turning.first, turning.last), (one, other)) for mask in (arm, small)
+    )
+    assert list(cropped) == list(whole) == ["arm", "arm-2", "arm-3"]
+    for name in ("arm-2", "arm-3"):
+        np.testing.assert_allclose(cropped[name].data, whole[name].data, atol=1e-5)
+        assert cropped[name].data.sum() > 0.9 * arm.data.sum()
+
+
+def test_what_is_not_a_mask_is_refused(turning):
+    maps = [turning.first, turning.last]
+    with pytest.raises(InputError, match=r"body 'arm' has values .* a mask goes from 0 to 1"):
+        morph(
+            maps, replace(RIGID, symmetry="C3"), bodies={"arm": turning.first.with_data(9.0 + turning.first.data)}
+        )
 
 
 def test_maps_without_the_symmetry_are_refused(turning):
