@@ -207,12 +207,8 @@ BUILDERS: dict[str, Callable[[], Case]] = {
     "spliceosome": spliceosome,
 }
 CASE_NAMES = tuple(BUILDERS)
-BUILDERS |= {
-    "adk-screw": adk_screw,
-    "adk-hinge": adk_hinge,
-    "adk-ring": adk_ring,
-    "ring-twist": ring_twist,
-}  # cases of ``benches.ways``
+# Cases of ``benches.ways`` alone.
+BUILDERS |= {"adk-screw": adk_screw, "adk-hinge": adk_hinge, "adk-ring": adk_ring, "ring-twist": ring_twist}
 NEEDED = {
     "mmcpn-real": ("mmcpn_closed_64.mrc", "mmcpn_open_64.mrc", "mmcpn_morphot_t050.mrc", "mmcpn_ca.npz"),
     "adk-linear": ("adk_dims.npz",),

@@ -37,8 +37,8 @@ def generators(group: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "k 3 3"]:
         if _holds(made, turn):
             continue
         chosen.append(turn)
-        while new := [ab for a in made for b in chosen if not _holds(made, ab := a @ b)]:
-            made = np.concatenate([made, _distinct(new)])
+        while (new := next((ab for a in made for b in chosen if not _holds(made, ab := a @ b)), None)) is not None:
+            made = np.concatenate([made, new[None]])
     return np.reshape(chosen, (-1, 3, 3))
 
 
@@ -50,7 +50,3 @@ def _turns(group: str) -> Float[np.ndarray, "n 3 3"]:
 
 def _holds(turns: Float[np.ndarray, "n 3 3"], turn: Float[np.ndarray, "3 3"]) -> bool:
     return bool((np.abs(turns - turn).max(axis=(1, 2)) < 1e-6).any())
-
-
-def _distinct(turns: list[Float[np.ndarray, "3 3"]]) -> Float[np.ndarray, "n 3 3"]:
-    return np.array([turn for k, turn in enumerate(turns) if not k or not _holds(np.array(turns[:k]), turn)])

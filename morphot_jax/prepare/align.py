@@ -31,29 +31,14 @@ from scipy.ndimage import gaussian_filter
 from morphot_jax.maps.check import check_map, one_map
 from morphot_jax.maps.pose import IDENTITY, Pose, degrees_between, spread_rotations
 from morphot_jax.maps.resample import resample_onto
-from morphot_jax.maps.symmetry import operators
 from morphot_jax.maps.volume import Volume
-from morphot_jax.prepare.cubes import (
-    FINE_STEP,
-    FINE_VOXELS,
-    MARGIN,
-    SEARCH_VOXELS,
-    STEPS,
-    body_of,
-    centred,
-    climbed,
-    cube_of,
-    signal_of,
-    spline_at,
-    spline_of,
-    turn_by,
-    without_background,
-)
+from morphot_jax.prepare import cubes
 from morphot_jax.prepare.symmetric import symmetry_of
 from morphot_jax.system.reporting import Report, silent
-from morphot_jax.system.words import Motion
+from morphot_jax.system.words import Motion, point_group
 
-ROTATIONS = 4608  # in the search: every rotation is within 12 degrees of one of them
+FINE_STEP = 8  # voxels: fine cubes have few sizes, so that alignments share what is compiled
+FINE_VOXELS = 96  # at most, along the edge of the cube of the last refinement
 CANDIDATES = 24  # rotations refined on the small cube
 FINALISTS = 2  # candidates refined on the fine cube, beside the one that moves the map least
 APART = 20.0  # degrees between candidates
@@ -121,11 +106,10 @@ def align_maps(
     """
     check_map(one_map(moving, "align_maps needs a map to move"), "the map to align")
     check_map(one_map(fixed, "align_maps needs a map that stays"), "the map to align it to")
-    group = operators(symmetry)
+    symmetric = point_group(symmetry) != "C1" and motion == "rigid"
     pair = _Pair(moving, fixed)
-    symmetric = motion == "rigid" and len(group) > 1
-    images = symmetry_of(fixed, symmetry).poses if symmetric else (IDENTITY,)
-    rotations = spread_rotations(ROTATIONS) if motion == "rigid" else np.eye(3)[None]
+    images = symmetry_of(fixed, symmetry, "the map that stays").poses if symmetric else (IDENTITY,)
+    rotations = spread_rotations(cubes.ROTATIONS) if motion == "rigid" else np.eye(3)[None]
     rotations = rotations[: len(rotations) * (not local)]
     hands = (False, True) if mirror else (False,)
     steps = len(hands) * (-(-len(rotations) // TOGETHER) + 2)
@@ -146,34 +130,29 @@ class _Pair:
     """Two maps without their backgrounds, and cubes around their bodies."""
 
     def __init__(self, moving: Volume, fixed: Volume):
-        self.moving, self.fixed = (without_background(volume) for volume in (moving, fixed))
-        self.signals = tuple(signal_of(volume) for volume in (self.moving, self.fixed))
-        (self.moving_centre, r), (self.fixed_centre, s) = (body_of(volume) for volume in self.signals)
-        self.length = 2.0 * MARGIN * max(r, s)
-        self.lever = max(r, s) / self.length
+        self.moving, self.fixed = cubes.Body.of(moving), cubes.Body.of(fixed)
+        radius = max(self.moving.radius, self.fixed.radius)
+        self.length = 2.0 * cubes.MARGIN * radius
+        self.lever = radius / self.length
         finest = max(*fixed.voxel_size, *moving.voxel_size)
         wanted = FINE_STEP * np.ceil(self.length / finest / FINE_STEP)
-        self.fine_voxels = int(np.clip(wanted, SEARCH_VOXELS, FINE_VOXELS))
+        self.fine_voxels = int(np.clip(wanted, cubes.SEARCH_VOXELS, FINE_VOXELS))
 
     def cubes(self, voxels: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
         """The moving and the fixed body on cubes of this number of voxels a side, about their centres."""
-        moving = cube_of(self.signals[0], self.moving_centre, self.length, voxels)
-        return moving[:, :, ::-1] if mirrored else moving, self.fixed_cube(voxels)
-
-    def fixed_cube(self, voxels: int) -> Float[np.ndarray, "n n n"]:
-        """The fixed body alone."""
-        return cube_of(self.signals[1], self.fixed_centre, self.length, voxels)
+        moving, fixed = (body.cube(self.length, voxels) for body in (self.moving, self.fixed))
+        return moving[:, :, ::-1] if mirrored else moving, fixed
 
     def pose(self, mirrored: bool, rotation: np.ndarray, shift: np.ndarray, voxels: int) -> Pose:
         """Convert a rotation and shift of the cubes, along z, y, x, to a motion in Å along x, y, z."""
         turn = rotation[::-1, ::-1] @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         step = self.length / voxels
-        return Pose(turn, self.fixed_centre + shift[::-1] * step - turn @ self.moving_centre)
+        return Pose(turn, self.fixed.centre + shift[::-1] * step - turn @ self.moving.centre)
 
     def start(self, pose: Pose, voxels: int) -> "Starts":
         """The rotation and shift of the cubes for a motion in Å: the inverse of ``pose``."""
         turn = pose.rotation @ np.diag([-1.0 if pose.mirrored else 1.0, 1.0, 1.0])
-        shift = (pose.carried(self.moving_centre) - self.fixed_centre)[::-1] * (voxels / self.length)
+        shift = (pose.carried(self.moving.centre) - self.fixed.centre)[::-1] * (voxels / self.length)
         return Starts(turn[None, ::-1, ::-1], shift[None], np.zeros(1))
 
     def as_it_lies(self, mirrored: bool) -> Pose:
@@ -181,21 +160,21 @@ class _Pair:
         if not mirrored:
             return IDENTITY
         mirror = np.diag([-1.0, 1.0, 1.0])
-        return Pose(mirror, self.moving_centre - mirror @ self.moving_centre)
+        return Pose(mirror, self.moving.centre - mirror @ self.moving.centre)
 
     def displacement(self, pose: Pose) -> float:
         """The root mean square displacement of the body by a motion, in Å, if it were a ball.
 
         sqrt( |c' - c|^2 + 8/5 R^2 sin^2(angle / 2) ), with c its centre, R its radius.
         """
-        shift = pose.carried(self.moving_centre) - self.moving_centre
+        shift = pose.carried(self.moving.centre) - self.moving.centre
         radius = self.lever * self.length
         return float(np.sqrt(shift @ shift + 1.6 * (radius * np.sin(np.radians(pose.degrees) / 2)) ** 2))
 
     def overlap(self, pose: Pose) -> float:
         """The overlap c after a motion, on the grid of the fixed map."""
-        moved = resample_onto(self.moving, self.fixed, pose).data.ravel().astype(np.float64)
-        fixed = self.fixed.data.ravel().astype(np.float64)
+        moved = resample_onto(self.moving.volume, self.fixed.volume, pose).data.ravel().astype(np.float64)
+        fixed = self.fixed.volume.data.ravel().astype(np.float64)
         norm = np.linalg.norm(moved) * np.linalg.norm(fixed)
         return float(moved @ fixed / norm) if norm > 0 else 0.0
 
@@ -218,14 +197,16 @@ def _best(
         return [pair.pose(mirrored, *start, fine) for start in zip(starts.rotations, starts.shifts, strict=True)]
 
     with jax.enable_x64(True):
-        moving, fixed = (gaussian_filter(cube, 1.0) for cube in pair.cubes(SEARCH_VOXELS, mirrored))
-        starts = pair.start(pair.as_it_lies(mirrored), SEARCH_VOXELS)
+        moving, fixed = (gaussian_filter(cube, 1.0) for cube in pair.cubes(cubes.SEARCH_VOXELS, mirrored))
+        starts = pair.start(pair.as_it_lies(mirrored), cubes.SEARCH_VOXELS)
         if len(rotations):
-            starts = _joined(_candidates(_searched(moving, fixed, rotations, advance)), starts)
+            tried = _searched(moving, fixed, rotations, advance)
+            best = cubes.best_apart(tried.rotations, tried.overlaps, APART, CANDIDATES)
+            starts = _joined(_taken(tried, best), starts)
         starts = _distinct(_refined(moving, fixed, starts, motion, pair.lever))
         advance()
         moving, fixed = pair.cubes(fine, mirrored)
-        starts = starts._replace(shifts=starts.shifts * (fine / SEARCH_VOXELS))
+        starts = starts._replace(shifts=starts.shifts * (fine / cubes.SEARCH_VOXELS))
         starts = _refined(moving, fixed, starts, motion, pair.lever, steps=0)
         found = poses(starts)
         equal = int(np.count_nonzero(_equal(starts.overlaps)))
@@ -292,7 +273,7 @@ def _searched(
 @jax.jit
 def _best_shifts(moving, transform, rotations):
     """max_s sum_x f(x) g(R^T (x - s)) for each R, and the index of that s, by Fourier transform."""
-    points = centred(moving.shape[0])
+    points = cubes.centred(moving.shape[0])
 
     def best(rotation):
         where = rotation.T @ points + 0.5 * (moving.shape[0] - 1)
@@ -304,30 +285,20 @@ def _best_shifts(moving, transform, rotations):
     return jax.vmap(best)(rotations)
 
 
-def _candidates(starts: Starts) -> Starts:
-    """Choose the best rotations that are at least ``APART`` from one another, best first."""
-    left = np.argsort(-starts.overlaps)
-    chosen: list[int] = []
-    while len(left) and len(chosen) < CANDIDATES:
-        chosen.append(int(left[0]))
-        left = left[degrees_between(starts.rotations[left], starts.rotations[left[0]]) > APART]
-    return Starts(*(part[np.array(chosen)] for part in starts))
-
-
 def _refined(
     moving: Float[np.ndarray, "n n n"],
     fixed: Float[np.ndarray, "n n n"],
     starts: Starts,
     motion: Motion,
     lever: float,
-    steps: int = STEPS,
+    steps: int = cubes.STEPS,
 ) -> Starts:
     """Climb from each start to the next maximum of the overlap in at most ``steps`` steps; best first.
 
     ``lever``: how far a turn by one radian moves the body's surface, as a share of the cube's edge.
     """
     free = jnp.array([motion == "rigid"] * 3 + [True] * 3, float)
-    coefficients, target = jnp.asarray(spline_of(moving)), jnp.asarray(fixed)
+    coefficients, target = jnp.asarray(cubes.spline_of(moving)), jnp.asarray(fixed)
     with jax.default_matmul_precision("highest"):  # else GPUs round positions to three digits
         ends = [
             _ascended(coefficients, target, rotation, shift, free, lever * len(fixed), steps)
@@ -340,16 +311,16 @@ def _refined(
 @jax.jit
 def _ascended(coefficients, fixed, rotation, shift, free, lever, steps):
     """Rotation, shift and overlap after L-BFGS; a step is measured in voxels at the body's surface."""
-    points = centred(fixed.shape[0])
+    points = cubes.centred(fixed.shape[0])
     values = fixed.ravel()
 
     def motion_of(step):
         step = step * free
-        return turn_by(step[:3] / lever) @ rotation, shift + step[3:]
+        return cubes.turn_by(step[:3] / lever) @ rotation, shift + step[3:]
 
     def loss(step):
         turned, shifted = motion_of(step)
-        return -jnp.vdot(values, spline_at(coefficients, turned.T @ (points - shifted[:, None])))
+        return -jnp.vdot(values, cubes.spline_at(coefficients, turned.T @ (points - shifted[:, None])))
 
-    step = climbed(loss, jnp.zeros(6, fixed.dtype), steps)
+    step = cubes.climbed(loss, jnp.zeros(6, fixed.dtype), steps)
     return *motion_of(step), -loss(step)

@@ -10,6 +10,7 @@ median of P near the Nyquist frequency.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +19,14 @@ import optax
 from jaxtyping import Array, Float, Int
 from scipy.ndimage import gaussian_filter, spline_filter
 
+from morphot_jax.maps.pose import degrees_between
 from morphot_jax.maps.resample import places_of, resample_onto, resampled, shape_of
 from morphot_jax.maps.spectrum import last_shell, power, shells, summed
 from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.system.errors import InputError
 
+ROTATIONS = 4608  # in a search: every rotation is within 12 degrees of one of them
 SEARCH_VOXELS = 28  # along the edge of the cube of a search
-FINE_STEP = 8  # voxels: fine cubes have few sizes, so that searches share what is compiled
-FINE_VOXELS = 96  # at most, along the edge of the cube of the last refinement
 BODY = 0.3  # level of the body, as a fraction of the maximum of the blurred map
 BODY_SHARE = 0.995  # share of the body's voxels within its radius
 MARGIN = 1.3  # edge of the cube over the diameter of the body
@@ -35,49 +36,45 @@ PADDING = 4  # voxels of zeros around the coefficients of a spline
 STILL = 1e-3  # voxels: a refinement stops when a step moves the body's surface by less
 
 
-def without_background(volume: Volume) -> Volume:
-    data = volume.data - np.median(volume.data)
-    if not data.any():
-        raise InputError(f"a map of {volume.shape} voxels has one density everywhere: give a map with a structure")
-    return volume.with_data(data)
+@dataclass(frozen=True, eq=False, repr=False)
+class Body:
+    """The body of a map.
+
+    - ``volume``: the map without its background. ``signal``: the same, its frequencies weighted by W(k).
+    - ``centre``: of mass, in Å along x, y, z. ``radius``: in Å.
+    """
+
+    volume: Volume
+    signal: Volume
+    centre: Float[np.ndarray, "3"]
+    radius: float
+
+    @classmethod
+    def of(cls, volume: Volume) -> "Body":
+        """The body of a map; InputError for one with the same density everywhere."""
+        bare = _without_background(volume)
+        signal = _signal_of(bare)
+        return cls(bare, signal, *_centre_and_radius(signal))
+
+    def cube(self, length: float, voxels: int) -> Float[np.ndarray, "n n n"]:
+        """The signal on a cube about the centre, ``length`` Å and so many voxels wide, scaled to norm one."""
+        edge = length / voxels
+        x, y, z = self.centre - 0.5 * (voxels - 1) * edge
+        cube = Grid((voxels, voxels, voxels), (edge, edge, edge), (float(x), float(y), float(z)))
+        data = resample_onto(self.signal, cube).data.astype(np.float64)
+        return data / np.linalg.norm(data)
 
 
-def signal_of(volume: Volume) -> Volume:
-    """Weight the frequencies of the map by W(k)."""
-    shell, columns = shells(volume.shape), volume.shape[2]
-    spectrum = np.fft.rfftn(volume.data.astype(np.float64))
-    counts = summed(np.ones(shell.shape), shell, columns)
-    mean = power(spectrum, shell, columns) / np.maximum(counts, 1.0)
-    nyquist = last_shell(volume.shape)
-    noise = float(np.median(mean[int(NOISE_FROM * nyquist) : nyquist + 1]))
-    weight = np.maximum(0.0, 1.0 - noise / np.maximum(mean, 1e-300))
-    if not weight.any():
-        return volume
-    return volume.with_data(np.fft.irfftn(spectrum * weight[shell], s=volume.shape, axes=(0, 1, 2)))
-
-
-def body_of(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
-    """The centre of mass (Å; x, y, z) and the radius of the body in a blurred map."""
-    shape = shape_of(np.minimum(volume.shape, SEARCH_VOXELS))
-    coarse, _ = resampled(volume, shape)
-    blurred = gaussian_filter(coarse.data.astype(np.float64), 1.0, mode="constant")
-    places = np.argwhere(blurred > BODY * blurred.max())
-    weights = blurred[tuple(places.T)]
-    points = places_of(coarse, places)
-    centre = np.average(points, axis=0, weights=weights)
-    distances = np.linalg.norm(points - centre, axis=1)
-    return centre, float(np.quantile(distances, BODY_SHARE) + max(coarse.voxel_size))
-
-
-def cube_of(
-    volume: Volume, centre: Float[np.ndarray, "3"], length: float, voxels: int
-) -> Float[np.ndarray, "n n n"]:
-    """Resample the map onto a cube about a centre, scaled to norm one."""
-    edge = length / voxels
-    x, y, z = centre - 0.5 * (voxels - 1) * edge
-    cube = Grid((voxels, voxels, voxels), (edge, edge, edge), (float(x), float(y), float(z)))
-    data = resample_onto(volume, cube).data.astype(np.float64)
-    return data / np.linalg.norm(data)
+def best_apart(
+    rotations: Float[np.ndarray, "n 3 3"], overlaps: Float[np.ndarray, " n"], degrees: float, most: int
+) -> list[int]:
+    """The rotations of largest overlap that are at least so many degrees from one another, best first."""
+    left = np.argsort(-overlaps)
+    chosen: list[int] = []
+    while len(left) and len(chosen) < most:
+        chosen.append(int(left[0]))
+        left = left[degrees_between(rotations[left], rotations[left[0]]) > degrees]
+    return chosen
 
 
 def spline_of(data: Float[np.ndarray, "n n n"]) -> Float[np.ndarray, "m m m"]:
@@ -111,8 +108,8 @@ def spline_at(coefficients: Float[Array, "m m m"], points: Float[Array, "3 p"]) 
 
 
 def climbed(
-    loss: Callable[[Array], Array], start: Float[Array, "n"], steps: Int[Array, ""] | int
-) -> Float[Array, "n"]:
+    loss: Callable[[Array], Array], start: Float[Array, " n"], steps: Int[Array, ""] | int
+) -> Float[Array, " n"]:
     """Where L-BFGS ends that starts here: at a step that is shorter than ``STILL``, or after ``steps`` of them."""
     solver = optax.lbfgs(memory_size=6)
     value_and_grad = optax.value_and_grad_from_state(loss)
@@ -129,3 +126,37 @@ def climbed(
 
     *_, step, _ = jax.lax.while_loop(going, climb, (0, jnp.inf, start, solver.init(start)))
     return step
+
+
+def _without_background(volume: Volume) -> Volume:
+    data = volume.data - np.median(volume.data)
+    if not data.any():
+        raise InputError(f"a map of {volume.shape} voxels has one density everywhere: give a map with a structure")
+    return volume.with_data(data)
+
+
+def _signal_of(volume: Volume) -> Volume:
+    """Weight the frequencies of the map by W(k)."""
+    shell, columns = shells(volume.shape), volume.shape[2]
+    spectrum = np.fft.rfftn(volume.data.astype(np.float64))
+    counts = summed(np.ones(shell.shape), shell, columns)
+    mean = power(spectrum, shell, columns) / np.maximum(counts, 1.0)
+    nyquist = last_shell(volume.shape)
+    noise = float(np.median(mean[int(NOISE_FROM * nyquist) : nyquist + 1]))
+    weight = np.maximum(0.0, 1.0 - noise / np.maximum(mean, 1e-300))
+    if not weight.any():
+        return volume
+    return volume.with_data(np.fft.irfftn(spectrum * weight[shell], s=volume.shape, axes=(0, 1, 2)))
+
+
+def _centre_and_radius(volume: Volume) -> tuple[Float[np.ndarray, "3"], float]:
+    """The centre of mass (Å; x, y, z) and the radius of the body in a blurred map."""
+    shape = shape_of(np.minimum(volume.shape, SEARCH_VOXELS))
+    coarse, _ = resampled(volume, shape)
+    blurred = gaussian_filter(coarse.data.astype(np.float64), 1.0, mode="constant")
+    places = np.argwhere(blurred > BODY * blurred.max())
+    weights = blurred[tuple(places.T)]
+    points = places_of(coarse, places)
+    centre = np.average(points, axis=0, weights=weights)
+    distances = np.linalg.norm(points - centre, axis=1)
+    return centre, float(np.quantile(distances, BODY_SHARE) + max(coarse.voxel_size))

@@ -10,7 +10,6 @@ refined by L-BFGS from there, on a small cube about the centre of mass and on a 
 overlap is small then, they are also refined from the best of a few thousand rotations Q.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -23,40 +22,24 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from morphot_jax.maps.check import check_map, one_map
-from morphot_jax.maps.pose import Pose, degrees_between, spread_rotations
+from morphot_jax.maps.pose import Pose, spread_rotations
 from morphot_jax.maps.symmetry import generators, operators, wider
 from morphot_jax.maps.volume import Volume
-from morphot_jax.prepare.cubes import (
-    MARGIN,
-    SEARCH_VOXELS,
-    STEPS,
-    body_of,
-    centred,
-    climbed,
-    cube_of,
-    signal_of,
-    spline_at,
-    spline_of,
-    turn_by,
-    without_background,
-)
+from morphot_jax.prepare import cubes
 from morphot_jax.system.errors import InputError
+from morphot_jax.system.words import point_group
 
-FRAMES = 4608  # of axes in the search: every one is within 12 degrees of one of them
 FINE_VOXELS = 48  # along the edge of the cube of the last refinement
 CANDIDATES = 8  # frames that are refined
 APART = 10.0  # degrees between them
 SOLID = 0.05  # of the maximum: voxels of the small cube below it do not count in the search
 ANGLES = np.radians(np.arange(6.0, 355.0, 6.0))  # any turns, for comparison
-SYMMETRIC = (
-    0.6  # gain of overlap by turning a map as its symmetry says, as a share of what is possible: at least this
-)
+SYMMETRIC = 0.6  # least gain of overlap by turning a map as its symmetry says, as a share of what is possible
 OVERLAP = 0.9  # the least overlap of a symmetric map with itself
 SURE = 0.8  # with less gain, other axes are tried than those near z, y, x
 
 Frame = Float[np.ndarray, "3 3"]
 Turns = Float[np.ndarray, "_ 3 3"]
-Cubes = tuple[Float[np.ndarray, "n n n"], Float[np.ndarray, "m m m"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,35 +89,37 @@ class Symmetry:
         return max(float(np.linalg.norm(a.carried(ends) - b.carried(ends), axis=1).max()) for a, b in pairs)
 
 
-def symmetry_of(volume: Volume, name: str) -> Symmetry:
-    """Find the axes of a point group in a map, wherever they lie.
+def symmetry_of(volume: Volume, name: str, label: str = "the map") -> Symmetry:
+    """Find the axes of a point group in a map, wherever they lie. ``label``: what messages call the map.
 
     Raises InputError for an unknown group, for a map that ``prepare_maps`` would refuse, and for one that does not
     have the symmetry.
     """
-    check_map(one_map(volume, "symmetry_of needs a map"), "the map whose symmetry is sought")
-    group = operators(name)
-    signal = signal_of(without_background(volume))
-    centre, radius = body_of(signal)
+    check_map(one_map(volume, "symmetry_of needs a map"), label)
+    name = point_group(name)
+    body, group = cubes.Body.of(volume), operators(name)
     if len(group) == 1:
-        return Symmetry(name.upper(), np.eye(3), centre, 1.0, radius)
-    length, few = 2.0 * MARGIN * radius, generators(group)
-    with jax.enable_x64(True):
-        cubes = (
-            gaussian_filter(cube_of(signal, centre, length, SEARCH_VOXELS), 1.0),
-            cube_of(signal, centre, length, FINE_VOXELS),
-        )
-        fit = _fit(cubes, group, few, [np.eye(3)])
+        return Symmetry(name, np.eye(3), body.centre, 1.0, body.radius)
+    length, few = 2.0 * cubes.MARGIN * body.radius, generators(group)
+    with (
+        jax.enable_x64(True),
+        jax.default_matmul_precision("highest"),
+    ):  # else GPUs round positions to three digits
+        small = gaussian_filter(body.cube(length, cubes.SEARCH_VOXELS), 1.0)
+        fine = body.cube(length, FINE_VOXELS)
+        fit = _fit(small, fine, group, few, np.eye(3)[None])
         if not (fit.holds and fit.gain >= SURE):
-            other = _fit(cubes, group, few, _best(cubes[0], few, spread_rotations(FRAMES)))
+            frames = spread_rotations(cubes.ROTATIONS)
+            best = cubes.best_apart(frames, _searched(small, few, frames), APART, CANDIDATES)
+            other = _fit(small, fine, group, few, frames[best])
             fit = max(fit, other, key=lambda one: one.overlap)
     if not fit.holds:
         raise InputError(
-            f"the map does not have the symmetry {name.upper()}: turned about its best axes, it overlaps with "
-            f"itself by {fit.overlap:.2f}, where other angles give {fit.least:.2f} or more; give one that it has"
+            f"{label} does not have the symmetry {name}: turned about its best axes, it overlaps with itself by "
+            f"{fit.overlap:.2f}, where other angles give {fit.least:.2f} or more; give one that it has"
         )
-    middle = centre + fit.shift[::-1] * (length / FINE_VOXELS)
-    found = Symmetry(name.upper(), fit.frame[::-1, ::-1], middle, fit.overlap, radius)
+    middle = body.centre + fit.shift[::-1] * (length / FINE_VOXELS)
+    found = Symmetry(name, fit.frame[::-1, ::-1], middle, fit.overlap, body.radius)
     return found.like(replace(found, frame=np.eye(3)))
 
 
@@ -160,28 +145,18 @@ class _Fit(NamedTuple):
         return self.overlap >= OVERLAP and self.gain >= SYMMETRIC
 
 
-def _fit(cubes: Cubes, group: Turns, few: Turns, starts: Sequence[Frame]) -> _Fit:
+def _fit(
+    small: Float[np.ndarray, "n n n"], fine: Float[np.ndarray, "m m m"], group: Turns, few: Turns, starts: Turns
+) -> _Fit:
     """The best of the frames to which these climb."""
-    small, fine = cubes
     ends = [_refined(small, few, frame, np.zeros(3)) for frame in starts]
     frame, shift, _ = max(ends, key=lambda end: end[2])
-    frame, shift, _ = _refined(fine, few, frame, shift * (FINE_VOXELS / SEARCH_VOXELS))
+    frame, shift, _ = _refined(fine, few, frame, shift * (FINE_VOXELS / cubes.SEARCH_VOXELS))
     axes = np.array([Pose(turn, np.zeros(3)).axis for turn in few])
     others = Rotation.from_rotvec((axes[:, None] * ANGLES[:, None]).reshape(-1, 3)).as_matrix()
     turned = frame @ _along_zyx(np.concatenate([group, others])) @ frame.T
     overlaps = _overlaps(fine, shift, turned)
     return _Fit(frame, shift, float(overlaps[: len(group)].min()), float(overlaps[len(group) :].min()))
-
-
-def _best(cube: Float[np.ndarray, "n n n"], few: Turns, frames: Turns) -> list[Frame]:
-    """The frames whose overlaps are largest and that are ``APART`` from one another."""
-    chosen: list[Frame] = []
-    for k in np.argsort(-_searched(cube, few, frames)):
-        if not chosen or degrees_between(np.array(chosen), frames[k]).min() > APART:
-            chosen.append(frames[k])
-        if len(chosen) == CANDIDATES:
-            break
-    return chosen
 
 
 def _searched(cube: Float[np.ndarray, "n n n"], few: Turns, frames: Turns) -> Float[np.ndarray, " f"]:
@@ -198,7 +173,7 @@ def _overlaps(
     where: Bool[np.ndarray, "n n n"] | None = None,
 ) -> Float[np.ndarray, " t"]:
     """o, but for the factor 1 / |f|^2, of each turn about the shifted centre; single precision is enough."""
-    own, points = cube.ravel(), np.asarray(centred(len(cube)))
+    own, points = cube.ravel(), np.asarray(cubes.centred(len(cube)))
     if where is not None:
         own, points = own[where.ravel()], points[:, where.ravel()]
     given = cube, own, points - shift[:, None], shift + 0.5 * (len(cube) - 1), turns
@@ -221,28 +196,30 @@ def _refined(
 ) -> tuple[Frame, Float[np.ndarray, "3"], float]:
     """The frame, the shift of the centre in voxels, both along z, y, x, and the overlap to which they climb."""
     given = (_along_zyx(turns), frame, shift)
-    found = _climb(jnp.asarray(spline_of(cube)), jnp.asarray(cube), *map(jnp.asarray, given))
+    found = _climb(jnp.asarray(cubes.spline_of(cube)), jnp.asarray(cube), *map(jnp.asarray, given))
     axes, centre, overlap = jax.device_get(found)
     return axes, centre, float(overlap)
 
 
 @jax.jit
 def _climb(coefficients, cube, turns, frame, shift):
-    points, values, lever = centred(cube.shape[0]), cube.ravel(), 0.5 * cube.shape[0] / MARGIN
+    points, values, lever = cubes.centred(cube.shape[0]), cube.ravel(), 0.5 * cube.shape[0] / cubes.MARGIN
 
     def placed(step):
-        return turn_by(step[:3] / lever) @ frame, shift + step[3:]
+        return cubes.turn_by(step[:3] / lever) @ frame, shift + step[3:]
 
     def loss(step):
         axes, centre = placed(step)
 
         def overlap(turn):
             turned = axes @ turn.T @ axes.T
-            return jnp.vdot(values, spline_at(coefficients, turned @ (points - centre[:, None]) + centre[:, None]))
+            return jnp.vdot(
+                values, cubes.spline_at(coefficients, turned @ (points - centre[:, None]) + centre[:, None])
+            )
 
         return -jnp.mean(jnp.stack([overlap(turn) for turn in turns]))
 
-    step = climbed(loss, jnp.zeros(6, cube.dtype), STEPS)
+    step = cubes.climbed(loss, jnp.zeros(6, cube.dtype), cubes.STEPS)
     return *placed(step), -loss(step)
 
 

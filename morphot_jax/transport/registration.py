@@ -33,14 +33,14 @@ Weights = Float[Array, "k n"]
 
 
 class Motions(NamedTuple):
-    """Several rigid motions, x -> R x + s, of positions in space along z, y, x."""
+    """One or several rigid motions, x -> R x + s, of positions in space along z, y, x."""
 
-    rotation: Float[Array, "k 3 3"]
-    shift: Float[Array, "k 3"]
+    rotation: Float[Array, "*k 3 3"]
+    shift: Float[Array, "*k 3"]
 
-    def carried(self, points: Vectors) -> Float[Array, "k 3 n"]:
+    def carried(self, points: Vectors) -> Float[Array, "*k 3 n"]:
         """Points after each motion."""
-        return jnp.einsum("kij,jn->kin", self.rotation, points) + self.shift[:, :, None]
+        return jnp.einsum("...ij,jn->...in", self.rotation, points) + self.shift[..., None]
 
     def inverse(self) -> "Motions":
         """The motions back."""
@@ -90,7 +90,7 @@ def misfits(one: Overlay, motions: Motions, radius: Float[Array, ""]) -> Weights
     scale = window.apply_between(one.values**2, places, places)
 
     def misfit(motion: Motions) -> Float[Array, " n"]:
-        there, _ = splines.values_and_gradients(one.over, task.voxels(_carried(motion, task.start)))
+        there, _ = splines.values_and_gradients(one.over, task.voxels(motion.carried(task.start)))
         return window.apply_between((one.values - there) ** 2, places, places)
 
     return jnp.minimum(jax.lax.map(misfit, motions) / jnp.where(scale > 0, scale, 1.0), 1.0)
@@ -118,14 +118,14 @@ def _step(
     """One step of one motion."""
     first = pair[0]
     start, edges = first.task.start, first.task.edges
-    middle = _carried(motion, _mean(start, weights[0]))
-    lever = jnp.sqrt(_mean(jnp.sum((_carried(motion, start) - middle) ** 2, axis=0)[None], weights[0])[0, 0])
+    middle = motion.carried(_mean(start, weights[0]))
+    lever = jnp.sqrt(_mean(jnp.sum((motion.carried(start) - middle) ** 2, axis=0)[None], weights[0])[0, 0])
     lever = jnp.maximum(lever, jnp.min(edges))
     curvature, force = jnp.zeros((6, 6), start.dtype), jnp.zeros(6, start.dtype)
     left, whole = jnp.zeros((), start.dtype), jnp.zeros((), start.dtype)
     for one, weight, forth in zip(pair, weights, (True, False), strict=False):
         here = one.task.start
-        there = _carried(motion, here) if forth else motion.rotation.T @ (here - motion.shift[:, None])
+        there = motion.carried(here) if forth else motion.rotation.T @ (here - motion.shift[:, None])
         value, gradient = splines.values_and_gradients(one.over, one.task.voxels(there))
         gradient = gradient / edges[:, None]
         if not forth:  # the second density stands still, and the first goes the other way below it
@@ -143,11 +143,6 @@ def _step(
     columns = jnp.concatenate([motion.rotation, (motion.shift[:, None] - middle)], axis=1)
     *rotation, offset = turned(jnp.broadcast_to(vector, (3, 4)), columns).T
     return Motions(jnp.stack(rotation, axis=1), offset + (middle + shift)[:, 0]), left / jnp.maximum(whole, least)
-
-
-def _carried(motion: Motions, points: Vectors) -> Vectors:
-    """Points after one motion."""
-    return motion.rotation @ points + motion.shift[:, None]
 
 
 def _mean(values: Float[Array, "c n"], weight: Float[Array, " n"]) -> Float[Array, "c 1"]:

@@ -24,7 +24,7 @@ def symmetrised(task: Task, motion: Motion, here: Motions, there: Motions) -> Mo
 
     def add(sums: Float[Array, "16 n"], pair: tuple[Motions, Motions]) -> tuple[Float[Array, "16 n"], None]:
         g, h = pair
-        points = g.rotation @ motion.start + g.shift[:, None]
+        points = g.carried(motion.start)
         turns, shift, rest, weight = around(task, fields, points)
         image = jnp.einsum("ijn,jn->in", turns, points) + shift - weight * h.shift[:, None]
         own = jnp.einsum("ji,jkn,kl->iln", h.rotation, turns, g.rotation).reshape(9, -1)
