@@ -44,8 +44,7 @@ COARSE = (16.0, 8.0, 6.0, 5.0, 4.0, 3.0)  # radii of the windows on blocks twice
 FINE = (4.0, 3.0)  # and on the blocks
 AROUND = 1.5  # blocks: radius over which what is left of the ways is averaged
 MOST_ROUNDS = 4  # of one radius
-ERROR = 1e-3  # of the plans of these rounds
-TIGHT_ERROR = 1e-6  # of the first plan of each radius, so that what need not move stays, and of the last one
+ERROR = 1e-3  # of the plans of these rounds; the first plan of each radius and the last one are solved in full
 PASSED = (0.0, 0.25, 0.5, 0.75, 1.0)  # times at which the mass shows how much room it takes
 SPARE = 3  # voxels beyond that room
 STILL = 0.05  # blocks, root mean square over the mass: a radius ends where its fits move by less
@@ -170,10 +169,13 @@ def solve_rigid(
     bodies: Wanted = None,
     symmetry: str = "C1",
     *,
+    tolerance: float,
     clock: Clock,
     report: ProgressReport,
 ) -> RigidMorph:
     """Find the locally rigid motions between two maps on one grid.
+
+    - ``tolerance``: largest error of the plans by which what need not move stays, and of the last one.
 
     - ``bodies``: parts that move as rigid bodies: AUTO to find them, or their masks.
     - ``symmetry``: a point group that both maps have; InputError where they do not, or not about the same axes.
@@ -183,20 +185,21 @@ def solve_rigid(
     """
     space = _Space.around(first, last, plan)
     with plan.scope(), clock.solving():
+        error = jnp.asarray(tolerance, plan.dtype)
         symmetric = None if symmetry == "C1" else _symmetry(first, last, symmetry)
         groups = symmetric and space.groups(symmetric)
         levels = _levels(space, plan)
-        sides, aligned = _both(space, levels, (None, None), groups, report), None
+        sides, aligned = _both(space, levels, (None, None), groups, error, report), None
         if _least(sides, "loose") >= TOO_LOOSE:
             pose = align_maps(first, last).pose
-            anew = _both(space, levels, (pose, pose.inverse()), groups, report)
+            anew = _both(space, levels, (pose, pose.inverse()), groups, error, report)
             if _least(anew, "left") < _least(sides, "left"):
                 sides, aligned = anew, pose.degrees
         fine, parts = levels[1], ()
         if bodies is not None:
             wanted = with_copies(bodies, (first, last), symmetric) if symmetric and bodies != AUTO else bodies
             held = _bodies(space, levels, sides, (first, last), wanted)
-            sides, parts = _with_bodies(fine, sides, held, groups), _rigid_bodies(space, fine, held)
+            sides, parts = _with_bodies(fine, sides, held, groups, error), _rigid_bodies(space, fine, held)
         return _on_voxels(space, fine, sides, aligned, parts, symmetric)
 
 
@@ -259,7 +262,8 @@ def find_bodies(
         raise InputError(f"{len(maps.volumes)} maps were given: give two, bodies move from one to the other")
     plan = plan_for(maps.volumes, replace(settings or Settings(), method="rigid"))
     assert plan is not None  # the method rigid always has one
-    return solve_rigid(*maps.volumes, plan, AUTO, clock=Clock(), report=report).bodies
+    limit = (settings or Settings()).tolerance
+    return solve_rigid(*maps.volumes, plan, AUTO, tolerance=limit, clock=Clock(), report=report).bodies
 
 
 def rigid_frames(
@@ -416,12 +420,14 @@ def _both(
     levels: tuple[Level, Level],
     starts: tuple[Pose | None, Pose | None],
     groups: Groups | None,
+    error: Float[Array, ""],
     report: ProgressReport,
 ) -> tuple[Side, Side]:
     """The motions of both maps in fine blocks, from these rigid motions or from where they lie."""
     coarse, fine = levels
     one, other = (
-        _side(space, coarse.tasks[k], fine.tasks[k], starts[k], _symmetric(groups, k), report) for k in range(2)
+        _side(space, coarse.tasks[k], fine.tasks[k], starts[k], _symmetric(groups, k), error, report)
+        for k in range(2)
     )
     return one, other
 
@@ -475,11 +481,11 @@ def _bodies(
 
 
 def _with_bodies(
-    fine: Level, sides: tuple[Side, Side], bodies: Bodies, groups: Groups | None
+    fine: Level, sides: tuple[Side, Side], bodies: Bodies, groups: Groups | None, error: Float[Array, ""]
 ) -> tuple[Side, Side]:
     """The same with the bodies moved as such, and what is then left of the ways."""
     block = fine.block
-    around, error = (jnp.asarray(number, fine.maps.dtype) for number in (AROUND * block, TIGHT_ERROR))
+    around = jnp.asarray(AROUND * block, fine.maps.dtype)
     made = []
     for k, (side, way) in enumerate(zip(sides, (bodies.motions, bodies.motions.inverse()), strict=True)):
         task = fine.tasks[k]
@@ -560,46 +566,53 @@ def _side(
     fine: Task,
     pose: Pose | None,
     symmetric: Callable[[Task, Motion], Motion],
+    error: Float[Array, ""],
     report: ProgressReport,
 ) -> Side:
-    """The motion of one map: rounds on both levels, each made symmetric at its end."""
+    """The motion of one map: rounds on both levels, each made symmetric at its end; the last plan in full."""
     start = locally_rigid.unmoved(coarse)
     if pose is not None:
         turn = jnp.asarray(pose.rotation[::-1, ::-1], start.image.dtype)
         moved = jnp.asarray(space.carried(coarse.start, pose), start.image.dtype)
         start = locally_rigid.first_round(coarse, moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape))
-    found = _rounds(coarse, start, COARSE, report)
-    rough = locally_rigid.carried(coarse, symmetric(coarse, found.motion), fine.start, fine.mass)
+    found = _rounds(coarse, start, COARSE, error, report)
+    rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, found.last)), fine.start, fine.mass)
     start = locally_rigid.first_round(fine, rough.image, rough.rotation)
-    ended = _rounds(fine, start, (*FINE, FINE[-1]), report)
-    block = float(fine.edges.min())
-    change, left = float(ended.last.change) / block, float(ended.last.left) / block
-    motion = symmetric(fine, ended.motion)
-    loose = _loose(motion, block)
-    return Side(motion, found.made + ended.made, change, left, float(ended.last.error), loose)
+    ended = _rounds(fine, start, FINE, error, report)
+    block, still = jnp.min(fine.edges), jnp.zeros_like(error)
+    last = locally_rigid.next_round(fine, ended.last, FINE[-1] * block, still, error)
+    motion, made = symmetric(fine, _motion(fine, last)), found.made + ended.made + 1
+    change, left = float(last.change / block), float(last.left / block)
+    return Side(motion, made, change, left, float(last.error), _loose(motion, float(block)))
 
 
 class _Made(NamedTuple):
-    """How many rounds were made, the last of them, and the motions that it found."""
+    """How many rounds were made, and the last of them."""
 
     made: int
     last: Round
-    motion: Motion
 
 
-def _rounds(task: Task, start: Round, radii: Sequence[float], report: ProgressReport) -> _Made:
+def _rounds(
+    task: Task, start: Round, radii: Sequence[float], error: Float[Array, ""], report: ProgressReport
+) -> _Made:
     """Rounds with windows of these radii, in blocks, each until the fits stand still."""
-    block = jnp.min(task.edges)
+    block, rough = jnp.min(task.edges), jnp.maximum(error, ERROR)
+    momentum, still = jnp.asarray(MOMENTUM, block.dtype), jnp.zeros_like(block)
     last, made = start, 0
     for radius in radii:
         for repeat in range(MOST_ROUNDS):
-            kind = (MOMENTUM, ERROR) if repeat else (0.0, TIGHT_ERROR)
-            momentum, error = (jnp.asarray(number, block.dtype) for number in kind)
-            last, made = locally_rigid.next_round(task, last, radius * block, momentum, error), made + 1
+            kind = (momentum, rough) if repeat else (still, error)
+            last, made = locally_rigid.next_round(task, last, radius * block, *kind), made + 1
             report(Progress(0, 1, made, float(last.error), None))
             if float(last.change) < STILL * float(block):
                 break
-    return _Made(made, last, locally_rigid.motion_of(task, last, AROUND * block))
+    return _Made(made, last)
+
+
+def _motion(task: Task, last: Round) -> Motion:
+    """The motions of the last round, and what is left of the ways around each voxel."""
+    return locally_rigid.motion_of(task, last, AROUND * jnp.min(task.edges))
 
 
 @jax.jit

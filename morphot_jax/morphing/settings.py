@@ -25,6 +25,7 @@ RIGID_ONLY = {"bodies": "none", "symmetry": "C1"}
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
 STRIDED: tuple[KernelKind, ...] = ("dense", "heat")  # kernels of barycenters on fewer voxels
 LARGEST_STRIDE = 8  # voxels between two nodes
+ITERATIONS = 500  # by default
 MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
 MOST_FRAMES = 10_000  # each is a file
 WITH_SIGMA = ("morph", "order", "field", "bodies")
@@ -42,7 +43,7 @@ class Settings:
 
     method: MethodChoice = option(
         "auto",
-        "How to interpolate; auto is displacement, or what the other options ask for.",
+        "How to interpolate; auto is rigid, or what the other options ask for.",
         group=TRAJECTORY,
         commands=("morph", "demo", "order"),
     )
@@ -104,7 +105,7 @@ class Settings:
         "marginal_error", "What the tolerance is compared with.", group=SOLVE, commands=("morph",)
     )
     max_iterations: int = option(
-        500,
+        ITERATIONS,
         "The most iterations a frame may take.",
         least=1,
         most=MOST_ITERATIONS,
@@ -172,20 +173,21 @@ class Settings:
 def with_method(settings: Settings) -> tuple[Settings, str]:
     """The settings with 'auto' resolved to a method, and the reason.
 
-    The method is displacement, unless an option is set that only the method rigid or only barycenters have.
+    The method is rigid. Where an option is set that it does not have, it is displacement, or else barycenter.
     """
     if settings.method != "auto":
         return settings, "asked for"
     for name, without in RIGID_ONLY.items():
         if (value := getattr(settings, name)) != without:
             return replace(settings, method="rigid"), f"{name} is {value!r}, which only it has"
-    for name, allowed in _single_plan_rules("displacement"):
-        value = getattr(settings, name)
-        if value not in allowed:
-            return replace(settings, method="barycenter"), f"{name} is {value!r}, which only barycenters have"
-    return replace(
-        settings, method="displacement"
-    ), "it is the nearest to morphs of atoms on every pair that was tried"
+    why = "it is the nearest to morphs of atoms"
+    for method, next_method in (("rigid", "displacement"), ("displacement", "barycenter")):
+        refused = _refused(method, settings)
+        if refused is None:
+            return replace(settings, method=method), why
+        name, value, _ = refused
+        why = f"{name} is {value!r}, which {next_method} has and {method} has not"
+    return replace(settings, method="barycenter"), why
 
 
 def keyframes_between(maps: int, settings: Settings) -> int:
@@ -218,9 +220,9 @@ def _check_together(settings: Settings) -> None:
 
 def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
     """The values that options may have where all frames come from one solve."""
-    rounds = (("iterations", (None,)), ("relaxation", (None,))) if method == "rigid" else ()
+    rounds = (("iterations", (None,)), ("relaxation", (None,)), ("max_iterations", (ITERATIONS,)))
     return (
-        *rounds,
+        *(rounds if method == "rigid" else ()),
         ("kernel", SINGLE_PLAN[method]),
         ("criterion", ("marginal_error",)),
         ("mass", ("interpolated",)),
@@ -229,14 +231,19 @@ def _single_plan_rules(method: str) -> tuple[tuple[str, tuple], ...]:
     )
 
 
+def _refused(method: str, settings: Settings) -> tuple[str, object, tuple] | None:
+    """The first option that such a method does not have as it is: its name, its value and the allowed ones."""
+    for name, allowed in _single_plan_rules(method):
+        if (value := getattr(settings, name)) not in allowed:
+            return name, value, allowed
+    return None
+
+
 def _check_single_plan(settings: Settings) -> None:
-    for name, allowed in _single_plan_rules(settings.method):
-        value = getattr(settings, name)
-        if value not in allowed:
-            raise InputError(
-                f"{name} '{value}' does not go with the method '{settings.method}': "
-                + ("leave it out" if allowed == (None,) else f"give {' or '.join(map(str, allowed))}")
-            )
+    if refused := _refused(settings.method, settings):
+        name, value, allowed = refused
+        advice = f"give {' or '.join(map(str, allowed))}" if len(allowed) > 1 else "leave it out"
+        raise InputError(f"{name} '{value}' does not go with the method '{settings.method}': {advice}")
 
 
 def _check_debias(settings: Settings) -> None:
@@ -268,4 +275,5 @@ def on_all_voxels(settings: Settings) -> str | None:
     return None
 
 
-ORDERING = Settings(frames=101)  # the default of ``order_maps``, which compares maps with every frame
+# The default of ``order_maps``, which compares maps with every frame of a morph that is made once.
+ORDERING = Settings(method="displacement", frames=101)

@@ -279,7 +279,14 @@ def rigid_motions(
 ) -> RigidMorph:
     """The locally rigid motions between two maps, with the bodies and the symmetry that are asked for."""
     return solve_rigid(
-        first, last, plan, wanted_bodies(settings, masks), settings.symmetry, clock=clock, report=report
+        first,
+        last,
+        plan,
+        wanted_bodies(settings, masks),
+        settings.symmetry,
+        tolerance=settings.tolerance,
+        clock=clock,
+        report=report,
     )
 
 

@@ -102,14 +102,19 @@ def test_scalars_of_numpy_become_plain_numbers():
 
 
 def test_maps_are_ordered_by_more_frames_than_are_morphed():
-    assert replace(Settings(), frames=101) == ORDERING
+    assert Settings(method="displacement", frames=101) == ORDERING
 
 
 @pytest.mark.parametrize(
     ("values", "method", "reason"),
     [
-        ({}, "displacement", "nearest"),
-        ({"kernel": "dense"}, "displacement", "nearest"),
+        ({}, "rigid", "nearest"),
+        ({"tolerance": 1e-5}, "rigid", "nearest"),
+        ({"symmetry": "C3"}, "rigid", "symmetry is 'C3'"),
+        ({"kernel": "dense"}, "displacement", "kernel is 'dense', which displacement has and rigid has not"),
+        ({"max_iterations": 900}, "displacement", "max_iterations is 900"),
+        ({"iterations": 20}, "displacement", "iterations is 20"),
+        ({"relaxation": 1.0}, "displacement", "relaxation is 1.0"),
         ({"kernel": "truncated", "mass": "original"}, "barycenter", "kernel is 'truncated'"),
         ({"mass": "original"}, "barycenter", "mass is 'original'"),
         ({"criterion": "change_l1"}, "barycenter", "criterion is 'change_l1'"),

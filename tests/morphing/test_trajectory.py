@@ -298,14 +298,14 @@ def test_debiased_trajectories_begin_and_end_with_the_maps(maps, method):
         assert frame.mass == pytest.approx(3.0 + 2.0 * frame.time, rel=1e-6)
 
 
-def test_auto_is_displacement_and_says_why(maps):
+def test_auto_is_rigid_and_says_why(maps):
     found = morph(maps[:2], Settings(times=(0.5,), sigma=1.0))
-    assert found.settings.method == "displacement"
+    assert found.settings.method == "rigid"
     assert "nearest to morphs of atoms" in found.plan.reasons["method"]
     asked = morph(maps[:2], replace(QUICK, times=(0.5,)))
     assert asked.plan.reasons["method"] == "asked for"
     np.testing.assert_array_equal(
-        found.densities, morph(maps[:2], Settings(method="displacement", times=(0.5,), sigma=1.0)).densities
+        found.densities, morph(maps[:2], Settings(method="rigid", times=(0.5,), sigma=1.0)).densities
     )
 
 
