@@ -28,8 +28,8 @@ os.environ |= {
     "JAX_COMPILATION_CACHE_DIR": os.environ["MORPHOT_TESTS_COMPILED"],
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
-# Tests compile more than they compute: at XLA's lowest level the suite takes half the time. What users run, the demo
-# and the documentation, is compiled as usual. A version of XLA that lacks one of the flags would end the process.
+# Tests compile more than they compute: at the lowest level of XLA the suite takes half the time. What users run,
+# the demo and the documentation, is compiled as usual. XLA ends a process that gives it a flag it does not know.
 FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 if "XLA_FLAGS" not in os.environ:
     start = [sys.executable, "-c", "import jax; jax.devices()"]

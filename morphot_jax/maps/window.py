@@ -19,6 +19,12 @@ def bounding_box(mask: Bool[np.ndarray, "z y x"]) -> Window:
     return slices[0], slices[1], slices[2]
 
 
+def window_shape(window: Window) -> tuple[int, int, int]:
+    """The number of voxels along each axis."""
+    z, y, x = (part.stop - part.start for part in window)
+    return z, y, x
+
+
 def part_of(window: Window) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """The starts and stops of a window, which can be hashed."""
     z, y, x = ((part.start, part.stop) for part in window)

@@ -35,6 +35,8 @@ MOST_GAIN = 2.0  # of an amplitude
 DENSE = 0.05  # of a frame's maximum: above that density detail is added in full
 REPEATS = 2  # of adding detail, since where there is no density it is left out
 
+Pair = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]
+
 
 @pytree
 @dataclass(frozen=True, repr=False)
@@ -54,9 +56,7 @@ class Detail:
     __repr__ = one_line
 
 
-def detail_of(
-    maps: Float[Array, "2 z y x"], moved: Float[Array, "2 z y x"], edges: Float[np.ndarray, "3"]
-) -> Detail:
+def detail_of(maps: Float[np.ndarray, "2 z y x"], moved: Pair, edges: Float[np.ndarray, "3"]) -> Detail:
     """The detail of two maps from the two moved half way. ``edges``: of a voxel along z, y, x."""
     (_, z, y, x), voxel_size = maps.shape, (edges[2], edges[1], edges[0])
     shell = shells((z, y, x), voxel_size)
@@ -93,11 +93,12 @@ def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.
 
 
 @jax.jit
-def with_detail(moved: Float[Array, "2 z y x"], t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
+def with_detail(moved: Pair, t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
     """Two moved maps of unit mass, blended 1-t : t, with the power of their structure and their noise faded."""
-    shares = jnp.stack([1.0 - t, t])
-    wanted = sum(share * _power(detail, jnp.fft.rfftn(one)) for share, one in zip(shares, moved, strict=True))
-    frame = sharp = jnp.maximum(jnp.tensordot(shares, moved, axes=1), 0.0)
+    one, other = moved
+    first, last = (_power(detail, jnp.fft.rfftn(density)) for density in moved)
+    wanted = (1.0 - t) * first + t * last
+    frame = sharp = jnp.maximum((1.0 - t) * one + t * other, 0.0)
     dense = jnp.clip(frame / (DENSE * jnp.max(frame)), 0.0, 1.0)
     for _ in range(REPEATS):
         spectrum = jnp.fft.rfftn(sharp)
@@ -112,7 +113,7 @@ def with_detail(moved: Float[Array, "2 z y x"], t: Float[Array, ""], detail: Det
 
 @jax.jit
 def _spectra(
-    detail: Detail, maps: Float[Array, "2 z y x"], moved: Float[Array, "2 z y x"]
+    detail: Detail, maps: Float[Array | np.ndarray, "2 z y x"], moved: Pair
 ) -> tuple[Float[Array, "2 shells"], Float[Array, " shells"]]:
     """The power of both maps in each shell, and the correlation of the moved ones."""
     total = jnp.sum(maps, axis=(1, 2, 3), keepdims=True)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 
 from morphot_jax.maps.volume import Volume
-from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.maps.window import Window, bounding_box, widened, window_shape
 from morphot_jax.morphing.settings import (
     DEBIASED,
     LARGEST_STRIDE,
@@ -116,7 +116,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
     distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
     kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
     boxes = [solve_window(np.stack([a.data, b.data]), sigma, kernel) for a, b in pairwise(volumes)]
-    extent = max((_extent(box) for box in boxes), key=prod)
+    extent = max(map(window_shape, boxes), key=prod)
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
     stride, stride_reason = _stride(settings, kernel, sigma, extent)
@@ -205,11 +205,6 @@ def solve_window(
     if kernel == "truncated":
         return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
     return widened(bounding_box(pair.sum(axis=0) > 0), sigma, BARYCENTER_SIGMAS, shape)
-
-
-def _extent(window: Window) -> tuple[int, int, int]:
-    z, y, x = (part.stop - part.start for part in window)
-    return z, y, x
 
 
 def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, float], str]:

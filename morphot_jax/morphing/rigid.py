@@ -15,51 +15,50 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike
+from scipy.ndimage import distance_transform_edt
 
 from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.pose import Pose
-from morphot_jax.maps.resample import indices_of, places_of, resample_onto
+from morphot_jax.maps.resample import places_of, resample_onto
 from morphot_jax.maps.volume import Volume
-from morphot_jax.maps.window import Window, bounding_box, widened
+from morphot_jax.maps.window import Window, window_shape
 from morphot_jax.morphing.bodies import checked_mask, shares_of
 from morphot_jax.morphing.detail import Detail, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid_bodies import POOR, Bodies, Level, found_bodies, given_bodies, moved_by
+from morphot_jax.morphing.rigid_bodies import POOR, Bodies, found_bodies, given_bodies, moved_by
+from morphot_jax.morphing.rigid_space import Groups, InBlocks, Level, Space, levels_of, on_support
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.prepare.symmetric import Symmetry, symmetry_of
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import silent
-from morphot_jax.transport import kernels, locally_rigid, splines, support
+from morphot_jax.transport import locally_rigid, splines
 from morphot_jax.transport.coarse_start import halved
+from morphot_jax.transport.kernels import Shape
 from morphot_jax.transport.locally_rigid import MOMENTUM, Motion, Round, Task
-from morphot_jax.transport.registration import Motions
-from morphot_jax.transport.support import side_of
 from morphot_jax.transport.symmetric_motion import symmetrised
 
-BLOCK = 0.9  # sigma in blocks, at least, where the motion is found
 COARSE = (16.0, 8.0, 6.0, 5.0, 4.0, 3.0)  # radii of the windows on blocks twice as large, in these
 FINE = (4.0, 3.0)  # and on the blocks
 AROUND = 1.5  # blocks: radius over which what is left of the ways is averaged
 MOST_ROUNDS = 4  # of one radius
 ERROR = 1e-3  # of the plans of these rounds; the first plan of each radius and the last one are solved in full
-PASSED = (0.0, 0.25, 0.5, 0.75, 1.0)  # times at which the mass shows how much room it takes
-SPARE = 3  # voxels beyond that room
 STILL = 0.05  # blocks, root mean square over the mass: a radius ends where its fits move by less
 SETTLED = 0.5  # blocks: fits that the last round moved by more have not settled
 LOOSE = 1.0  # blocks: mass with a longer way left does not move with its surroundings
 TOO_LOOSE = 0.05  # share of the mass of both maps: with more, the motion is sought anew from an alignment
+A_FIFTH = 0.2  # of the mass: where the motions of so much disagree by more than a block, a warning says so
+BESIDE = 2.0  # voxels: so that a surface that is coloured by doubt has it on both sides
 AUTO = "auto"  # find the bodies
 ASKEW = 2.0  # voxels between the places to which the symmetries of both maps take their surface, at most
 SAME = 0.5  # of a body's mask: a copy by symmetry that lies on so much of it is the body itself
-MARGIN = 4.0  # sigma around both maps, for mass that swings out on its way
 
 Array3 = Float[np.ndarray, "3"]
 Masks = Mapping[str, Volume | tuple[Volume, Volume]]  # by name: of the first map, or of both
 Wanted = Masks | Literal["auto"] | None
-Groups = tuple[Motions, Motions]  # the motions that leave each map as it is, in one order
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,19 @@ def masks_of(mask: Volume | tuple[Volume, Volume]) -> tuple[Volume, ...]:
     return mask if isinstance(mask, tuple) else (mask,)
 
 
+def about_doubt(found: "RigidMorph", template: Volume) -> tuple[str, ...]:
+    """A warning where the motions of both maps disagree about much of the mass."""
+    most = max(found.doubt_of(1.0 - A_FIFTH))
+    if most < found.block:
+        return ()
+    advice = "" if found.bodies else "; parts may move as rigid bodies: try --bodies auto"
+    length = f"{most * min(template.voxel_size):.1f} Å or more"
+    return (
+        f"the motions found from the first map and from the last disagree by {length} for a fifth of the mass: "
+        f"the doubt maps show where{advice}",
+    )
+
+
 def about_bodies(bodies: Sequence[RigidBody], *, sought: bool) -> tuple[str, ...]:
     """Warnings about bodies that do not fit where they go; and, where bodies were sought, that there are none."""
     warnings = [
@@ -129,6 +141,9 @@ class RigidMorph:
     - ``detail``: which detail frames keep.
     - ``aligned``: the angle, in degrees, of the alignment from which the motions were found; None where they start
       from the maps as they lie.
+    - ``block``: the shortest edge of the blocks on which the motions were found.
+    - ``doubt``: how far the motions of both maps disagree, at each voxel of either (``doubt_maps``). Both in the
+      shortest edge of a voxel.
     - ``bodies``: the parts that move as rigid bodies, if they were asked for.
     - ``symmetry``: of both maps, if it was asked for.
     """
@@ -138,6 +153,8 @@ class RigidMorph:
     corner: Float[np.ndarray, "3"] = field(repr=False)
     sides: tuple[Side, Side]
     detail: Detail = field(repr=False)
+    block: float
+    doubt: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] = field(repr=False)
     aligned: float | None = None
     bodies: tuple[RigidBody, ...] = ()
     symmetry: tuple[Symmetry, Symmetry] | None = None
@@ -154,6 +171,14 @@ class RigidMorph:
         Where mass parts or meets, one of the two maps shows which mass belongs together.
         """
         return _least(self.sides, "loose")
+
+    def doubt_of(self, share: float) -> tuple[float, float]:
+        """So large a share of the mass of either map has this doubt or less, in the shortest edge of a voxel."""
+        one, other = (
+            float(np.quantile(doubt, share, weights=np.asarray(side.motion.mass), method="inverted_cdf"))
+            for side, doubt in zip(self.sides, self.doubt, strict=True)
+        )
+        return one, other
 
     @property
     def reason(self) -> str:
@@ -183,12 +208,12 @@ def solve_rigid(
     Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
     anew from an alignment of the maps as wholes, and the better ones are kept.
     """
-    space = _Space.around(first, last, plan)
+    space = Space.around(first, last, plan)
     with plan.scope(), clock.solving():
-        error = jnp.asarray(tolerance, plan.dtype)
+        error = _array(tolerance, plan.dtype)
         symmetric = None if symmetry == "C1" else _symmetry(first, last, symmetry)
         groups = symmetric and space.groups(symmetric)
-        levels = _levels(space, plan)
+        levels = levels_of(space, plan)
         sides, aligned = _both(space, levels, (None, None), groups, error, report), None
         if _least(sides, "loose") >= TOO_LOOSE:
             pose = align_maps(first, last).pose
@@ -277,9 +302,42 @@ def rigid_frames(
     motions = tuple(side.motion for side in morph.sides)
     for index in np.flatnonzero(wanted):
         with plan.scope(), clock.solving():
-            lattice = jnp.asarray(np.stack([morph.edges, morph.corner]), plan.dtype)
-            frame, strayed = _frame(motions, jnp.asarray(times[index], plan.dtype), morph.detail, lattice)
-        yield int(index), np.asarray(frame), float(strayed)
+            t, shape = float(times[index]), window_shape(morph.window)
+            lattice = _array([morph.edges, morph.corner], plan.dtype)
+            (one, left), (other, right) = (
+                _moved(motion, _array(passed, plan.dtype), lattice, shape)
+                for motion, passed in zip(motions, (t, 1.0 - t), strict=True)
+            )
+            frame = with_detail((one, other), _array(t, plan.dtype), morph.detail)
+            strayed = (1.0 - t) * float(left) + t * float(right)
+        yield int(index), np.asarray(frame), strayed
+
+
+def doubt_maps(morph: RigidMorph, template: Volume) -> tuple[Volume, Volume]:
+    """How far to doubt the motion of each voxel, in Å, on the grid of a template: for the first map and the last.
+
+    A voxel that goes the whole way of its motion, and then back by the motion of the other map there, should come
+    to where it was. How far off it ends is the inverse consistency error (Christensen and Johnson 2001). It is
+    large where parts slide past each other, where mass has no counterpart, and where motion is not rigid. Voxels
+    within ``BESIDE`` of the mass have the value of the nearest one that has some; all others are zero.
+    """
+    one, other = (_doubt_map(morph, k, template) for k in range(2))
+    return one, other
+
+
+def _doubt_map(morph: RigidMorph, k: int, template: Volume) -> Volume:
+    motion, data = morph.sides[k].motion, np.zeros(template.shape, np.float32)
+    some = np.asarray(motion.mass) > 0
+    voxels = np.asarray(motion.start)[:, some] / morph.edges[:, None] - 0.5 - morph.corner[:, None]
+    z, y, x = np.rint(voxels).astype(int)
+    part = data[morph.window]
+    part[z, y, x] = morph.doubt[k][some] * min(template.voxel_size)
+    empty = np.ones(part.shape, bool)
+    empty[z, y, x] = False
+    nearest = np.asarray(distance_transform_edt(empty, return_distances=False, return_indices=True))
+    beside = np.linalg.norm(nearest - np.indices(part.shape), axis=0) <= BESIDE
+    part[...] = np.where(beside, part[tuple(nearest)], 0.0)
+    return template.with_data(data)
 
 
 def carried_points(
@@ -294,129 +352,17 @@ def carried_points(
 
     Positions in Å along x, y, z. Points far from any density do not move.
     """
-    space = _Space.around(first, last, plan)
+    space = Space.around(first, last, plan)
     with plan.scope():
-        task = _Blocks(space.maps, space.edges, plan.sigma).task(0)
+        task = InBlocks(space.maps, space.edges, plan.sigma).task(0)
         start = jnp.asarray(space.from_places(points), space.pair.dtype)
         motion = locally_rigid.carried(task, morph.sides[0].motion, start, jnp.ones_like(start[0]))
         moved = [np.asarray(motion.at(jnp.asarray(t, start.dtype))) for t in times]
     return np.stack([space.to_places(position) for position in moved])
 
 
-@dataclass(frozen=True)
-class _Space:
-    """Both maps on the part of their grid where frames can have mass, and positions there.
-
-    Positions in space count the shortest edge of a voxel from the corner of that part, along z, y, x.
-    """
-
-    first: Volume
-    window: Window
-    edges: Float[np.ndarray, "3"]
-    pair: Float[np.ndarray, "2 z y x"]
-
-    @property
-    def maps(self) -> Float[np.ndarray, "2 z y x"]:
-        """Both maps on that part."""
-        return self.pair[(slice(None), *self.window)]
-
-    @property
-    def corner(self) -> Float[np.ndarray, "3"]:
-        """Where that part begins, in voxels of the grid."""
-        return np.array([part.start for part in self.window], np.float64)
-
-    @classmethod
-    def around(cls, first: Volume, last: Volume, plan: Plan) -> "_Space":
-        pair = np.stack([first.data, last.data]).astype(plan.dtype)
-        window = widened(bounding_box(pair.sum(axis=0) > 0), plan.sigma, MARGIN, pair.shape[1:])
-        edges = np.array(first.voxel_size[::-1])
-        return cls(first, window, edges / edges.min(), pair)
-
-    def swept(self, motions: tuple[Motion, Motion]) -> tuple[Window, Float[np.ndarray, "3"]]:
-        """The part of the grid that the mass takes on its way, and its corner in space, in voxels."""
-        on_grid = jnp.asarray(np.stack([self.edges, -self.corner]), self.pair.dtype)
-        low, high = [], []
-        for motion in motions:
-            some = np.asarray(motion.mass) > 0
-            for t in PASSED:
-                voxels = np.asarray(_voxels(motion, jnp.asarray(t, motion.mass.dtype), on_grid))[:, some]
-                low.append(voxels.min(axis=1))
-                high.append(voxels.max(axis=1))
-        shape = np.array(self.pair.shape[1:])
-        first = np.clip(np.floor(np.min(low, axis=0)).astype(int) - SPARE, 0, shape - 1)
-        stop = np.clip(np.ceil(np.max(high, axis=0)).astype(int) + SPARE + 1, first + 1, shape)
-        z, y, x = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
-        return (z, y, x), first - self.corner
-
-    def from_places(self, places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3 n"]:
-        """Positions in this space, from places in Å along x, y, z."""
-        return ((indices_of(self.first, places) - self.corner + 0.5) * self.edges).T
-
-    def to_places(self, positions: Float[np.ndarray, "3 n"]) -> Float[np.ndarray, "n 3"]:
-        """Places in Å along x, y, z, from positions in this space."""
-        return places_of(self.first, positions.T / self.edges - 0.5 + self.corner)
-
-    def pose(self, rotation: Float[np.ndarray, "3 3"], shift: Float[np.ndarray, "3"]) -> Pose:
-        """The rigid motion of the map, in Å along x, y, z, from one in this space."""
-        turn = rotation[::-1, ::-1]
-        zero, end = self.to_places(np.stack([np.zeros(3), shift], axis=1))
-        return Pose(turn, end - turn @ zero)
-
-    def carried(self, points: Float[Array | np.ndarray, "3 n"], pose: Pose) -> Float[np.ndarray, "3 n"]:
-        """Positions after a rigid motion of the map."""
-        return self.from_places(pose.carried(self.to_places(np.asarray(points))))
-
-    def groups(self, symmetric: tuple[Symmetry, Symmetry]) -> Groups:
-        """The motions in this space that leave each map as it is."""
-        one, other = (self._motions(found.poses) for found in symmetric)
-        return one, other
-
-    def _motions(self, poses: Sequence[Pose]) -> Motions:
-        zero, dtype = np.zeros((3, 1)), self.pair.dtype
-        turns = np.stack([pose.rotation[::-1, ::-1] for pose in poses])
-        shifts = np.stack([self.carried(zero, pose)[:, 0] for pose in poses])
-        return Motions(jnp.asarray(turns, dtype), jnp.asarray(shifts, dtype))
-
-
-class _Blocks(NamedTuple):
-    """Both maps in blocks of voxels, the edges of a block, and sigma in blocks."""
-
-    maps: Float[np.ndarray, "2 z y x"]
-    edges: Float[np.ndarray, "3"]
-    sigma: tuple[float, float, float]
-
-    def halved(self) -> "_Blocks":
-        """In blocks twice as large, with the same sigma in space."""
-        z, y, x = self.sigma
-        return _Blocks(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
-
-    def level(self) -> Level:
-        """The maps and the tasks from each to the other."""
-        return Level((self.task(0), self.task(1)), self.maps)
-
-    def task(self, first: int) -> Task:
-        """From map ``first`` to the other."""
-        source, target = (_on_support(self.maps, k) for k in (first, 1 - first))
-        _, z, y, x = self.maps.shape
-        kernel = kernels.make("heat", (z, y, x), np.array(self.sigma), self.maps.dtype)
-        return Task(source, target, kernel, jnp.asarray(self.edges, self.maps.dtype))
-
-
-def _on_support(maps: Float[np.ndarray, "2 z y x"], k: int) -> support.Side:
-    """Map k on its support, in a list as long as the other's, so that both share what is compiled."""
-    return side_of(maps[k], room=int((maps > 0).sum(axis=(1, 2, 3)).max()))
-
-
-def _levels(space: _Space, plan: Plan) -> tuple[Level, Level]:
-    """The blocks of the first rounds, and those half as large of the last ones, with sigma the same in blocks."""
-    fine = _Blocks(space.maps, space.edges, plan.sigma)
-    while min(fine.sigma) >= 2.0 * BLOCK:
-        fine = fine.halved()
-    return fine.halved()._replace(sigma=fine.sigma).level(), fine.level()
-
-
 def _both(
-    space: _Space,
+    space: Space,
     levels: tuple[Level, Level],
     starts: tuple[Pose | None, Pose | None],
     groups: Groups | None,
@@ -440,7 +386,7 @@ def _symmetric(groups: Groups | None, k: int) -> Callable[[Task, Motion], Motion
 
 
 def _on_voxels(
-    space: _Space,
+    space: Space,
     fine: Level,
     sides: tuple[Side, Side],
     aligned: float | None,
@@ -448,26 +394,36 @@ def _on_voxels(
     symmetric: tuple[Symmetry, Symmetry] | None,
 ) -> RigidMorph:
     """The motions of all voxels, on the part of the box that they take, and the detail of the frames."""
-    one, other = (replace(side, motion=_of_voxels(space, fine, k, side.motion)) for k, side in enumerate(sides))
-    motions = one.motion, other.motion
+    motions = _of_voxels(space, fine, 0, sides[0].motion), _of_voxels(space, fine, 1, sides[1].motion)
+    there, back = (_doubt(fine.tasks[1 - k], sides[1 - k].motion, motions[k]) for k in range(2))
+    first, last = (replace(side, motion=motion) for side, motion in zip(sides, motions, strict=True))
     window, corner = space.swept(motions)
-    lattice, shape = jnp.asarray(np.stack([space.edges, corner])), tuple(part.stop - part.start for part in window)
-    half = _moved_half_way(motions, lattice, shape)
-    detail = detail_of(jnp.asarray(space.pair[(slice(None), *window)]), half, space.edges)
-    return RigidMorph(window, space.edges, corner, (one, other), detail, aligned, bodies, symmetric)
+    half, lattice = (_array(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))
+    one, other = (_moved(motion, half, lattice, window_shape(window))[0] for motion in motions)
+    detail = detail_of(space.pair[(slice(None), *window)], (one, other), space.edges)
+    return RigidMorph(
+        window, space.edges, corner, (first, last), detail, fine.block, (there, back), aligned, bodies, symmetric
+    )
 
 
-def _of_voxels(space: _Space, fine: Level, k: int, motion: Motion) -> Motion:
+def _of_voxels(space: Space, fine: Level, k: int, motion: Motion) -> Motion:
     """The motion of all voxels of map k, by that of its blocks."""
     if fine.maps.shape == space.maps.shape:
         return motion
-    task, whole = fine.tasks[k], _on_support(space.maps, k)
+    task, whole = fine.tasks[k], on_support(space.maps, k)
     points = (whole.positions() + 0.5) * jnp.asarray(space.edges, task.edges.dtype)[:, None]
     return locally_rigid.carried(task, motion, points, jnp.exp(whole.log_mass))
 
 
+def _doubt(task: Task, back: Motion, motion: Motion) -> Float[np.ndarray, " n"]:
+    """How far from its start a voxel ends that goes the whole way, and then back by the motion of the other."""
+    one = _array(1.0, motion.mass.dtype)
+    home = locally_rigid.carried(task, back, motion.at(one), motion.mass).at(one)
+    return np.linalg.norm(np.asarray(home) - np.asarray(motion.start), axis=0)
+
+
 def _bodies(
-    space: _Space,
+    space: Space,
     levels: tuple[Level, Level],
     sides: tuple[Side, Side],
     maps: tuple[Volume, Volume],
@@ -507,7 +463,7 @@ def _least(sides: tuple[Side, Side], name: str) -> float:
 
 
 def _block_shares(
-    space: _Space, fine: Level, maps: tuple[Volume, Volume], masks: Masks
+    space: Space, fine: Level, maps: tuple[Volume, Volume], masks: Masks
 ) -> tuple[Float[np.ndarray, "k z y x"], Float[np.ndarray, "k z y x"] | None]:
     """The shares of bodies in the mass of each block of the first map, and of the second where all are given."""
     halvings = round(float(np.log2(fine.block / space.edges.min())))
@@ -525,7 +481,7 @@ def _block_shares(
     return parts[0], parts[1]
 
 
-def _rigid_bodies(space: _Space, fine: Level, bodies: Bodies) -> tuple[RigidBody, ...]:
+def _rigid_bodies(space: Space, fine: Level, bodies: Bodies) -> tuple[RigidBody, ...]:
     """The bodies with their motions in Å, and their masks on the grid of the maps."""
     clear = [None] * len(bodies.names) if bodies.clear is None else bodies.clear.tolist()
     poses = [space.pose(*motion) for motion in zip(*map(np.asarray, bodies.motions), strict=True)]
@@ -537,7 +493,7 @@ def _rigid_bodies(space: _Space, fine: Level, bodies: Bodies) -> tuple[RigidBody
     )
 
 
-def _on_grid(space: _Space, fine: Level, k: int, shares: Float[Array, "k n"]) -> Float[np.ndarray, "k z y x"]:
+def _on_grid(space: Space, fine: Level, k: int, shares: Float[Array, "k n"]) -> Float[np.ndarray, "k z y x"]:
     """Shares of the blocks of map k on the grid of the maps; zero where there is no mass."""
     task = fine.tasks[k]
     boxes = task.source.places.spread(shares, 0.0)
@@ -549,7 +505,7 @@ def _on_grid(space: _Space, fine: Level, k: int, shares: Float[Array, "k n"]) ->
     return np.where(space.pair[k] > 0, np.clip(grid, 0.0, 1.0), 0.0).astype(np.float32)
 
 
-def _sizes(space: _Space, shares: Float[np.ndarray, "2 z y x"]) -> tuple[tuple[float, float], Array3]:
+def _sizes(space: Space, shares: Float[np.ndarray, "2 z y x"]) -> tuple[tuple[float, float], Array3]:
     """The share of the mass of both maps in a body, and its centre in the first map (Å along x, y, z)."""
     masses = shares * space.pair
     sums = masses.sum(axis=(1, 2, 3), dtype=np.float64) / space.pair.sum(axis=(1, 2, 3), dtype=np.float64)
@@ -561,7 +517,7 @@ def _sizes(space: _Space, shares: Float[np.ndarray, "2 z y x"]) -> tuple[tuple[f
 
 
 def _side(
-    space: _Space,
+    space: Space,
     coarse: Task,
     fine: Task,
     pose: Pose | None,
@@ -576,7 +532,8 @@ def _side(
         moved = jnp.asarray(space.carried(coarse.start, pose), start.image.dtype)
         start = locally_rigid.first_round(coarse, moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape))
     found = _rounds(coarse, start, COARSE, error, report)
-    rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, found.last)), fine.start, fine.mass)
+    points = locally_rigid.unmoved(fine).positions
+    rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, found.last)), points, fine.mass)
     start = locally_rigid.first_round(fine, rough.image, rough.rotation)
     ended = _rounds(fine, start, FINE, error, report)
     block, still = jnp.min(fine.edges), jnp.zeros_like(error)
@@ -615,36 +572,21 @@ def _motion(task: Task, last: Round) -> Motion:
     return locally_rigid.motion_of(task, last, AROUND * jnp.min(task.edges))
 
 
-@jax.jit
-def _frame(
-    motions: tuple[Motion, Motion], t: Float[Array, ""], detail: Detail, lattice: Float[Array, "2 3"]
-) -> tuple[Float[Array, "z y x"], Float[Array, ""]]:
-    """Both moved maps, blended, with the detail that they share; and the share of the mass that left the box."""
-    z, y, _ = detail.shell.shape
-    shape = z, y, detail.columns
-    ends = jnp.array(shape, t.dtype)[:, None] - 0.5
-    moved, strayed = [], jnp.zeros((), t.dtype)
-    for motion, passed, weight in zip(motions, (t, 1.0 - t), (1.0 - t, t), strict=True):
-        voxels = _voxels(motion, passed, lattice)
-        outside = jnp.any((voxels < -0.5) | (voxels > ends), axis=0)
-        strayed += weight * jnp.sum(jnp.where(outside, motion.mass, 0.0))
-        moved.append(splines.share(motion.mass, voxels, shape))
-    return with_detail(jnp.stack(moved), t, detail), strayed
+def _array(values: ArrayLike, dtype: np.dtype) -> Float[Array, "..."]:
+    """Numbers on the device, without a compilation."""
+    return jnp.asarray(np.asarray(values, dtype))
 
 
 @partial(jax.jit, static_argnames=("shape",))
-def _moved_half_way(
-    motions: tuple[Motion, Motion], lattice: Float[Array, "2 3"], shape: kernels.Shape
-) -> Float[Array, "2 z y x"]:
-    """Both maps, each moved half way, on a box (``_voxels``)."""
-    half = jnp.asarray(0.5, lattice.dtype)
-    return jnp.stack([splines.share(one.mass, _voxels(one, half, lattice), shape) for one in motions])
+def _moved(
+    motion: Motion, t: Float[Array, ""], lattice: Float[Array, "2 3"], shape: Shape
+) -> tuple[Float[Array, "z y x"], Float[Array, ""]]:
+    """A map moved for the time t, on a box of that shape, and the share of its mass that left the box.
 
-
-def _voxels(motion: Motion, t: Float[Array, ""], lattice: Float[Array, "2 3"]) -> Float[Array, "3 n"]:
-    """Where the mass is at time t, in voxels of a box.
-
-    ``lattice``: the edges of its voxels, and where its corner lies in space, in voxels.
+    ``lattice``: the edges of the box's voxels, and where its corner lies in space, in voxels.
     """
     edges, corner = lattice[:, :, None]
-    return motion.at(t) / edges - 0.5 - corner
+    voxels = motion.at(t) / edges - 0.5 - corner
+    ends = jnp.array(shape, voxels.dtype)[:, None] - 0.5
+    outside = jnp.any((voxels < -0.5) | (voxels > ends), axis=0)
+    return splines.share(motion.mass, voxels, shape), jnp.sum(jnp.where(outside, motion.mass, 0.0))

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy import ndimage
 
 from morphot_jax.maps.pose import Pose
+from morphot_jax.morphing.rigid_space import Level
 from morphot_jax.transport import kernels, locally_rigid, splines
 from morphot_jax.transport.locally_rigid import Motion, Task
 from morphot_jax.transport.registration import Motions, Overlay, misfits, overlay, refined
@@ -44,26 +45,7 @@ GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
 
 Pair = tuple[Overlay, Overlay]
 Labels = Int[np.ndarray, " n"]
-Blocks = tuple[Task, Task]  # from each map to the other
 Shares = Float[Array, "k n"]
-
-
-@dataclass(frozen=True)
-class Level:
-    """Two maps in blocks of one size, and the tasks from each to the other."""
-
-    tasks: Blocks
-    maps: Float[np.ndarray, "2 z y x"]
-
-    @property
-    def edges(self) -> Float[np.ndarray, "3"]:
-        """Of a block, along z, y, x."""
-        return np.asarray(self.tasks[0].edges)
-
-    @property
-    def block(self) -> float:
-        """The shortest edge of a block."""
-        return float(self.edges.min())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +191,7 @@ def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
     return jnp.where(target.mass > 0, rows / jnp.where(whole > 0, whole, 1.0), 0.0)
 
 
-def _candidates(rough: Pair, fine: Blocks, motions: tuple[Motion, Motion], block: float) -> Motions:
+def _candidates(rough: Pair, fine: tuple[Task, Task], motions: tuple[Motion, Motion], block: float) -> Motions:
     """No motion, those around seeds of both maps, and these refined in windows."""
     radius = jnp.asarray(AROUND_SEED * block)
     all_found = [Motions(jnp.eye(3)[None], jnp.zeros((1, 3)))]

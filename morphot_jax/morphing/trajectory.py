@@ -39,6 +39,8 @@ from morphot_jax.morphing.rigid import (
     RigidMorph,
     Wanted,
     about_bodies,
+    about_doubt,
+    doubt_maps,
     rigid_frames,
     solve_rigid,
 )
@@ -173,6 +175,14 @@ class Trajectory:
         return tuple(motion.bodies for motion in self.motions if motion.bodies)
 
     @property
+    def doubts(self) -> tuple[tuple[Volume, Volume], ...]:
+        """How far to doubt the motions between two neighbouring maps, in Å: a map for either, for each such pair.
+
+        Of the method 'rigid' (``rigid.doubt_maps``).
+        """
+        return tuple(doubt_maps(found, self.template) for found in self.motions)
+
+    @property
     def complete(self) -> bool:
         """Whether every frame converged, or made its exact number of iterations."""
         return all(frame.status in ENDED_WELL for frame in self.frames)
@@ -237,9 +247,11 @@ def morph(
     template = prepared.volumes[0]
     motions, actions = tuple(run.motions), prepared.actions
     warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
-    if wanted_bodies(settings, bodies) is not None:
-        for found in motions:
-            warnings += about_bodies(found.bodies, sought=not bodies)
+    wanted = wanted_bodies(settings, bodies)
+    for found in motions:
+        warnings += about_doubt(found, template)
+        if wanted is not None:
+            warnings += about_bodies(found.bodies, sought=wanted == AUTO)
     return Trajectory(densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions)
 
 
@@ -265,29 +277,6 @@ def with_rigid(settings: Settings, maps: int, given: str) -> Settings:
 def wanted_bodies(settings: Settings, masks: Masks) -> Wanted:
     """The bodies that are given or to be found, for ``solve_rigid``."""
     return masks or (AUTO if settings.bodies == AUTO else None)
-
-
-def rigid_motions(
-    first: Volume,
-    last: Volume,
-    plan: Plan,
-    settings: Settings,
-    masks: Masks,
-    *,
-    clock: Clock,
-    report: ProgressReport,
-) -> RigidMorph:
-    """The locally rigid motions between two maps, with the bodies and the symmetry that are asked for."""
-    return solve_rigid(
-        first,
-        last,
-        plan,
-        wanted_bodies(settings, masks),
-        settings.symmetry,
-        tolerance=settings.tolerance,
-        clock=clock,
-        report=report,
-    )
 
 
 def locate(time: float, anchors: int) -> tuple[int, float]:
@@ -376,14 +365,17 @@ class _Run:
         return densities, [frames[index] for index in range(len(times))]
 
     def segments(self, times: Float[np.ndarray, " t"]) -> Iterator[_Segment]:
-        """The segments, one for each pair of neighbouring maps with frames yet to be made between them."""
+        """The segments, one for each pair of neighbouring maps with frames yet to be made between them.
+
+        The method rigid has those whose frames are all known too, for what it tells beside the frames.
+        """
         maps = self.prepared
         places = [locate(float(time), len(maps.volumes)) for time in times]
         passed = 0
         for before in sorted({place for place, _ in places}):
             indices = [index for index, place in enumerate(places) if place[0] == before]
             wanted = np.array([index not in self.known for index in indices])
-            if wanted.any():
+            if wanted.any() or self.settings.method == "rigid":
                 pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
                 shares = np.array([places[index][1] for index in indices])
                 report = _shifted(self.report, passed, len(times))
@@ -421,7 +413,17 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
     """Frames by locally rigid motions between the two maps of a segment."""
     template = run.prepared.volumes[0]
     first, last = (template.with_data(data) for data in segment.pair)
-    found = rigid_motions(first, last, plan, run.settings, run.bodies, clock=run.clock, report=segment.report)
+    settings = run.settings
+    found = solve_rigid(
+        first,
+        last,
+        plan,
+        wanted_bodies(settings, run.bodies),
+        settings.symmetry,
+        tolerance=settings.tolerance,
+        clock=run.clock,
+        report=segment.report,
+    )
     run.motions.append(found)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)

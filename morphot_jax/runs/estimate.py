@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from morphot_jax.morphing.plan import Plan, anchor_bytes, anchor_count, lane_bytes
-from morphot_jax.morphing.rigid import BLOCK
+from morphot_jax.morphing.rigid_space import BLOCK
 from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared

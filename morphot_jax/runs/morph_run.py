@@ -15,13 +15,15 @@ from jaxtyping import Float
 
 from morphot_jax.maps import metrics
 from morphot_jax.maps.atoms import Atoms, read_atoms, read_positions, simulate_density, write_models
+from morphot_jax.maps.mrc import write_volume
+from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.contours import levels_along
 from morphot_jax.morphing.plan import plan_for
-from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
+from morphot_jax.morphing.progress import Progress, ProgressReport
 from morphot_jax.morphing.rigid import Masks, carried_points
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, rigid_motions, with_masks, with_rigid
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, with_masks, with_rigid
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -36,7 +38,7 @@ from morphot_jax.show import chimerax, figures, viewer
 from morphot_jax.show.scene import scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
-from morphot_jax.system.reporting import Report, percent, silent
+from morphot_jax.system.reporting import Report, percent
 from morphot_jax.transport.certificate import certify
 
 FIGURES = "figures"
@@ -58,7 +60,9 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
         raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
     times = frame_times(settings)
     asked = [read_body(text) for text in request.body]
-    folder = OutputFolder.of(request, file_names(len(times)), [name for body in asked for name in body.masks])
+    folder = OutputFolder.of(
+        request, file_names(len(times), len(request.maps)), [name for body in asked for name in body.masks]
+    )
     folder.check()
     atoms = read_atoms(request.model) if request.model else None
     device = device_of(request, reporter)
@@ -97,7 +101,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
             kept.wait()
             content = report.compose(run, trajectory, None)
             if atoms is not None:
-                content |= _atoms_along(request, atoms, trajectory, prepared, bodies, reporter)
+                content |= _atoms_along(request, atoms, trajectory, prepared, reporter)
             content |= certificate | {"estimate": asdict(expected), "fingerprint": folder.fingerprint}
             _write_pictures(request, trajectory, prepared, content, report_progress)
         seconds["total"] = time.perf_counter() - started
@@ -112,11 +116,12 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     return trajectory
 
 
-def file_names(frames: int) -> list[str]:
-    """The names of all files that a run of so many frames may write."""
+def file_names(frames: int, maps: int) -> list[str]:
+    """The names of all files that a run of so many frames between so many maps may write."""
+    doubts = [name for pair in range(1, maps) for name in report.doubt_names(pair)]
     pictures = [f"{FIGURES}/{file}" for name in figures.OF_A_RUN for file in figures.file_names(name)]
-    tables = [report.METRICS, report.CONVERGENCE, chimerax.SERIES, report.REPORT, report.MODEL]
-    return [*map(report.frame_name, range(frames)), *tables, viewer.VIEWER, *pictures, LOG]
+    tables = [report.METRICS, report.CONVERGENCE, chimerax.SERIES, chimerax.DOUBT, report.REPORT, report.MODEL]
+    return [*map(report.frame_name, range(frames)), *doubts, *tables, viewer.VIEWER, *pictures, LOG]
 
 
 def _for_parts(settings: Settings, bodies: Masks, atoms: Atoms | None, maps: int) -> Settings:
@@ -168,7 +173,6 @@ def _atoms_along(
     atoms: Atoms,
     trajectory: Trajectory,
     prepared: Prepared,
-    bodies: Masks,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Write the atoms of the first map at the time of every frame; the entry of the report about them.
@@ -180,12 +184,9 @@ def _atoms_along(
     plan, model = trajectory.plan, request.model
     assert plan is not None  # the method rigid always has one
     assert model is not None  # the atoms come from it
-    motions = trajectory.motions or (
-        rigid_motions(first, last, plan, trajectory.settings, bodies, clock=Clock(), report=silent),
-    )
     times = np.array([frame.time for frame in trajectory.frames])
-    every = read_positions(model)
-    moved = carried_points(np.concatenate([atoms.positions, every]), motions[0], first, last, times, plan)
+    every, found = read_positions(model), trajectory.motions[0]
+    moved = carried_points(np.concatenate([atoms.positions, every]), found, first, last, times, plan)
     scatterers, every = np.split(moved, [len(atoms.positions)], axis=1)
     grid = {"shape": first.shape, "voxel_size": first.voxel_size, "origin": first.origin, "cut": True}
     width = ATOM_WIDTH * min(first.voxel_size)
@@ -259,10 +260,35 @@ def _interruptible(
             signal.signal(signal.SIGINT, before)
 
 
+def _write_doubts(
+    request: Request, trajectory: Trajectory, prepared: Prepared, levels: Float[np.ndarray, " t"]
+) -> tuple[tuple[Volume, Volume], ...]:
+    """Write the maps of how far to doubt the motions, and a script that colours frames by them; returns the maps.
+
+    Nothing is written where the method has no such motions; no script where the frames have none of the maps.
+    """
+    doubts, last = trajectory.doubts, len(prepared.volumes) - 1
+    frames = {frame.time * last: frame.index for frame in trajectory.frames}
+    surfaces = []
+    for pair, volumes in enumerate(doubts, 1):
+        for place, name, volume in zip((pair - 1, pair), report.doubt_names(pair), volumes, strict=True):
+            write_volume(volume, request.output / name, overwrite=True)
+            if (index := frames.get(place)) is not None:
+                surfaces.append((report.frame_name(index), float(levels[index]), name))
+    if surfaces:
+        script = chimerax.doubt_script(surfaces, figures.most_doubt(prepared.volumes, doubts))
+        files.write_text(request.output / chimerax.DOUBT, script)
+    return doubts
+
+
 def _write_pictures(
-    request: Request, trajectory: Trajectory, prepared: Prepared, content: dict[str, Any], report_progress: Report
+    request: Request,
+    trajectory: Trajectory,
+    prepared: Prepared,
+    content: dict[str, Any],
+    report_progress: Report,
 ) -> None:
-    """Write the tables, the figures and the viewer. ``content``: of report.json."""
+    """Write the tables, the figures, the viewer and the doubts. ``content``: of report.json."""
     files.make_folder(request.output / FIGURES)
     levels = levels_along(trajectory, prepared)
     first = prepared.volumes[0]
@@ -273,7 +299,9 @@ def _write_pictures(
         files.write_text(request.output / name, text)
     times = np.array([frame.time for frame in trajectory.frames])
     scene = scene_of(trajectory.densities, times, levels, first)
-    for done, (name, draw) in enumerate(figures.all_figures(trajectory, scene, rows).items(), start=len(levels)):
+    doubts = _write_doubts(request, trajectory, prepared, levels)
+    drawn = figures.all_figures(trajectory, scene, rows, prepared.volumes, doubts)
+    for done, (name, draw) in enumerate(drawn.items(), start=len(levels)):
         report_progress(done, work)
         if (figure := draw()) is not None:
             for file, picture in figures.both(name, figure).items():

@@ -18,7 +18,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
-from morphot_jax.morphing.rigid import RigidBody
+from morphot_jax.morphing.rigid import RigidBody, RigidMorph
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.sharpness import Sharpness
 from morphot_jax.morphing.trajectory import Frame, Trajectory
@@ -71,6 +71,11 @@ def frame_name(index: int) -> str:
     return f"vol_{index:03d}.mrc"
 
 
+def doubt_names(pair: int) -> tuple[str, str]:
+    """The file names of the doubts of the motions from map ``pair``, counted from 1, to the next, and back."""
+    return f"doubt_{pair}_to_{pair + 1}.mrc", f"doubt_{pair + 1}_to_{pair}.mrc"
+
+
 def compose(
     run: Run, trajectory: Trajectory, peak_memory_bytes: int | None, *, written: bool = True
 ) -> dict[str, Any]:
@@ -97,6 +102,10 @@ def compose(
         "actions": list(trajectory.actions),
         "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
+        "doubt": [
+            _doubt_entry(pair, found, min(trajectory.template.voxel_size), written=written)
+            for pair, found in enumerate(trajectory.motions, 1)
+        ],
         "bodies": [[body_entry(body) for body in found] for found in trajectory.bodies],
         "symmetry": [
             [_symmetry_entry(one) for one in found.symmetry] for found in trajectory.motions if found.symmetry
@@ -104,6 +113,15 @@ def compose(
         "seconds": run.seconds,
         "peak_memory_bytes": peak_memory_bytes,
     }
+
+
+def _doubt_entry(pair: int, found: RigidMorph, edge: float, *, written: bool) -> list[dict[str, Any]]:
+    """How far to doubt the motions between two maps, in Å, for either map: of so much of its mass at most."""
+    quantiles = [[edge * doubt for doubt in found.doubt_of(share)] for share in (0.5, 0.95)]
+    return [
+        {"file": name if written else None, "median": median, "quantile_95": high}
+        for name, median, high in zip(doubt_names(pair), *quantiles, strict=True)
+    ]
 
 
 def _symmetry_entry(found: Symmetry) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from jaxtyping import Float
 from morphot_jax import __version__
 from morphot_jax.maps.pose import Pose
 from morphot_jax.show.colours import BLUE, GREY, MARK, PALETTE, PARTS
+from morphot_jax.show.colours import DOUBT as DOUBT_PALETTE
 
 SERIES, ALIGNMENT, FIELD, BODIES = "view.cxc", "align.cxc", "field.cxc", "bodies.cxc"
+DOUBT = "doubt.cxc"
 SHORTEST_ARROW = 0.2  # Å
 
 
@@ -87,6 +89,27 @@ def field_script(first: str, arrows: str, magnitude: str, level: float, longest:
         "transparency #1 40",
         "set bgColor white",
         "view",
+    )
+
+
+def doubt_script(surfaces: Sequence[tuple[str, float, str]], most: float) -> str:
+    """A script that opens maps side by side, coloured by how far to doubt their motions, from 0 to ``most`` Å.
+
+    ``surfaces``: the file of each map, its level, and the file of its doubts.
+    """
+    commands = []
+    for number, (file, level, doubts) in enumerate(surfaces):
+        surface, values = 2 * number + 1, 2 * number + 2
+        commands += [
+            f"open {quoted(file)}",
+            f"open {quoted(doubts)}",
+            f"volume #{surface} style surface step 1 level {level:.6g}",
+            f"volume #{values} hide",
+            f"color sample #{surface} map #{values} palette {':'.join(DOUBT_PALETTE.values())} range 0,{most:.4g}",
+        ]
+    shown = ",".join(str(2 * number + 1) for number in range(len(surfaces)))
+    return _script(
+        "How far to doubt the motion of each part", *commands, f"tile #{shown}", "set bgColor white", "view"
     )
 
 

@@ -5,6 +5,8 @@ INK, MARK = "#1d3b57", "#D55E00"  # lines and text, and what should catch the ey
 PARTS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5566", "#004488")  # after Tol, 2021
 PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # displacements, from zero to the longest
 
+DOUBT = {0.0: "#aab4c2", 0.5: "#f0a030", 1.0: "#a50f26"}  # how far to doubt a motion, from zero to the most
+
 
 def rgb(colour: str) -> tuple[float, float, float]:
     """Red, green, blue from 0 to 1."""

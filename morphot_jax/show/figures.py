@@ -11,15 +11,17 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
+from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody
 from morphot_jax.morphing.trajectory import Trajectory
+from morphot_jax.show.colours import DOUBT as DOUBT_PALETTE
 from morphot_jax.show.colours import GREY, INK, MARK, PARTS, rgb
 from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.show.scene import Scene
@@ -31,13 +33,15 @@ Plane = Float[np.ndarray, "up across"]
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT, BODIES = "convergence", "order", "displacement", "bodies"
-OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE)
+DOUBT = "doubt"
+OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE, DOUBT)
 COLUMNS = 7  # of frames in a figure
 PANEL = 150  # pixels of a surface in the contact sheet
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
 VISIBLE = 0.02  # of a frame's maximum: density above it has to be in the picture
 SMALLEST_BOX = 12  # voxels along an axis of a picture, at least
 GAMMA = 0.6  # faint density stays visible beside the densest parts
+SOLID = 2.0  # times that shade: coloured density is opaque from a third of the densest on
 
 
 def frames_figure(trajectory: Trajectory) -> Figure:
@@ -240,6 +244,49 @@ def bodies_figure(
     return figure
 
 
+def doubt_figure(maps: Sequence[Volume], doubts: Sequence[tuple[Volume, Volume]]) -> Figure | None:
+    """Projections of maps along z, y and x, coloured by the mean doubt of their motions; None without any.
+
+    ``doubts``: of the motions between each two neighbouring maps, in Å.
+    """
+    ends = [(pair + k, doubt) for pair, both in enumerate(doubts) for k, doubt in enumerate(both)]
+    if not ends:
+        return None
+    window = _window(np.stack([volume.data for volume in maps]))
+    colours = LinearSegmentedColormap.from_list("doubt", list(DOUBT_PALETTE.items()))
+    top = most_doubt(maps, doubts)
+    figure = Figure(figsize=(7.2, 2.4 * len(ends) + 0.3), layout="constrained")
+    rows = figure.subplots(len(ends), len(AXES), squeeze=False)
+    for number, (row, (index, doubt)) in enumerate(zip(rows, ends, strict=True)):
+        density, values = maps[index].data[window], doubt.data[window]
+        for panel, (axis, across, up) in zip(row, AXES, strict=True):
+            mass, doubted = _projection(density, axis), _projection(density * values, axis)
+            mean = np.divide(doubted, mass, out=np.zeros_like(mass), where=mass > 0)
+            shade = np.minimum(SOLID * (mass / (mass.max() or 1.0)) ** GAMMA, 1.0)
+            picture = colours(np.clip(mean / top, 0.0, 1.0))
+            picture[..., 3] = shade
+            extent = _extent(mass, maps[index].voxel_size, across, up)
+            panel.imshow(picture, origin="lower", extent=extent)
+            panel.set(xlabel=across, ylabel=up)
+            _bare(panel)
+        other = index + 1 if number % 2 == 0 else index - 1
+        row[0].set_title(f"map {index + 1}, on its way to map {other + 1}", loc="left", fontsize=9)
+    scale_bar(rows[0][0])
+    scale = ScalarMappable(Normalize(0.0, top), colours)
+    figure.colorbar(scale, ax=rows, label="doubt (Å): how far off a voxel ends, there and back", shrink=0.8)
+    return figure
+
+
+def most_doubt(maps: Sequence[Volume], doubts: Sequence[tuple[Volume, Volume]]) -> float:
+    """The end of a scale of doubts, in Å: a voxel at least, and so much that 5 % of the mass has more."""
+    largest = [
+        np.quantile(doubt.data, 0.95, weights=maps[pair + k].data, method="inverted_cdf")
+        for pair, both in enumerate(doubts)
+        for k, doubt in enumerate(both)
+    ]
+    return float(max(*largest, *maps[0].voxel_size))
+
+
 def escaped(name: str) -> str:
     """A name for matplotlib, which reads text between two dollar signs as a formula."""
     return printable(name).replace("$", r"\$")
@@ -332,7 +379,11 @@ def scale_bar(panel: Axes) -> None:
 
 
 def all_figures(
-    trajectory: Trajectory, scene: Scene, rows: Sequence[Mapping[str, Any]]
+    trajectory: Trajectory,
+    scene: Scene,
+    rows: Sequence[Mapping[str, Any]],
+    maps: Sequence[Volume],
+    doubts: Sequence[tuple[Volume, Volume]],
 ) -> dict[str, Callable[[], Figure | None]]:
     """The figures of a run: name, and a function that draws it; None where there is nothing to draw."""
     return {
@@ -341,4 +392,5 @@ def all_figures(
         SURFACES: lambda: surfaces_figure(trajectory, scene),
         ALONG: lambda: along_figure(rows),
         CONVERGENCE: lambda: convergence_figure(trajectory),
+        DOUBT: lambda: doubt_figure(maps, doubts),
     }

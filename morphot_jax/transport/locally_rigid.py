@@ -98,6 +98,7 @@ class Motion:
 
     __repr__ = one_line
 
+    @jax.jit
     def at(self, t: Float[Array, ""]) -> Vectors:
         """Where each voxel is at time t."""
         vector = rotation_vector(self.rotation)
@@ -135,6 +136,7 @@ def first_round(task: Task, positions: Vectors, rotation: Rotations) -> Round:
     return Round(positions, positions, positions, positions, rotation, box, zero, zero, zero, jnp.int32(0))
 
 
+@jax.jit
 def unmoved(task: Task) -> Round:
     """Before any round, where nothing has moved."""
     start = task.start
