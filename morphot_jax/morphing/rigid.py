@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt
 
 from morphot_jax.maps.check import several_maps
@@ -572,7 +571,7 @@ def _motion(task: Task, last: Round) -> Motion:
     return locally_rigid.motion_of(task, last, AROUND * jnp.min(task.edges))
 
 
-def _array(values: ArrayLike, dtype: np.dtype) -> Float[Array, "..."]:
+def _array(values: float | list[Float[np.ndarray, "3"]], dtype: np.dtype) -> Float[Array, "..."]:
     """Numbers on the device, without a compilation."""
     return jnp.asarray(np.asarray(values, dtype))
 

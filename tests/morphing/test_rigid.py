@@ -8,6 +8,7 @@ import pytest
 
 from morphot_jax.maps.atoms import simulate_density
 from morphot_jax.maps.pose import IDENTITY
+from morphot_jax.maps.resample import indices_of
 from morphot_jax.maps.samples import sample_atoms
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
@@ -94,6 +95,49 @@ def test_voxels_that_are_not_cubes_turn_in_space():
 
     found = morph([flat(IDENTITY), flat(pose)], Settings(method="rigid", sigma_angstrom=2.0, times=(0.5,)))
     assert relative(found.densities[0], flat(pose.part(0.5)).data) < 0.02
+
+
+def test_a_rigid_motion_is_not_doubted(turned):
+    _, maps, found = turned
+    doubts = found.doubts[0]
+    for doubt, volume in zip(doubts, maps.volumes, strict=True):
+        assert doubt.same_grid(volume)
+        assert np.average(doubt.data, weights=volume.data) < 0.2  # of voxels of 2 Å
+    assert max(found.motions[0].doubt_of(0.95)) < 0.2
+
+
+def test_mass_without_a_counterpart_is_doubted_and_what_stays_is_not():
+    """A ball comes out of another one beside a third that stays; doubts are in Å."""
+    still, near, far = np.array([[-16.0, 0.0, 0.0], [12.0, 0.0, 0.0], [12.0, 22.0, 0.0]])
+    first, last = balls(np.stack([still, near, near])), balls(np.stack([still, near, far]))
+    found = morph([first, last], RIGID)
+    (there, back) = found.doubts[0]
+    places = {
+        name: tuple(int(v) for v in indices_of(last, point[None])[0])
+        for name, point in (("still", still), ("far", far))
+    }
+    assert there.data[places["still"]] < 0.5
+    assert back.data[places["still"]] < 0.5
+    assert back.data[places["far"]] > 3.0
+    assert any("disagree by" in warning and "--bodies auto" in warning for warning in found.warnings)
+
+
+def test_doubts_are_measured_in_space():
+    """The same motion on voxels twice as long, in Å, has doubts twice as large."""
+    one = [posed(IDENTITY), posed(turn_about(AXIS, 30.0, (0.0, 0.0, 4.0)))]
+    two = [Volume(volume.data, tuple(2.0 * edge for edge in volume.voxel_size), volume.origin) for volume in one]
+    (small, _), (large, _) = (morph(maps, RIGID).doubts[0] for maps in (one, two))
+    np.testing.assert_allclose(large.data, 2.0 * small.data, atol=1e-5)
+
+
+def test_motions_are_found_for_frames_that_are_all_known(turned):
+    _, maps, found = turned
+    known = {
+        frame.index: Kept(frame, density) for frame, density in zip(found.frames, found.densities, strict=True)
+    }
+    again = morph(maps, replace(RIGID, times=(0.0, 0.25, 0.5, 1.0)), known=known)
+    np.testing.assert_array_equal(again.densities, found.densities)
+    np.testing.assert_array_equal(again.doubts[0][0].data, found.doubts[0][0].data)
 
 
 def test_frames_that_are_known_are_not_made_again(turned):

@@ -62,7 +62,7 @@ def rows_of(trajectory):
 
 def drawn(trajectory):
     """Every picture of a run, as files."""
-    figures_of_run = figures.all_figures(trajectory, scene(trajectory), rows_of(trajectory))
+    figures_of_run = figures.all_figures(trajectory, scene(trajectory), rows_of(trajectory), (), ())
     made = {name: draw() for name, draw in figures_of_run.items()}
     return {
         file: data for name, figure in made.items() if figure for file, data in figures.both(name, figure).items()
