@@ -64,8 +64,8 @@ for name, reason in plan.reasons.items():
     print(f"{name}: {reason}")
 
 # %% [markdown]
-# Every frame has a status. The default method, `displacement`, takes all frames from one plan between the two
-# maps. So they share its error: the part of the unit mass by which the plan misses the maps.
+# Every frame has a status. The default method, `rigid`, makes all frames from one pair of motions, of each map to
+# the other. So they share the error of its last plan: the part of the mass by which that plan misses the maps.
 
 # %%
 for frame in trajectory.frames:
@@ -100,16 +100,17 @@ plt.show()
 # ## Errors
 #
 # The error falls by about a constant factor at each iteration. Methods differ in the cost
-# of an iteration and in the number of solves: one for all frames (`displacement`, `bridge`), or one a frame
-# (`barycenter`).
+# of an iteration and in the number of solves: one for all frames (`displacement`, `bridge`), rounds of them
+# (`rigid`), or one a frame (`barycenter`).
 
 # %%
+one_plan = morph(prepared, Settings(frames=9, sigma_angstrom=2.4, method="displacement"))
 barycenters = morph(prepared, Settings(frames=9, sigma_angstrom=2.4, method="barycenter"))
 figure, panel = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for frame in barycenters.frames:
     error = frame.history[:, 0]
     panel.semilogy(np.arange(1, len(error) + 1), error, color="#E69F00", linewidth=0.8)
-error = trajectory.frames[0].history[:, 0]
+error = one_plan.frames[0].history[:, 0]
 panel.semilogy(np.arange(1, len(error) + 1), error, color="#0072B2", linewidth=2)
 panel.axhline(settings.tolerance, color="grey", linestyle="--", linewidth=0.8)
 panel.set(xlabel="iteration", ylabel="marginal error", ylim=(1e-7, 2.0))

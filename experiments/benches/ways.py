@@ -4,10 +4,12 @@
 
 A frame may look right though its mass went a wrong way: mass slides along a body and fills the right places. So
 the atoms of the first map are moved with the density around them (``carried_points``), without bodies and with
-those that are found from the maps, and compared with the atoms of the structural morph.
+those that are found from the maps, and compared with the atoms of the structural morph. Their distances at the
+end are also compared with how far the motions are doubted there (``Trajectory.doubts``).
 
 OUT holds ``results.csv`` (a row for each case, with and without bodies: root mean square distances in Å half way
-and at the end, how far the atoms move, the frames' differences, the turn and shift of each body that was found),
+and at the end, also of the atoms of so much doubt; the rank correlation of doubt and distance; how far the atoms
+move, the frames' differences, the turn and shift of each body that was found),
 ``ways.png`` and ``claims.json``. About 10 minutes in full on 2 cores.
 """
 
@@ -18,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from experiments import figures, points
 from experiments.cases import GRID, at_hand, build_case
@@ -25,7 +28,8 @@ from experiments.claims import GOAL, Claim, conclude
 from experiments.measures import measures
 from experiments.options import ShardOptions, command
 from experiments.tables import where
-from morphot_jax import Settings, morph, prepare_maps
+from morphot_jax import Settings, Volume, morph, prepare_maps
+from morphot_jax.maps.resample import indices_of
 from morphot_jax.morphing.rigid import carried_points
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
@@ -36,7 +40,15 @@ QUICK_CASES = ("adk-sample",)
 BODIES = ("none", "auto")
 FRAMES = 5  # compared in each case
 DIFFERENCES = ("relative_rms", "voxel_difference_1")
-COLUMNS = ("case", "bodies", "half_way", "moved_half_way", "end", "moved", *DIFFERENCES, "found", "seconds")
+DOUBTS = {
+    "doubt_below_1": (0.0, 1.0),
+    "doubt_1_to_2": (1.0, 2.0),
+    "doubt_2_to_4": (2.0, 4.0),
+    "doubt_above_4": (4.0, 1e9),
+}
+COLUMNS = ("case", "bodies", "half_way", "moved_half_way", "end", "moved", "doubt_rank", *DOUBTS, *DIFFERENCES)
+COLUMNS += ("found", "seconds")
+FEWEST = 10  # atoms, of which a root mean square is given
 HALF = 0.5
 
 
@@ -74,11 +86,23 @@ def measure(point: Point) -> Outcome:
     row: dict[str, Any] = {name: float(np.mean([one[name] for one in compared])) for name in DIFFERENCES}
     for name, places, right in zip(("half_way", "end"), ways, true, strict=True):
         row[name] = rms(places - right)
+    row |= by_doubt(found.doubts[0][0], start, np.linalg.norm(ways[1] - true[1], axis=1))
     row |= {"moved_half_way": rms(start - true[0]), "moved": rms(start - true[1])}
     bodies = found.bodies[0] if found.bodies else ()
     row["found"] = " ".join(f"{body.pose.degrees:.1f}°/{body.shift:.1f}" for body in bodies)
     row["seconds"] = found.clock.solve + found.clock.compile
     return Outcome([row])
+
+
+def by_doubt(doubts: Volume, start: np.ndarray, distances: np.ndarray) -> dict[str, float | str]:
+    """Root mean square distances of atoms by the doubt where they start, and the rank correlation of the two."""
+    nearest = np.rint(indices_of(doubts, start)).astype(int)
+    doubt = doubts.data[tuple(np.clip(nearest, 0, np.array(doubts.shape) - 1).T)]
+    row: dict[str, float | str] = {"doubt_rank": float(spearmanr(doubt, distances).statistic)}
+    for name, (least, most) in DOUBTS.items():
+        some = distances[(doubt >= least) & (doubt < most)]
+        row[name] = float(np.sqrt((some**2).mean())) if len(some) >= FEWEST else ""
+    return row
 
 
 def rms(ways: np.ndarray) -> float:

@@ -22,8 +22,9 @@ def structure():
 
 
 def blended(one, other, moved, t=0.5):
-    detail = detail_of(jnp.asarray(np.stack([one, other])), jnp.asarray(np.stack(moved)), CUBES)
-    return np.asarray(with_detail(jnp.asarray(np.stack(moved)), jnp.asarray(t), detail)), detail
+    first, last = map(jnp.asarray, moved)
+    detail = detail_of(np.stack([one, other]), (first, last), CUBES)
+    return np.asarray(with_detail((first, last), jnp.asarray(t), detail)), detail
 
 
 def power(density):

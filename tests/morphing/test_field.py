@@ -230,7 +230,8 @@ def run(tmp_path_factory):
     paths = {}
     mask = np.zeros((20, 20, 20))
     mask[:, :, :13] = 1.0
-    contents = {"a": blob((20, 20, 20), (9, 10, 8), 2.0, 1e-4), "b": blob((20, 20, 20), (11, 10, 11), 2.0, 1e-4)}
+    wide = (2.4, 2.0, 1.6)  # a ball would turn as it liked
+    contents = {"a": blob((20, 20, 20), (9, 10, 8), wide, 1e-4), "b": blob((20, 20, 20), (11, 10, 11), wide, 1e-4)}
     for name, data in (contents | {"mask": mask}).items():
         paths[name] = folder / f"{name}.mrc"
         write_volume(Volume(data.astype(np.float32), (2.0, 2.0, 2.0)), paths[name])
@@ -270,6 +271,7 @@ def test_a_body_that_does_not_settle_gives_one_and_is_marked(run, tmp_path, monk
     paths, _, done = run
     assert done.code == 0
     monkeypatch.setattr("morphot_jax.morphing.bodies.ROUNDS", 1)
+    monkeypatch.setattr("morphot_jax.morphing.bodies.SETTLED", 0.0)  # one round gets near, but not all the way
     done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "out", "--domain", paths["mask"])
     assert done.code == 1
     assert "did not settle" in done.err
