@@ -271,7 +271,7 @@ def test_a_body_that_does_not_settle_gives_one_and_is_marked(run, tmp_path, monk
     paths, _, done = run
     assert done.code == 0
     monkeypatch.setattr("morphot_jax.morphing.bodies.ROUNDS", 1)
-    monkeypatch.setattr("morphot_jax.morphing.bodies.SETTLED", 0.0)  # one round gets near, but not all the way
+    monkeypatch.setattr("morphot_jax.morphing.field.SETTLED", 0.0)  # one round gets near, but not all the way
     done = morphot("field", paths["a"], paths["b"], "-o", tmp_path / "out", "--domain", paths["mask"])
     assert done.code == 1
     assert "did not settle" in done.err
