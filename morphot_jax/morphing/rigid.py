@@ -60,18 +60,33 @@ Masks = Mapping[str, Volume | tuple[Volume, Volume]]  # by name: of the first ma
 Wanted = Masks | Literal["auto"] | None
 
 
+class Made(NamedTuple):
+    """What a round came to; lengths in the shortest edge of a voxel.
+
+    - ``radius``: of its windows. ``change``: how far it moved the fits; ``left``: how far the mass had yet to go.
+      Both are root mean squares over the mass.
+    - ``error``, ``iterations``: of its plan.
+    """
+
+    radius: float
+    change: float
+    left: float
+    error: float
+    iterations: int
+
+
 @dataclass(frozen=True)
 class Side:
     """The motion of one map to the other, in space counted in the shortest edge of a voxel.
 
-    - ``motion``: of its voxels. ``rounds``: how many were made.
+    - ``motion``: of its voxels. ``rounds``: what each round came to.
     - ``change``: how far the last round moved the fits; ``left``: how far the mass has yet to go. Both are root
       mean squares over the mass, in blocks. ``error``: of the last plan.
     - ``loose``: share of the mass that does not move with its surroundings.
     """
 
     motion: Motion = field(repr=False)
-    rounds: int
+    rounds: tuple[Made, ...] = field(repr=False)
     change: float
     left: float
     error: float
@@ -182,7 +197,7 @@ class RigidMorph:
     @property
     def reason(self) -> str:
         """Why the rounds ended."""
-        change, made = (max(getattr(side, name) for side in self.sides) for name in ("change", "rounds"))
+        change, made = max(side.change for side in self.sides), max(len(side.rounds) for side in self.sides)
         return f"the last of {made} rounds moved the fits by {change:.2g} of sigma (root mean square)"
 
 
@@ -530,40 +545,49 @@ def _side(
         turn = jnp.asarray(pose.rotation[::-1, ::-1], start.image.dtype)
         moved = jnp.asarray(space.carried(coarse.start, pose), start.image.dtype)
         start = locally_rigid.first_round(coarse, moved, jnp.broadcast_to(turn[:, :, None], start.rotation.shape))
-    found = _rounds(coarse, start, COARSE, error, report)
+    first = _Rounds(coarse, start, error, report)
+    first.settle(COARSE)
     points = locally_rigid.unmoved(fine).positions
-    rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, found.last)), points, fine.mass)
-    start = locally_rigid.first_round(fine, rough.image, rough.rotation)
-    ended = _rounds(fine, start, FINE, error, report)
-    block, still = jnp.min(fine.edges), jnp.zeros_like(error)
-    last = locally_rigid.next_round(fine, ended.last, FINE[-1] * block, still, error)
-    motion, made = symmetric(fine, _motion(fine, last)), found.made + ended.made + 1
-    change, left = float(last.change / block), float(last.left / block)
-    return Side(motion, made, change, left, float(last.error), _loose(motion, float(block)))
+    rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, first.last)), points, fine.mass)
+    then = _Rounds(fine, locally_rigid.first_round(fine, rough.image, rough.rotation), error, report)
+    then.settle(FINE)
+    then.make(FINE[-1], 0.0, error)
+    motion, block, end = symmetric(fine, _motion(fine, then.last)), then.block, then.made[-1]
+    made = (*first.made, *then.made)
+    return Side(motion, made, end.change / block, end.left / block, end.error, _loose(motion, block))
 
 
-class _Made(NamedTuple):
-    """How many rounds were made, and the last of them."""
+@dataclass
+class _Rounds:
+    """Rounds of one map in blocks of one size. ``last``: the last of them. ``made``: what each came to."""
 
-    made: int
+    task: Task
     last: Round
+    error: Float[Array, ""]
+    report: ProgressReport
+    made: list[Made] = field(default_factory=list)
 
+    @property
+    def block(self) -> float:
+        """The shortest edge of a block."""
+        return float(np.asarray(self.task.edges).min())
 
-def _rounds(
-    task: Task, start: Round, radii: Sequence[float], error: Float[Array, ""], report: ProgressReport
-) -> _Made:
-    """Rounds with windows of these radii, in blocks, each until the fits stand still."""
-    block, rough = jnp.min(task.edges), jnp.maximum(error, ERROR)
-    momentum, still = jnp.asarray(MOMENTUM, block.dtype), jnp.zeros_like(block)
-    last, made = start, 0
-    for radius in radii:
-        for repeat in range(MOST_ROUNDS):
-            kind = (momentum, rough) if repeat else (still, error)
-            last, made = locally_rigid.next_round(task, last, radius * block, *kind), made + 1
-            report(Progress(0, 1, made, float(last.error), None))
-            if float(last.change) < STILL * float(block):
-                break
-    return _Made(made, last)
+    def settle(self, radii: Sequence[float]) -> None:
+        """Rounds with windows of these radii, in blocks, each until the fits stand still."""
+        rough = _array(max(float(self.error), ERROR), self.error.dtype)
+        for radius in radii:
+            for repeat in range(MOST_ROUNDS):
+                self.make(radius, *((MOMENTUM, rough) if repeat else (0.0, self.error)))
+                if self.made[-1].change < STILL * self.block:
+                    break
+
+    def make(self, radius: float, momentum: float, error: Float[Array, ""]) -> None:
+        """One more round."""
+        window, further = (_array(number, error.dtype) for number in (radius * self.block, momentum))
+        self.last = last = locally_rigid.next_round(self.task, self.last, window, further, error)
+        change, left = float(last.change), float(last.left)
+        self.made.append(Made(float(window), change, left, float(last.error), int(last.iterations)))
+        self.report(Progress(0, 1, len(self.made), self.made[-1].error, None))
 
 
 def _motion(task: Task, last: Round) -> Motion:

@@ -458,7 +458,7 @@ def _frame_of_rounds(found: RigidMorph, plan: Plan) -> Frame:
         time=0.0,
         mass=0.0,
         status=Status.CONVERGED if found.settled else Status.MAX_ITERATIONS,
-        iterations=max(side.rounds for side in found.sides),
+        iterations=max(len(side.rounds) for side in found.sides),
         loose=found.loose,
         aligned=found.aligned,
         marginal_error=max(side.error for side in found.sides),

@@ -120,7 +120,15 @@ def file_names(frames: int, maps: int) -> list[str]:
     """The names of all files that a run of so many frames between so many maps may write."""
     doubts = [name for pair in range(1, maps) for name in report.doubt_names(pair)]
     pictures = [f"{FIGURES}/{file}" for name in figures.OF_A_RUN for file in figures.file_names(name)]
-    tables = [report.METRICS, report.CONVERGENCE, chimerax.SERIES, chimerax.DOUBT, report.REPORT, report.MODEL]
+    tables = [
+        report.METRICS,
+        report.CONVERGENCE,
+        report.ROUNDS,
+        chimerax.SERIES,
+        chimerax.DOUBT,
+        report.REPORT,
+        report.MODEL,
+    ]
     return [*map(report.frame_name, range(frames)), *doubts, *tables, viewer.VIEWER, *pictures, LOG]
 
 

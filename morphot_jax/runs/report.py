@@ -36,7 +36,7 @@ from morphot_jax.transport.certificate import Certificate
 REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"
 CERTIFICATE = "certificate"  # the key of report.json
-CONVERGENCE = "convergence.csv"
+CONVERGENCE, ROUNDS = "convergence.csv", "rounds.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
 MODEL = "model.cif"  # the atoms along the trajectory
@@ -348,6 +348,18 @@ def convergence_table(trajectory: Trajectory) -> str:
     return to_csv(["frame", "time", "iteration", "marginal_error", "change_l1", "change_l2"], rows)
 
 
+def rounds_table(trajectory: Trajectory) -> str:
+    """One line for each round by which the method 'rigid' found the motions of a map to its neighbour; in Å."""
+    rows, edge = [], min(trajectory.template.voxel_size)
+    for pair, found in enumerate(trajectory.motions, 1):
+        for ends, side in zip(((pair, pair + 1), (pair + 1, pair)), found.sides, strict=True):
+            for number, made in enumerate(side.rounds, 1):
+                lengths = (edge * length for length in (made.radius, made.change, made.left))
+                rows.append([*ends, number, *lengths, made.error, made.iterations])
+    names = ["map", "to_map", "round", "radius", "change", "left", "marginal_error", "iterations"]
+    return to_csv(names, rows)
+
+
 def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]], model: str | None = None) -> dict[str, str]:
     """The file name and text of every table and script of a run.
 
@@ -360,6 +372,8 @@ def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]], model: str | 
     }
     if any(len(frame.history) for frame in trajectory.frames):
         texts[CONVERGENCE] = convergence_table(trajectory)
+    if trajectory.motions:
+        texts[ROUNDS] = rounds_table(trajectory)
     return texts
 
 

@@ -149,7 +149,12 @@ def movie_frame(surface: Picture, camera: Camera, time: float) -> UInt8[np.ndarr
 
 
 def convergence_figure(trajectory: Trajectory) -> Figure | None:
-    """Marginal error against iteration, a line per solve, dark to light with t; None where nothing was solved."""
+    """Marginal error against iteration, a line per solve, dark to light with t; None where nothing was solved.
+
+    Of the method 'rigid': how far each round moved the fits, and how far the mass had yet to go, for both maps.
+    """
+    if trajectory.motions:
+        return _rounds_figure(trajectory)
     solved = [frame for frame in trajectory.frames if len(frame.history)]
     if not solved:
         return None
@@ -173,6 +178,27 @@ def convergence_figure(trajectory: Trajectory) -> Figure | None:
     if len(solved) > 1:
         scale = ScalarMappable(Normalize(0, 1), colours)
         figure.colorbar(scale, ax=panel, label="t", pad=0.02)
+    return figure
+
+
+def _rounds_figure(trajectory: Trajectory) -> Figure:
+    edge = min(trajectory.template.voxel_size)
+    pairs = len(trajectory.motions)
+    figure = Figure(figsize=(6.0, 2.6 * pairs + 0.8), layout="constrained")
+    panels = figure.subplots(pairs, 1, squeeze=False)[:, 0]
+    for pair, (panel, found) in enumerate(zip(panels, trajectory.motions, strict=True), 1):
+        for side, ends, colour in zip(found.sides, ((pair, pair + 1), (pair + 1, pair)), (INK, MARK), strict=True):
+            numbers, label = range(1, len(side.rounds) + 1), "map {} to map {}".format(*ends)
+            panel.plot(numbers, [edge * made.left for made in side.rounds], color=colour, label=label)
+            panel.plot(numbers, [edge * made.change for made in side.rounds], color=colour, linestyle=":")
+        panel.plot([], [], color=GREY, label="has yet to go")
+        panel.plot([], [], color=GREY, linestyle=":", label="moved by a round")
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.set_ylabel("Å, root mean square")
+        panel.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("round")
     return figure
 
 

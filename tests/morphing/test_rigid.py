@@ -130,6 +130,15 @@ def test_doubts_are_measured_in_space():
     np.testing.assert_allclose(large.data, 2.0 * small.data, atol=1e-5)
 
 
+def test_every_round_is_told(turned):
+    _, _, found = turned
+    for side in found.motions[0].sides:
+        assert side.rounds[-1].left < 0.05 * side.rounds[0].left
+        first_of_radius = [made for k, made in enumerate(side.rounds) if made.radius != side.rounds[k - 1].radius]
+        assert max(made.error for made in (*first_of_radius, side.rounds[-1])) <= 1e-6
+        assert len(side.rounds) <= max(frame.iterations for frame in found.frames)
+
+
 def test_motions_are_found_for_frames_that_are_all_known(turned):
     _, maps, found = turned
     known = {

@@ -83,6 +83,7 @@ def test_bodies_are_found_and_written(inputs, tmp_path):
     assert "open body2.mrc" in (out / "bodies.cxc").read_text()
 
 
+@pytest.mark.figures
 def test_masks_and_atoms_go_into_a_morph_and_atoms_come_out(inputs, tmp_path):
     made, paths = inputs
     out, body = tmp_path / "out", ("--body", "residues:B:118-162", "--model", paths["model"])
@@ -101,11 +102,30 @@ def test_masks_and_atoms_go_into_a_morph_and_atoms_come_out(inputs, tmp_path):
         places = np.array([found["B" if 118 <= k <= 162 else "A", k, "CA"] for k in range(1, len(found) + 1)])
         assert np.sqrt(((places - made.path(t)) ** 2).sum(axis=1).mean()) < 1.0
     assert "open model.cif coordsets true" in (out / "view.cxc").read_text()
+    _check_doubts(made, out, content["doubt"])
+    rounds = table(out / "rounds.csv")
+    assert {(row["map"], row["to_map"]) for row in rounds} == {("1", "2"), ("2", "1")}
+    assert max(float(row["marginal_error"]) for row in rounds if row["round"] == "1") <= 1e-6
+    assert all((out / "figures" / f"{name}.png").stat().st_size > 10_000 for name in ("doubt", "convergence"))
     again = morphot("morph", paths["a"], paths["b"], "-o", out, *body, "--frames", 3, "--resume")
     assert "nothing is left to do" in again.err + again.out
     other = morphot("morph", paths["a"], paths["b"], "-o", out, "--body", paths["arm"], "--frames", 3, "--resume")
     assert other.code == 2
     assert "other maps, settings or versions" in other.err
+
+
+def _check_doubts(made, out, entries):
+    """The maps of doubts, their entries in the report, and the script that colours by them."""
+    ((first, last),) = entries
+    for entry, name, volume in ((first, "doubt_1_to_2.mrc", made.first), (last, "doubt_2_to_1.mrc", made.last)):
+        doubt = read_volume(out / name)
+        assert entry["file"] == name
+        assert doubt.same_grid(volume)
+        for share, key in ((0.5, "median"), (0.95, "quantile_95")):
+            below = volume.data[doubt.data <= entry[key] * (1 + 1e-5)].sum() / volume.data.sum()
+            assert below == pytest.approx(share, abs=0.01)
+    script = (out / "doubt.cxc").read_text()
+    assert all(f"open {name}" in script for name in ("vol_000.mrc", "doubt_1_to_2.mrc", "vol_002.mrc"))
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,23 @@ def drawn(trajectory):
     }
 
 
+def test_doubts_are_drawn_on_both_maps_of_every_pair():
+    shapes = [blob((16, 16, 16), (c, 7, 8)) for c in (5, 8, 11)]
+    maps = [Volume(data.astype(np.float32), (2.0, 2.0, 2.0)) for data in shapes]
+    assert figures.doubt_figure(maps, ()) is None
+    pairs = [
+        (maps[k].with_data(4.0 * (maps[k].data > 0)), maps[k + 1].with_data(0.0 * maps[k].data)) for k in (0, 1)
+    ]
+    figure = figures.doubt_figure(maps, pairs)
+    titles = [panel.get_title(loc="left") for panel in figure.axes if panel.get_title(loc="left")]
+    assert titles == [f"map {a}, on its way to map {b}" for a, b in ((1, 2), (2, 1), (2, 3), (3, 2))]
+    colours = [panel.images[0].get_array() for panel in figure.axes[:12:3]]
+    red, grey = (picture[..., :3][picture[..., 3] > 0.9] for picture in colours[:2])
+    assert (red[:, 0] > red[:, 2] + 0.3).all()
+    assert (grey[:, 0] < grey[:, 2]).all()
+    assert figures.most_doubt(maps, pairs) == 4.0
+
+
 def panels(trajectory):
     """The axes of the frames figure as rows (along z, y, x) and columns (frames)."""
     figure = figures.frames_figure(trajectory)
