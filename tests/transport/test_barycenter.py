@@ -233,7 +233,7 @@ def test_debiased_answer_obeys_its_equations(weights):
     maps = np.stack([scatter(SHAPE, seed) for seed in range(len(weights))])
     kernel = kernels.dense(SHAPE, 1.2)
     found = solve_barycenter(
-        jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=1e-9, max_iterations=4000, debias=True
+        jnp.asarray(maps), jnp.array([weights]), kernel, tolerance=3e-10, max_iterations=4000, debias=True
     )
     assert found.status[0] == Status.CONVERGED
     q, v = np.asarray(found.value[0]), np.exp(np.asarray(found.potentials[1][0]))

@@ -140,8 +140,10 @@ def stand_ins(tmp_path_factory):
     write_volume(first.with_data(upper), folder / "mask.mrc")
     atom = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00 10.00           C\n"
     (folder / "model.pdb").write_text("".join(atom.format(i, i, 3.8 * i, 0.0, 0.0) for i in range(1, 9)) + "END\n")
-    done = morphot("morph", folder / "open.mrc", folder / "closed.mrc", "-o", folder / "run", "--frames", 3)
-    assert done.code == 0, done.err
+    ends = folder / "open.mrc", folder / "closed.mrc"
+    for run, options in (("run", ()), ("bridge", ("--method", "bridge"))):
+        done = morphot("morph", *ends, "-o", folder / run, "--frames", 3, *options)
+        assert done.code == 0, done.err
     return folder
 
 
@@ -277,8 +279,9 @@ def test_every_key_and_column_is_told(stand_ins):
     content = json.loads((stand_ins / "run" / "report.json").read_text(encoding="utf-8"))
     keys = {*content, *content["seconds"], *content["estimate"], *content["settings"]["resolved"], "resolved"}
     keys |= {key for entry in (*content["frames"], *content["inputs"]) for key in entry}
-    for table in (report.METRICS, report.CONVERGENCE):
-        keys |= set((stand_ins / "run" / table).read_text(encoding="utf-8").splitlines()[0].split(","))
+    keys |= {key for pair in content["doubt"] for entry in pair for key in entry}
+    for run, table in (("run", report.METRICS), ("run", report.ROUNDS), ("bridge", report.CONVERGENCE)):
+        keys |= set((stand_ins / run / table).read_text(encoding="utf-8").splitlines()[0].split(","))
     keys |= set(report.DOMAIN_COLUMNS)
     assert keys - told == set()
 
