@@ -550,8 +550,9 @@ def _side(
     points = locally_rigid.unmoved(fine).positions
     rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, first.last)), points, fine.mass)
     then = _Rounds(fine, locally_rigid.first_round(fine, rough.image, rough.rotation), error, report)
-    then.settle(FINE)
-    then.make(FINE[-1], 0.0, error)
+    then.settle((*FINE, FINE[-1]))  # once more from where momentum led, which need not be at rest
+    if then.made[-1].error > float(error):
+        then.make(FINE[-1], 0.0, error)
     motion, block, end = symmetric(fine, _motion(fine, then.last)), then.block, then.made[-1]
     made = (*first.made, *then.made)
     return Side(motion, made, end.change / block, end.left / block, end.error, _loose(motion, block))
