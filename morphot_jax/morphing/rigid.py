@@ -27,7 +27,7 @@ from morphot_jax.morphing.detail import Detail, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.rigid_bodies import POOR, Bodies, found_bodies, given_bodies, moved_by
-from morphot_jax.morphing.rigid_space import Groups, InBlocks, Level, Space, levels_of, on_support
+from morphot_jax.morphing.rigid_space import Groups, InBlocks, Level, Space, levels_of, on_device, on_support
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
@@ -121,6 +121,11 @@ def masks_of(mask: Volume | tuple[Volume, Volume]) -> tuple[Volume, ...]:
     return mask if isinstance(mask, tuple) else (mask,)
 
 
+def both_ways(before: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The numbers of two neighbouring maps, counted from 1: from and to, for the motions of either."""
+    return (before + 1, before + 2), (before + 2, before + 1)
+
+
 def about_doubt(found: "RigidMorph", template: Volume) -> tuple[str, ...]:
     """A warning where the motions of both maps disagree about much of the mass."""
     most = max(found.doubt_of(1.0 - A_FIFTH))
@@ -160,6 +165,7 @@ class RigidMorph:
       shortest edge of a voxel.
     - ``bodies``: the parts that move as rigid bodies, if they were asked for.
     - ``symmetry``: of both maps, if it was asked for.
+    - ``before``: the index of the first of the two among all maps of a trajectory.
     """
 
     window: Window
@@ -172,6 +178,7 @@ class RigidMorph:
     aligned: float | None = None
     bodies: tuple[RigidBody, ...] = ()
     symmetry: tuple[Symmetry, Symmetry] | None = None
+    before: int = 0
 
     @property
     def settled(self) -> bool:
@@ -214,17 +221,16 @@ def solve_rigid(
 ) -> RigidMorph:
     """Find the locally rigid motions between two maps on one grid.
 
-    - ``tolerance``: largest error of the plans by which what need not move stays, and of the last one.
-
     - ``bodies``: parts that move as rigid bodies: AUTO to find them, or their masks.
     - ``symmetry``: a point group that both maps have; InputError where they do not, or not about the same axes.
+    - ``tolerance``: largest error of the plans by which what need not move stays, and of the last one.
 
     Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
     anew from an alignment of the maps as wholes, and the better ones are kept.
     """
     space = Space.around(first, last, plan)
     with plan.scope(), clock.solving():
-        error = _array(tolerance, plan.dtype)
+        error = on_device(tolerance, plan.dtype)
         symmetric = None if symmetry == "C1" else _symmetry(first, last, symmetry)
         groups = symmetric and space.groups(symmetric)
         levels = levels_of(space, plan)
@@ -299,10 +305,11 @@ def find_bodies(
         maps = prepare_maps(several_maps(maps, "find_bodies needs two maps"))
     if len(maps.volumes) != 2:
         raise InputError(f"{len(maps.volumes)} maps were given: give two, bodies move from one to the other")
-    plan = plan_for(maps.volumes, replace(settings or Settings(), method="rigid"))
+    settings = replace(settings or Settings(), method="rigid")
+    plan = plan_for(maps.volumes, settings)
     assert plan is not None  # the method rigid always has one
-    limit = (settings or Settings()).tolerance
-    return solve_rigid(*maps.volumes, plan, AUTO, tolerance=limit, clock=Clock(), report=report).bodies
+    options = {"tolerance": settings.tolerance, "clock": Clock(), "report": report}
+    return solve_rigid(*maps.volumes, plan, AUTO, **options).bodies
 
 
 def rigid_frames(
@@ -317,12 +324,12 @@ def rigid_frames(
     for index in np.flatnonzero(wanted):
         with plan.scope(), clock.solving():
             t, shape = float(times[index]), window_shape(morph.window)
-            lattice = _array([morph.edges, morph.corner], plan.dtype)
+            lattice = on_device([morph.edges, morph.corner], plan.dtype)
             (one, left), (other, right) = (
-                _moved(motion, _array(passed, plan.dtype), lattice, shape)
+                _moved(motion, on_device(passed, plan.dtype), lattice, shape)
                 for motion, passed in zip(motions, (t, 1.0 - t), strict=True)
             )
-            frame = with_detail((one, other), _array(t, plan.dtype), morph.detail)
+            frame = with_detail((one, other), on_device(t, plan.dtype), morph.detail)
             strayed = (1.0 - t) * float(left) + t * float(right)
         yield int(index), np.asarray(frame), strayed
 
@@ -412,7 +419,7 @@ def _on_voxels(
     there, back = (_doubt(fine.tasks[1 - k], sides[1 - k].motion, motions[k]) for k in range(2))
     first, last = (replace(side, motion=motion) for side, motion in zip(sides, motions, strict=True))
     window, corner = space.swept(motions)
-    half, lattice = (_array(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))
+    half, lattice = (on_device(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))
     one, other = (_moved(motion, half, lattice, window_shape(window))[0] for motion in motions)
     detail = detail_of(space.pair[(slice(None), *window)], (one, other), space.edges)
     return RigidMorph(
@@ -431,7 +438,7 @@ def _of_voxels(space: Space, fine: Level, k: int, motion: Motion) -> Motion:
 
 def _doubt(task: Task, back: Motion, motion: Motion) -> Float[np.ndarray, " n"]:
     """How far from its start a voxel ends that goes the whole way, and then back by the motion of the other."""
-    one = _array(1.0, motion.mass.dtype)
+    one = on_device(1.0, motion.mass.dtype)
     home = locally_rigid.carried(task, back, motion.at(one), motion.mass).at(one)
     return np.linalg.norm(np.asarray(home) - np.asarray(motion.start), axis=0)
 
@@ -455,7 +462,7 @@ def _with_bodies(
 ) -> tuple[Side, Side]:
     """The same with the bodies moved as such, and what is then left of the ways."""
     block = fine.block
-    around = jnp.asarray(AROUND * block, fine.maps.dtype)
+    around = on_device(AROUND * block, fine.maps.dtype)
     made = []
     for k, (side, way) in enumerate(zip(sides, (bodies.motions, bodies.motions.inverse()), strict=True)):
         task = fine.tasks[k]
@@ -575,7 +582,7 @@ class _Rounds:
 
     def settle(self, radii: Sequence[float]) -> None:
         """Rounds with windows of these radii, in blocks, each until the fits stand still."""
-        rough = _array(max(float(self.error), ERROR), self.error.dtype)
+        rough = on_device(max(float(self.error), ERROR), self.error.dtype)
         for radius in radii:
             for repeat in range(MOST_ROUNDS):
                 self.make(radius, *((MOMENTUM, rough) if repeat else (0.0, self.error)))
@@ -584,7 +591,7 @@ class _Rounds:
 
     def make(self, radius: float, momentum: float, error: Float[Array, ""]) -> None:
         """One more round."""
-        window, further = (_array(number, error.dtype) for number in (radius * self.block, momentum))
+        window, further = (on_device(number, error.dtype) for number in (radius * self.block, momentum))
         self.last = last = locally_rigid.next_round(self.task, self.last, window, further, error)
         change, left = float(last.change), float(last.left)
         self.made.append(Made(float(window), change, left, float(last.error), int(last.iterations)))
@@ -594,11 +601,6 @@ class _Rounds:
 def _motion(task: Task, last: Round) -> Motion:
     """The motions of the last round, and what is left of the ways around each voxel."""
     return locally_rigid.motion_of(task, last, AROUND * jnp.min(task.edges))
-
-
-def _array(values: float | list[Float[np.ndarray, "3"]], dtype: np.dtype) -> Float[Array, "..."]:
-    """Numbers on the device, without a compilation."""
-    return jnp.asarray(np.asarray(values, dtype))
 
 
 @partial(jax.jit, static_argnames=("shape",))

@@ -85,7 +85,7 @@ class Space:
         for motion in motions:
             some = np.asarray(motion.mass) > 0
             for t in PASSED:
-                positions = np.asarray(motion.at(jnp.asarray(np.asarray(t, self.pair.dtype))))[:, some]
+                positions = np.asarray(motion.at(on_device(t, self.pair.dtype)))[:, some]
                 voxels = positions / self.edges[:, None] - 0.5 + self.corner[:, None]
                 low.append(voxels.min(axis=1))
                 high.append(voxels.max(axis=1))
@@ -147,6 +147,11 @@ class InBlocks(NamedTuple):
         _, z, y, x = self.maps.shape
         kernel = kernels.make("heat", (z, y, x), np.array(self.sigma), self.maps.dtype)
         return Task(source, target, kernel, jnp.asarray(self.edges, self.maps.dtype))
+
+
+def on_device(values: float | list[Float[np.ndarray, "3"]], dtype: np.dtype) -> Float[Array, "..."]:
+    """Numbers on the device, without a compilation."""
+    return jnp.asarray(np.asarray(values, dtype))
 
 
 def on_support(maps: Float[np.ndarray, "2 z y x"], k: int) -> support.Side:

@@ -175,12 +175,12 @@ class Trajectory:
         return tuple(motion.bodies for motion in self.motions if motion.bodies)
 
     @property
-    def doubts(self) -> tuple[tuple[Volume, Volume], ...]:
-        """How far to doubt the motions between two neighbouring maps, in Å: a map for either, for each such pair.
+    def doubts(self) -> dict[int, tuple[Volume, Volume]]:
+        """How far to doubt the motions between two neighbouring maps, in Å: a map for either.
 
-        Of the method 'rigid' (``rigid.doubt_maps``).
+        By the index of the first of the two. Of the method 'rigid' (``rigid.doubt_maps``).
         """
-        return tuple(doubt_maps(found, self.template) for found in self.motions)
+        return {found.before: doubt_maps(found, self.template) for found in self.motions}
 
     @property
     def complete(self) -> bool:
@@ -309,11 +309,12 @@ def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
 class _Segment(NamedTuple):
     """The frames between two neighbouring maps.
 
-    - ``pair``: the two maps. ``masses``: their masses.
+    - ``before``: the index of the first of them. ``pair``: the two maps. ``masses``: their masses.
     - ``indices``: of the frames in the trajectory. ``shares``: fraction s of each between the two maps.
     - ``wanted``: which frames have yet to be made. ``report``: takes progress within the segment.
     """
 
+    before: int
     pair: Float[np.ndarray, "2 z y x"]
     masses: Sequence[float]
     indices: list[int]
@@ -379,7 +380,7 @@ class _Run:
                 pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
                 shares = np.array([places[index][1] for index in indices])
                 report = _shifted(self.report, passed, len(times))
-                yield _Segment(pair, maps.masses[before : before + 2], indices, shares, wanted, report)
+                yield _Segment(before, pair, maps.masses[before : before + 2], indices, shares, wanted, report)
             passed += len(indices)
 
 
@@ -424,7 +425,7 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
         clock=run.clock,
         report=segment.report,
     )
-    run.motions.append(found)
+    run.motions.append(replace(found, before=segment.before))
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)
 

@@ -118,7 +118,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
 
 def file_names(frames: int, maps: int) -> list[str]:
     """The names of all files that a run of so many frames between so many maps may write."""
-    doubts = [name for pair in range(1, maps) for name in report.doubt_names(pair)]
+    doubts = [name for before in range(maps - 1) for name in report.doubt_names(before)]
     pictures = [f"{FIGURES}/{file}" for name in figures.OF_A_RUN for file in figures.file_names(name)]
     tables = [
         report.METRICS,
@@ -270,7 +270,7 @@ def _interruptible(
 
 def _write_doubts(
     request: Request, trajectory: Trajectory, prepared: Prepared, levels: Float[np.ndarray, " t"]
-) -> tuple[tuple[Volume, Volume], ...]:
+) -> dict[int, tuple[Volume, Volume]]:
     """Write the maps of how far to doubt the motions, and a script that colours frames by them; returns the maps.
 
     Nothing is written where the method has no such motions; no script where the frames have none of the maps.
@@ -278,8 +278,8 @@ def _write_doubts(
     doubts, last = trajectory.doubts, len(prepared.volumes) - 1
     frames = {frame.time * last: frame.index for frame in trajectory.frames}
     surfaces = []
-    for pair, volumes in enumerate(doubts, 1):
-        for place, name, volume in zip((pair - 1, pair), report.doubt_names(pair), volumes, strict=True):
+    for before, volumes in doubts.items():
+        for place, name, volume in zip((before, before + 1), report.doubt_names(before), volumes, strict=True):
             write_volume(volume, request.output / name, overwrite=True)
             if (index := frames.get(place)) is not None:
                 surfaces.append((report.frame_name(index), float(levels[index]), name))

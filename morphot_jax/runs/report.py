@@ -18,7 +18,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
-from morphot_jax.morphing.rigid import RigidBody, RigidMorph
+from morphot_jax.morphing.rigid import RigidBody, RigidMorph, both_ways
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.sharpness import Sharpness
 from morphot_jax.morphing.trajectory import Frame, Trajectory
@@ -71,9 +71,10 @@ def frame_name(index: int) -> str:
     return f"vol_{index:03d}.mrc"
 
 
-def doubt_names(pair: int) -> tuple[str, str]:
-    """The file names of the doubts of the motions from map ``pair``, counted from 1, to the next, and back."""
-    return f"doubt_{pair}_to_{pair + 1}.mrc", f"doubt_{pair + 1}_to_{pair}.mrc"
+def doubt_names(before: int) -> tuple[str, str]:
+    """The file names of the doubts of the motions from the map of that index to the next, and back."""
+    one, other = (f"doubt_{start}_to_{end}.mrc" for start, end in both_ways(before))
+    return one, other
 
 
 def compose(
@@ -103,8 +104,8 @@ def compose(
         "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
         "doubt": [
-            _doubt_entry(pair, found, min(trajectory.template.voxel_size), written=written)
-            for pair, found in enumerate(trajectory.motions, 1)
+            _doubt_entry(found, min(trajectory.template.voxel_size), written=written)
+            for found in trajectory.motions
         ],
         "bodies": [[body_entry(body) for body in found] for found in trajectory.bodies],
         "symmetry": [
@@ -115,12 +116,12 @@ def compose(
     }
 
 
-def _doubt_entry(pair: int, found: RigidMorph, edge: float, *, written: bool) -> list[dict[str, Any]]:
+def _doubt_entry(found: RigidMorph, edge: float, *, written: bool) -> list[dict[str, Any]]:
     """How far to doubt the motions between two maps, in Å, for either map: of so much of its mass at most."""
     quantiles = [[edge * doubt for doubt in found.doubt_of(share)] for share in (0.5, 0.95)]
     return [
         {"file": name if written else None, "median": median, "quantile_95": high}
-        for name, median, high in zip(doubt_names(pair), *quantiles, strict=True)
+        for name, median, high in zip(doubt_names(found.before), *quantiles, strict=True)
     ]
 
 
@@ -351,8 +352,8 @@ def convergence_table(trajectory: Trajectory) -> str:
 def rounds_table(trajectory: Trajectory) -> str:
     """One line for each round by which the method 'rigid' found the motions of a map to its neighbour; in Å."""
     rows, edge = [], min(trajectory.template.voxel_size)
-    for pair, found in enumerate(trajectory.motions, 1):
-        for ends, side in zip(((pair, pair + 1), (pair + 1, pair)), found.sides, strict=True):
+    for found in trajectory.motions:
+        for ends, side in zip(both_ways(found.before), found.sides, strict=True):
             for number, made in enumerate(side.rounds, 1):
                 lengths = (edge * length for length in (made.radius, made.change, made.left))
                 rows.append([*ends, number, *lengths, made.error, made.iterations])

@@ -12,8 +12,7 @@ from jaxtyping import Float
 
 from morphot_jax import __version__
 from morphot_jax.maps.pose import Pose
-from morphot_jax.show.colours import BLUE, GREY, MARK, PALETTE, PARTS
-from morphot_jax.show.colours import DOUBT as DOUBT_PALETTE
+from morphot_jax.show.colours import BLUE, DOUBT_PALETTE, GREY, MARK, PALETTE, PARTS
 
 SERIES, ALIGNMENT, FIELD, BODIES = "view.cxc", "align.cxc", "field.cxc", "bodies.cxc"
 DOUBT = "doubt.cxc"

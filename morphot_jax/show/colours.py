@@ -4,8 +4,11 @@ BLUE, GREY = "#6aa0d8", "#b0b0b0"  # a surface, and the surface to compare it wi
 INK, MARK = "#1d3b57", "#D55E00"  # lines and text, and what should catch the eye
 PARTS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5566", "#004488")  # after Tol, 2021
 PALETTE = {0.0: "#3b4cc0", 0.5: "#dddddd", 1.0: "#b40426"}  # displacements, from zero to the longest
-
-DOUBT = {0.0: "#aab4c2", 0.5: "#f0a030", 1.0: "#a50f26"}  # how far to doubt a motion, from zero to the most
+DOUBT_PALETTE = {
+    0.0: "#aab4c2",
+    0.5: "#f0a030",
+    1.0: "#a50f26",
+}  # doubt of a motion, from zero to the most
 
 
 def rgb(colour: str) -> tuple[float, float, float]:

@@ -19,10 +19,9 @@ from matplotlib.patches import Rectangle
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box
 from morphot_jax.morphing.order import Ordering
-from morphot_jax.morphing.rigid import RigidBody
+from morphot_jax.morphing.rigid import RigidBody, both_ways
 from morphot_jax.morphing.trajectory import Trajectory
-from morphot_jax.show.colours import DOUBT as DOUBT_PALETTE
-from morphot_jax.show.colours import GREY, INK, MARK, PARTS, rgb
+from morphot_jax.show.colours import DOUBT_PALETTE, GREY, INK, MARK, PARTS, rgb
 from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.show.scene import Scene
 from morphot_jax.system.reporting import percent, printable
@@ -30,6 +29,7 @@ from morphot_jax.system.threads import side_by_side
 
 Density = Float[np.ndarray, "z y x"]
 Plane = Float[np.ndarray, "up across"]
+Doubts = Mapping[int, tuple[Volume, Volume]]  # of two neighbouring maps, by the index of the first, in Å
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT, BODIES = "convergence", "order", "displacement", "bodies"
@@ -186,8 +186,8 @@ def _rounds_figure(trajectory: Trajectory) -> Figure:
     pairs = len(trajectory.motions)
     figure = Figure(figsize=(6.0, 2.6 * pairs + 0.8), layout="constrained")
     panels = figure.subplots(pairs, 1, squeeze=False)[:, 0]
-    for pair, (panel, found) in enumerate(zip(panels, trajectory.motions, strict=True), 1):
-        for side, ends, colour in zip(found.sides, ((pair, pair + 1), (pair + 1, pair)), (INK, MARK), strict=True):
+    for panel, found in zip(panels, trajectory.motions, strict=True):
+        for side, ends, colour in zip(found.sides, both_ways(found.before), (INK, MARK), strict=True):
             numbers, label = range(1, len(side.rounds) + 1), "map {} to map {}".format(*ends)
             panel.plot(numbers, [edge * made.left for made in side.rounds], color=colour, label=label)
             panel.plot(numbers, [edge * made.change for made in side.rounds], color=colour, linestyle=":")
@@ -259,9 +259,7 @@ def bodies_figure(
             shades = (planes / (planes.sum(axis=0).max() or 1.0)) ** GAMMA
             picture = 1.0 - np.tensordot(shades, np.stack(inks), axes=(0, 0))
             extent = _extent(planes[0], voxel_size, across, up)
-            panel.imshow(np.clip(picture, 0.0, 1.0), origin="lower", extent=extent)
-            panel.set(xlabel=across, ylabel=up)
-            _bare(panel)
+            _put(panel, np.clip(picture, 0.0, 1.0), extent, across, up)
         row[0].set_title(escaped(title), loc="left", fontsize=9)
     scale_bar(rows[0][0])
     keys = [Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
@@ -270,12 +268,9 @@ def bodies_figure(
     return figure
 
 
-def doubt_figure(maps: Sequence[Volume], doubts: Sequence[tuple[Volume, Volume]]) -> Figure | None:
-    """Projections of maps along z, y and x, coloured by the mean doubt of their motions; None without any.
-
-    ``doubts``: of the motions between each two neighbouring maps, in Å.
-    """
-    ends = [(pair + k, doubt) for pair, both in enumerate(doubts) for k, doubt in enumerate(both)]
+def doubt_figure(maps: Sequence[Volume], doubts: Doubts) -> Figure | None:
+    """Projections of maps along z, y and x, coloured by the mean doubt of their motions; None without any."""
+    ends = [pair for before, both in doubts.items() for pair in zip(both_ways(before), both, strict=True)]
     if not ends:
         return None
     window = _window(np.stack([volume.data for volume in maps]))
@@ -283,34 +278,30 @@ def doubt_figure(maps: Sequence[Volume], doubts: Sequence[tuple[Volume, Volume]]
     top = most_doubt(maps, doubts)
     figure = Figure(figsize=(7.2, 2.4 * len(ends) + 0.3), layout="constrained")
     rows = figure.subplots(len(ends), len(AXES), squeeze=False)
-    for number, (row, (index, doubt)) in enumerate(zip(rows, ends, strict=True)):
-        density, values = maps[index].data[window], doubt.data[window]
+    for row, ((number, other), doubt) in zip(rows, ends, strict=True):
+        density, values = maps[number - 1].data[window], doubt.data[window]
         for panel, (axis, across, up) in zip(row, AXES, strict=True):
             mass, doubted = _projection(density, axis), _projection(density * values, axis)
             mean = np.divide(doubted, mass, out=np.zeros_like(mass), where=mass > 0)
             shade = np.minimum(SOLID * (mass / (mass.max() or 1.0)) ** GAMMA, 1.0)
             picture = colours(np.clip(mean / top, 0.0, 1.0))
             picture[..., 3] = shade
-            extent = _extent(mass, maps[index].voxel_size, across, up)
-            panel.imshow(picture, origin="lower", extent=extent)
-            panel.set(xlabel=across, ylabel=up)
-            _bare(panel)
-        other = index + 1 if number % 2 == 0 else index - 1
-        row[0].set_title(f"map {index + 1}, on its way to map {other + 1}", loc="left", fontsize=9)
+            _put(panel, picture, _extent(mass, doubt.voxel_size, across, up), across, up)
+        row[0].set_title(f"map {number}, on its way to map {other}", loc="left", fontsize=9)
     scale_bar(rows[0][0])
     scale = ScalarMappable(Normalize(0.0, top), colours)
     figure.colorbar(scale, ax=rows, label="doubt (Å): how far off a voxel ends, there and back", shrink=0.8)
     return figure
 
 
-def most_doubt(maps: Sequence[Volume], doubts: Sequence[tuple[Volume, Volume]]) -> float:
+def most_doubt(maps: Sequence[Volume], doubts: Doubts) -> float:
     """The end of a scale of doubts, in Å: a voxel at least, and so much that 5 % of the mass has more."""
-    largest = [
-        np.quantile(doubt.data, 0.95, weights=maps[pair + k].data, method="inverted_cdf")
-        for pair, both in enumerate(doubts)
-        for k, doubt in enumerate(both)
-    ]
-    return float(max(*largest, *maps[0].voxel_size))
+    largest = list(maps[0].voxel_size)
+    for before, both in doubts.items():
+        for volume, doubt in zip(maps[before : before + 2], both, strict=True):
+            some = volume.data > 0
+            largest.append(np.quantile(doubt.data[some], 0.95, weights=volume.data[some], method="inverted_cdf"))
+    return float(max(largest))
 
 
 def escaped(name: str) -> str:
@@ -368,6 +359,19 @@ def _slice(density: Density, axis: int) -> Plane:
     return np.asarray(density.take(density.shape[axis] // 2, axis=axis), np.float64)
 
 
+def _put(
+    panel: Axes,
+    picture: Float[np.ndarray, "up across channels"],
+    extent: tuple[float, float, float, float],
+    across: str,
+    up: str,
+) -> None:
+    """A coloured picture on a panel, with the names of its axes."""
+    panel.imshow(picture, origin="lower", extent=extent)
+    panel.set(xlabel=across, ylabel=up)
+    _bare(panel)
+
+
 def _bare(panel: Axes) -> None:
     """Remove the ticks of a picture."""
     panel.set_xticks([])
@@ -409,7 +413,7 @@ def all_figures(
     scene: Scene,
     rows: Sequence[Mapping[str, Any]],
     maps: Sequence[Volume],
-    doubts: Sequence[tuple[Volume, Volume]],
+    doubts: Doubts,
 ) -> dict[str, Callable[[], Figure | None]]:
     """The figures of a run: name, and a function that draws it; None where there is nothing to draw."""
     return {

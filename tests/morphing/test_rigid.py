@@ -14,6 +14,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import Kept, morph
 from morphot_jax.prepare.prepared import prepare_maps
+from morphot_jax.runs.report import doubt_names, rounds_table
 from morphot_jax.system.errors import InputError
 from morphot_jax.transport.status import Status
 from shapes import balls, turn_about
@@ -128,6 +129,19 @@ def test_doubts_are_measured_in_space():
     two = [Volume(volume.data, tuple(2.0 * edge for edge in volume.voxel_size), volume.origin) for volume in one]
     (small, _), (large, _) = (morph(maps, RIGID).doubts[0] for maps in (one, two))
     np.testing.assert_allclose(large.data, 2.0 * small.data, atol=1e-5)
+
+
+def test_doubts_belong_to_their_pair_of_maps(turned):
+    """Of three maps, all times lie between the last two."""
+    _, maps, found = turned
+    first, last = maps.volumes
+    later = morph([last, first, last], replace(RIGID, times=(0.75, 1.0)))
+    ((before, doubts),) = later.doubts.items()
+    assert before == 1
+    for doubt, expected in zip(doubts, found.doubts[0], strict=True):
+        np.testing.assert_allclose(doubt.data, expected.data, atol=1e-3)
+    assert rounds_table(later).splitlines()[1].startswith("2,3,1,")
+    assert doubt_names(before) == ("doubt_2_to_3.mrc", "doubt_3_to_2.mrc")
 
 
 def test_every_round_is_told(turned):

@@ -62,7 +62,7 @@ def rows_of(trajectory):
 
 def drawn(trajectory):
     """Every picture of a run, as files."""
-    figures_of_run = figures.all_figures(trajectory, scene(trajectory), rows_of(trajectory), (), ())
+    figures_of_run = figures.all_figures(trajectory, scene(trajectory), rows_of(trajectory), (), {})
     made = {name: draw() for name, draw in figures_of_run.items()}
     return {
         file: data for name, figure in made.items() if figure for file, data in figures.both(name, figure).items()
@@ -72,10 +72,10 @@ def drawn(trajectory):
 def test_doubts_are_drawn_on_both_maps_of_every_pair():
     shapes = [blob((16, 16, 16), (c, 7, 8)) for c in (5, 8, 11)]
     maps = [Volume(data.astype(np.float32), (2.0, 2.0, 2.0)) for data in shapes]
-    assert figures.doubt_figure(maps, ()) is None
-    pairs = [
-        (maps[k].with_data(4.0 * (maps[k].data > 0)), maps[k + 1].with_data(0.0 * maps[k].data)) for k in (0, 1)
-    ]
+    assert figures.doubt_figure(maps, {}) is None
+    pairs = {
+        k: (maps[k].with_data(4.0 * (maps[k].data > 0)), maps[k + 1].with_data(0.0 * maps[k].data)) for k in (0, 1)
+    }
     figure = figures.doubt_figure(maps, pairs)
     titles = [panel.get_title(loc="left") for panel in figure.axes if panel.get_title(loc="left")]
     assert titles == [f"map {a}, on its way to map {b}" for a, b in ((1, 2), (2, 1), (2, 3), (3, 2))]

@@ -61,6 +61,14 @@ def test_swapping_the_maps_runs_time_backwards(pair):
     back = morph(swapped, replace(SETTINGS, times=(0.7,)))
     one_bit = 1.2e-7  # of single precision
     np.testing.assert_allclose(there.densities, back.densities, rtol=one_bit, atol=1e-10)
+    with jax.enable_x64(True):
+        maps = jnp.stack([jnp.asarray(volume.data, jnp.float64) for volume in pair.volumes])
+        kernel = kernels.dense(maps.shape[1:], 1.0)
+        one, other = (
+            solve_barycenter(given, jnp.array([weights]), kernel, tolerance=1e-6).value
+            for given, weights in ((maps, (0.7, 0.3)), (maps[::-1], (0.3, 0.7)))
+        )
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
 
 
 def test_research_use(pair, double, count_compilations):
