@@ -5,11 +5,12 @@ that a film would sharpen at its ends. And the noise of a map is carried along a
 in shells of frequency s, half way between the maps:
 
 - c(s), the correlation of the two moved maps (FSC), is high where they show the same structure in the same place;
-- n(s) = 1 - N / P(s) is the share of a map's power P that its fall-off explains as signal, with N from the fit of
+- n(s), the geometric mean of the shares of signal in the power P of both maps. Half maps or the solvent show them
+  (``prepare.signal``). Else the fall-off does: n = 1 - N / P(s), with N from the fit of
 
       ln P(s) ~ ln( S exp(-B s^2) + N )     over the shells beyond ``FROM`` of the Nyquist frequency,
 
-  and n the geometric mean of both maps. It is one where there is no plateau of noise.
+  which is one where there is no plateau of noise.
 
 What is noise by both measures, e = sqrt((1 - n)(1 - c)), fades on the way: the amplitude of a shell is times
 1 - e h(t), with h = 1 - (2 t - 1)^4. What is structure, 1 - e, gets back the power that blending took, up to the
@@ -25,7 +26,8 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 from scipy.optimize import least_squares
 
-from morphot_jax.maps.spectrum import last_shell, shells, stands_for, summed
+from morphot_jax.maps.spectrum import VoxelSize, last_shell, shells, stands_for, summed, wavelength
+from morphot_jax.prepare.signal import Signal
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
@@ -36,6 +38,8 @@ DENSE = 0.05  # of a frame's maximum: above that density detail is added in full
 REPEATS = 2  # of adding detail, since where there is no density it is left out
 
 Pair = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]
+Signals = tuple[Signal | None, Signal | None]  # of two maps, where they are known
+UNKNOWN: Signals = (None, None)
 
 
 @pytree
@@ -56,16 +60,23 @@ class Detail:
     __repr__ = one_line
 
 
-def detail_of(maps: Float[np.ndarray, "2 z y x"], moved: Pair, edges: Float[np.ndarray, "3"]) -> Detail:
-    """The detail of two maps from the two moved half way. ``edges``: of a voxel along z, y, x."""
-    (_, z, y, x), voxel_size = maps.shape, (edges[2], edges[1], edges[0])
+def detail_of(
+    maps: Float[np.ndarray, "2 z y x"], moved: Pair, voxel_size: VoxelSize, signals: Signals = UNKNOWN
+) -> Detail:
+    """The detail of two maps from the two moved half way. ``voxel_size``: in Å along x, y, z."""
+    _, z, y, x = maps.shape
     shell = shells((z, y, x), voxel_size)
     unknown = jnp.zeros(shell.max() + 1, maps.dtype)
     bare = Detail(jnp.asarray(shell), jnp.asarray(stands_for(x), maps.dtype), unknown, x)
     power, common = (np.asarray(values) for values in _spectra(bare, maps, moved))
     counts = summed(np.ones(shell.shape), shell, x)
     nyquist = last_shell((z, y, x), voxel_size)
-    signal = np.sqrt(np.prod([signal_share(row / counts, nyquist) for row in power], axis=0))
+    unit = 1.0 / wavelength(1, (z, y, x), voxel_size)
+    shares = [
+        signal_share(row / counts, nyquist) if known is None else known.at(unit * np.arange(len(row)))
+        for row, known in zip(power, signals, strict=True)
+    ]
+    signal = np.sqrt(np.prod(shares, axis=0))
     noise = np.sqrt((1.0 - signal) * (1.0 - np.clip(common, 0.0, 1.0)))
     return replace(bare, noise=jnp.asarray(noise, maps.dtype))
 

@@ -23,7 +23,7 @@ from morphot_jax.maps.resample import places_of, resample_onto
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, window_shape
 from morphot_jax.morphing.bodies import checked_mask, shares_of
-from morphot_jax.morphing.detail import Detail, detail_of, with_detail
+from morphot_jax.morphing.detail import UNKNOWN, Detail, Signals, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.rigid_bodies import POOR, Bodies, found_bodies, given_bodies, moved_by
@@ -214,6 +214,7 @@ def solve_rigid(
     plan: Plan,
     bodies: Wanted = None,
     symmetry: str = "C1",
+    signals: Signals = UNKNOWN,
     *,
     tolerance: float,
     clock: Clock,
@@ -223,6 +224,7 @@ def solve_rigid(
 
     - ``bodies``: parts that move as rigid bodies: AUTO to find them, or their masks.
     - ``symmetry``: a point group that both maps have; InputError where they do not, or not about the same axes.
+    - ``signals``: how much of each map is signal; what is noise fades on the way (``detail``).
     - ``tolerance``: largest error of the plans by which what need not move stays, and of the last one.
 
     Where neither map moves with its surroundings, a larger turn may have been missed. Then the motions are sought
@@ -245,7 +247,7 @@ def solve_rigid(
             wanted = with_copies(bodies, (first, last), symmetric) if symmetric and bodies != AUTO else bodies
             held = _bodies(space, levels, sides, (first, last), wanted)
             sides, parts = _with_bodies(fine, sides, held, groups, error), _rigid_bodies(space, fine, held)
-        return _on_voxels(space, fine, sides, aligned, parts, symmetric)
+        return _on_voxels(space, fine, sides, aligned, parts, symmetric, signals)
 
 
 def with_copies(masks: Masks, maps: tuple[Volume, Volume], symmetric: tuple[Symmetry, Symmetry]) -> Masks:
@@ -413,6 +415,7 @@ def _on_voxels(
     aligned: float | None,
     bodies: tuple[RigidBody, ...],
     symmetric: tuple[Symmetry, Symmetry] | None,
+    signals: Signals,
 ) -> RigidMorph:
     """The motions of all voxels, on the part of the box that they take, and the detail of the frames."""
     motions = _of_voxels(space, fine, 0, sides[0].motion), _of_voxels(space, fine, 1, sides[1].motion)
@@ -421,7 +424,7 @@ def _on_voxels(
     window, corner = space.swept(motions)
     half, lattice = (on_device(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))
     one, other = (_moved(motion, half, lattice, window_shape(window))[0] for motion in motions)
-    detail = detail_of(space.pair[(slice(None), *window)], (one, other), space.edges)
+    detail = detail_of(space.pair[(slice(None), *window)], (one, other), space.first.voxel_size, signals)
     return RigidMorph(
         window, space.edges, corner, (first, last), detail, fine.block, (there, back), aligned, bodies, symmetric
     )

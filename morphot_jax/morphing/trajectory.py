@@ -28,6 +28,7 @@ from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
+from morphot_jax.morphing.detail import UNKNOWN, Signals
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
@@ -52,6 +53,7 @@ from morphot_jax.morphing.settings import (
 )
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.prepare.signal import Signal
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import percent, silent
@@ -248,6 +250,8 @@ def morph(
     motions, actions = tuple(run.motions), prepared.actions
     warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
     wanted = wanted_bodies(settings, bodies)
+    if motions:
+        actions += about_signals(prepared.signals)
     for found in motions:
         warnings += about_doubt(found, template)
         if wanted is not None:
@@ -269,9 +273,24 @@ def with_rigid(settings: Settings, maps: int, given: str) -> Settings:
     """
     if maps > 2:
         raise InputError(f"{given} not go with more than two maps, and {maps} maps were given: give two of them")
+    return as_rigid(settings, given)
+
+
+def as_rigid(settings: Settings, given: str) -> Settings:
+    """The settings for what only the method rigid can take; InputError for another method that was chosen."""
     if settings.method not in ("auto", "rigid"):
         raise InputError(f"{given} not go with the method '{settings.method}': give the method rigid")
     return replace(settings, method="rigid")
+
+
+def about_signals(signals: Sequence[Signal | None]) -> tuple[str, ...]:
+    """What is taken for noise in each map that shows some."""
+    return tuple(
+        f"map {k}: detail finer than {known.resolution:.3g} Å is mostly noise, by its {known.source}: "
+        "noise fades along the way"
+        for k, known in enumerate(signals, 1)
+        if known is not None and known.resolution is not None
+    )
 
 
 def wanted_bodies(settings: Settings, masks: Masks) -> Wanted:
@@ -348,6 +367,11 @@ class _Run:
     bodies: Masks
     motions: list[RigidMorph] = field(default_factory=list)  # of the segments that were solved
 
+    def signals(self, segment: "_Segment") -> Signals:
+        """How much of the two maps of a segment is signal, where that is known."""
+        known = self.prepared.signals[segment.before : segment.before + 2]
+        return (known[0], known[1]) if known else UNKNOWN
+
     def frames(
         self, times: Float[np.ndarray, " t"], make: Callable[[_Segment], Iterator[_SegmentFrame]]
     ) -> tuple[Float[np.ndarray, "t z y x"], list[Frame]]:
@@ -421,6 +445,7 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
         plan,
         wanted_bodies(settings, run.bodies),
         settings.symmetry,
+        run.signals(segment),
         tolerance=settings.tolerance,
         clock=run.clock,
         report=segment.report,

@@ -30,6 +30,7 @@ from morphot_jax.prepare.common_grid import (
 )
 from morphot_jax.prepare.masks import as_mask, mask_on
 from morphot_jax.prepare.preparation import Preparation
+from morphot_jax.prepare.signal import Signal, signal_of_halves, signal_of_solvent
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import Remark, Report, part_of, percent, silent, split
@@ -39,6 +40,7 @@ INVERTED = "its densities reach farther below the most common one than above: is
 ALIGNING = 10  # time to align a map over the time to clean it
 
 Item = TypeVar("Item")
+Halves = tuple[Volume, Volume]  # the half maps of one map
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +52,7 @@ class Prepared:
     - ``warnings``: sentences about what the user should check.
     - ``levels``: contour levels in the densities of the prepared maps; None if no levels were given.
     - ``backgrounds``: the density that was taken off each map as its background, in the densities as given.
+    - ``signals``: how much of each map is signal, by its half maps or its solvent; None where neither shows noise.
     """
 
     volumes: tuple[Volume, ...]
@@ -58,6 +61,7 @@ class Prepared:
     warnings: tuple[str, ...]
     levels: tuple[float, ...] | None = None
     backgrounds: tuple[float, ...] = ()
+    signals: tuple[Signal | None, ...] = ()
 
     def __repr__(self) -> str:
         first = self.volumes[0]
@@ -74,6 +78,7 @@ def prepare_maps(
     preparation: Preparation | None = None,
     *,
     names: Sequence[str] | None = None,
+    half_maps: Sequence[Halves] | None = None,
     report: Report = silent,
 ) -> Prepared:
     """Put maps onto one grid and make their densities non-negative; ``preparation`` chooses the steps.
@@ -105,11 +110,14 @@ def prepare_maps(
         Its values go from 0 to 1, or it is a mask that was stored as bytes (``masks.as_mask``).
     12. ``match='mass'``: scale each map to the mass of the first one.
 
+    ``half_maps``: the two half maps of each map, which show how much of it is signal (``signal``). Without them
+    the noise of the solvent does, if there is some.
+
     ``names`` appear in the sentences. ``report`` gets the work done and the total work.
 
     Raises ``InputError`` for a value that is not a ``Volume``, for maps without positive density or with oblique
-    cells, for maps whose boxes do not overlap, for levels that leave no density, for impossible grids, and for a
-    mask that is not one.
+    cells, for maps whose boxes do not overlap, for levels that leave no density, for impossible grids, for a mask
+    that is not one, and for half maps that do not belong together.
     """
     volumes = several_maps(volumes, "prepare_maps needs maps")
     labels = _labels(volumes, names)
@@ -138,11 +146,13 @@ def prepare_maps(
     noises, new_remarks = _noises(placed, levels, options, labels)
     remarks += new_remarks
     weight = None if mask is None else mask_on(mask, placed[0])
-    prepared, prepared_levels = [], []
+    halves = _halves(half_maps, labels)
+    prepared, prepared_levels, signals = [], [], []
     steps = list(zip(placed, levels, noises, labels, strict=True))
     for volume, level, noise, label in _each(steps, report_cleaning):
         floor = 0.0 if options.level == "none" else options.floor
-        cleaned, new_remarks = _cleaned(volume, noise, level, floor, options.dust, label)
+        removed = noise if options.level == "auto" else None
+        cleaned, new_remarks = _cleaned(volume, removed, level, floor, options.dust, label)
         remarks += new_remarks
         cleaned, new_remarks = _masked(cleaned, weight, label)
         remarks += new_remarks
@@ -151,12 +161,13 @@ def prepare_maps(
         remarks += new_remarks
         prepared.append(matched)
         prepared_levels.append(level * matched.mass / cleaned.mass)
+        signals.append(_signal(volume, matched, halves[len(signals)], noise, label))
     for one, before, label in zip(prepared[1:], volumes[1:], labels[1:], strict=True):
         remarks += scaled(one, prepared[0], (before.voxel_size[0], volumes[0].voxel_size[0]), label)
     masses = tuple(volume.mass for volume in prepared)
     actions, warnings = (tuple(one.text for one in remarks if one.warning == kind) for kind in (False, True))
     contours = tuple(prepared_levels) if any(levels) else None
-    return Prepared(tuple(prepared), masses, actions, warnings, contours, tuple(backgrounds))
+    return Prepared(tuple(prepared), masses, actions, warnings, contours, tuple(backgrounds), tuple(signals))
 
 
 def _on_first_grid(
@@ -187,6 +198,26 @@ def _on_first_grid(
             remarks.append(Remark(f"{label}: its amplitudes at each resolution are now those of map 1"))
         placed.append(moved)
     return placed, remarks
+
+
+def _halves(half_maps: Sequence[Halves] | None, labels: Sequence[str]) -> Sequence[Halves | None]:
+    """The half maps of each map, or None."""
+    if half_maps is None:
+        return [None] * len(labels)
+    if len(half_maps) != len(labels):
+        raise InputError(
+            f"half maps of {len(half_maps)} maps were given for {len(labels)} maps: give two half maps for each"
+        )
+    return half_maps
+
+
+def _signal(
+    placed: Volume, cleaned: Volume, halves: Halves | None, noise: background.Noise | None, label: str
+) -> Signal | None:
+    """The signal of a map: by its half maps, or by its solvent before it was cleaned."""
+    if halves is not None:
+        return signal_of_halves(*halves, label)
+    return None if noise is None else signal_of_solvent(placed, noise, cleaned.data > 0)
 
 
 def _each(items: Sequence[Item], report: Report) -> Iterator[Item]:
@@ -222,17 +253,16 @@ def _without_background(volume: Volume, own: float, label: str) -> Volume:
 def _noises(
     placed: Sequence[Volume], levels: Sequence[float], options: Preparation, labels: Sequence[str]
 ) -> tuple[Sequence[background.Noise | None], list[Remark]]:
-    """The noise to remove from each map; and a warning for noise that a level leaves in it."""
+    """The noise in the solvent of each map; and a warning for noise that a level leaves in it."""
     if options.level == "auto":
         return background.noises_of([volume.data for volume in placed]), []
-    remarks = []
-    for volume, level, label in zip(placed, levels, labels, strict=True):
-        noise = background.noise_of(volume.data)
+    noises, remarks = [background.noise_of(volume.data) for volume in placed], []
+    for noise, level, label in zip(noises, levels, labels, strict=True):
         if noise is not None and level < noise.level:
             measured = f"{label}: solvent noise of standard deviation {noise.sd:.3g} about {noise.middle:.3g}"
             advice = f"densities up to {noise.level:.3g} are mostly noise and count as mass; try --level auto"
             remarks.append(Remark(f"{measured}: {advice}", warning=True))
-    return [None] * len(placed), remarks
+    return noises, remarks
 
 
 def _cleaned(

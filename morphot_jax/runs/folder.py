@@ -100,7 +100,9 @@ class OutputFolder:
     def of(cls, request: Request, names: Iterable[str], inputs: Iterable[str] = ()) -> "OutputFolder":
         """The output folder of a request. ``inputs``: names of maps beside those of the request."""
         mask = request.preparation.mask
-        read = files_among([*request.maps, *inputs, mask if isinstance(mask, str) else None, request.model])
+        halves = [name for pair in request.halves for name in pair]
+        named = [*request.maps, *halves, *inputs, mask if isinstance(mask, str) else None, request.model]
+        read = files_among(named)
         return cls(request.output, names, read, overwrite=request.overwrite, resume=request.resume)
 
     @property

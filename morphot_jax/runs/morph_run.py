@@ -23,7 +23,7 @@ from morphot_jax.morphing.progress import Progress, ProgressReport
 from morphot_jax.morphing.rigid import Masks, carried_points
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, morph, with_masks, with_rigid
+from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, as_rigid, morph, with_masks, with_rigid
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -68,7 +68,7 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     device = device_of(request, reporter)
     inputs, prepared = prepared_maps(request, reporter, seconds)
     bodies = body_masks(asked, atoms, prepared.volumes[0], reporter)
-    settings = _for_parts(settings, bodies, atoms, len(prepared.volumes))
+    settings = _fitting(settings, request, bodies)
     folder.fingerprint = checkpoint.fingerprint(prepared, settings, bodies)
     folder.check()
     if request.resume and _is_finished(folder, reporter) and not _lacks_something(request):
@@ -132,10 +132,11 @@ def file_names(frames: int, maps: int) -> list[str]:
     return [*map(report.frame_name, range(frames)), *doubts, *tables, viewer.VIEWER, *pictures, LOG]
 
 
-def _for_parts(settings: Settings, bodies: Masks, atoms: Atoms | None, maps: int) -> Settings:
-    """The settings where bodies or atoms are given; InputError where they do not go together."""
-    settings = with_masks(settings, bodies, maps)
-    return settings if atoms is None else with_rigid(settings, maps, "a model does")
+def _fitting(settings: Settings, request: Request, bodies: Masks) -> Settings:
+    """The settings where bodies, a model or half maps are given; InputError where they do not go together."""
+    settings = with_masks(settings, bodies, len(request.maps))
+    settings = with_rigid(settings, len(request.maps), "a model does") if request.model else settings
+    return as_rigid(settings, "half maps do") if request.half_maps else settings
 
 
 def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:

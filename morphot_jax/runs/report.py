@@ -55,6 +55,7 @@ class Run:
     device: str
     seconds: dict[str, float] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
+    signals: list[dict[str, Any] | None] = field(default_factory=list)
 
 
 def earlier(folder: Path) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def compose(
         "settings": {**asdict(trajectory.settings), "preparation": run.preparation, "resolved": resolved},
         "device": run.device,
         "precision": plan.precision if plan else "single",
+        "signal": run.signals,
         "actions": list(trajectory.actions),
         "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
@@ -272,6 +274,22 @@ def preparation_entry(request: Request) -> dict[str, Any]:
     if not isinstance(preparation.mask, str | None):
         preparation = replace(preparation, mask="a map without a name")
     return {"voxel_size": request.voxel_size, **asdict(preparation)}
+
+
+def signal_entries(request: Request, prepared: Prepared) -> list[dict[str, Any] | None]:
+    """How much of each map is signal, as entries of report.json: in shells of frequency (cycles per Å)."""
+    halves = request.halves or [None] * len(prepared.signals)
+    return [
+        known
+        and {
+            "source": known.source,
+            "half_maps": names,
+            "resolution": known.resolution,
+            "frequency": known.frequency.tolist(),
+            "share": known.share.tolist(),
+        }
+        for known, names in zip(prepared.signals, halves, strict=True)
+    ]
 
 
 def to_json(content: dict[str, Any]) -> str:

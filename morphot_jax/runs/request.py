@@ -6,7 +6,7 @@ from pathlib import Path
 
 from morphot_jax.morphing.settings import SOLVE, TRAJECTORY
 from morphot_jax.prepare.preparation import MAPS, PREPARING, Preparation
-from morphot_jax.system.errors import InputError
+from morphot_jax.system.errors import InputError, quoted
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
@@ -41,6 +41,13 @@ class Request:
         group=TRAJECTORY,
         commands=("morph",),
     )
+    half_maps: Sequence[str] = option(
+        (),
+        "The two half maps of a map, as HALF1:HALF2; repeat for each map. They show what is noise: it fades.",
+        maps=True,
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
     model: str | None = option(
         None,
         "Atoms in the first map (PDB, mmCIF): moved along, and for bodies such as chain:A or residues:A:30-59.",
@@ -67,7 +74,20 @@ class Request:
 
     def __post_init__(self) -> None:
         check_options(self)
+        for text in self.half_maps:
+            if len(text.split(":")) != 2 or not all(text.split(":")):
+                raise InputError(f"the half maps {quoted(text)} cannot be read: give two files, as HALF1:HALF2")
+        if self.half_maps and len(self.half_maps) != len(self.maps):
+            raise InputError(
+                f"--half-maps was given {len(self.half_maps)} times for {len(self.maps)} maps: "
+                "give HALF1:HALF2 once for each map, in their order"
+            )
         if self.certify and len(self.maps) > 2:
             raise InputError(
                 f"certify is about two maps, and {len(self.maps)} were given: leave it out, or give two"
             )
+
+    @property
+    def halves(self) -> list[tuple[str, str]]:
+        """The names of the two half maps of each map; empty where none were given."""
+        return [(first, second) for first, second in (text.split(":") for text in self.half_maps)]

@@ -55,12 +55,25 @@ def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float
     inputs = read_maps(request, reporter, seconds)
     with timed(seconds, "prepare"), reporter.working("preparing") as report_progress:
         volumes, names = [item.volume for item in inputs], [item.name for item in inputs]
-        prepared = prepare_maps(volumes, request.preparation, names=names, report=report_progress)
+        halves = read_halves(request, reporter)
+        options = {"names": names, "half_maps": halves or None, "report": report_progress}
+        prepared = prepare_maps(volumes, request.preparation, **options)
     for action in prepared.actions:
         reporter.say(action)
     for warning in prepared.warnings:
         reporter.warn(warning)
     return inputs, prepared
+
+
+def read_halves(request: Request, reporter: Reporter) -> list[tuple[Volume, Volume]]:
+    """Read the half maps of each map; the reporter gets what is wrong with their files."""
+    found = []
+    for names in request.halves:
+        first, second = (load(name, request.voxel_size) for name in names)
+        for warning in (*first.warnings, *second.warnings):
+            reporter.warn(warning)
+        found.append((first.volume, second.volume))
+    return found
 
 
 def read_mask(name: str, label: str, reporter: Reporter) -> Volume:
@@ -89,13 +102,16 @@ def run_details(
     reporter: Reporter,
     seconds: dict[str, float],
 ) -> Run:
-    """The ``Run`` for the report. The reporter gets the warnings of the solve."""
+    """The ``Run`` for the report. The reporter gets the actions and warnings of the solve."""
     seconds |= {"compile": trajectory.clock.compile, "solve": trajectory.clock.solve}
+    for action in trajectory.actions:
+        if action not in prepared.actions:
+            reporter.say(action)
     for warning in trajectory.warnings:
         if warning not in prepared.warnings:  # reported before the solve
             reporter.warn(warning)
-    preparation = report.preparation_entry(request)
-    return Run(request.command, inputs, devices.describe(device), seconds, preparation)
+    preparation, signals = report.preparation_entry(request), report.signal_entries(request, prepared)
+    return Run(request.command, inputs, devices.describe(device), seconds, preparation, signals)
 
 
 def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from morphot_jax.morphing.detail import detail_of, signal_share, with_detail
+from morphot_jax.maps import spectrum
+from morphot_jax.morphing.detail import UNKNOWN, detail_of, signal_share, with_detail
+from morphot_jax.prepare.signal import Signal
 
-CUBES = np.ones(3)
+CUBES = (1.0, 1.0, 1.0)
 SHAPE = (40, 42, 44)
 
 
@@ -21,9 +23,9 @@ def structure():
     return density / density.sum()
 
 
-def blended(one, other, moved, t=0.5):
+def blended(one, other, moved, t=0.5, signals=UNKNOWN):
     first, last = map(jnp.asarray, moved)
-    detail = detail_of(np.stack([one, other]), (first, last), CUBES)
+    detail = detail_of(np.stack([one, other]), (first, last), CUBES, signals)
     return np.asarray(with_detail((first, last), jnp.asarray(t), detail)), detail
 
 
@@ -74,3 +76,26 @@ def test_a_plateau_is_noise_and_a_fall_off_is_signal():
 
 def test_too_few_shells_say_nothing():
     np.testing.assert_array_equal(signal_share(np.full(6, 0.1), 5), 1.0)
+
+
+def test_noise_without_a_plateau_fades_where_the_signal_is_known(double, structure):
+    """Noise that was low-passed looks like structure, but for its half maps or its solvent."""
+    rng = np.random.default_rng(2)
+    inside = gaussian_filter((structure > 1e-6).astype(float), 1.0)
+    solid = structure / structure.max() + inside
+    noise = [inside * gaussian_filter(rng.normal(size=SHAPE), 0.8) for _ in range(2)]
+    noise = [0.25 * one / one[inside > 0.5].std() for one in noise]
+    noisy = [np.maximum(solid + one, 0.0) for one in noise]
+    noisy = [density / density.sum() for density in noisy]
+    shell = spectrum.shells(SHAPE)
+    signal, error = (spectrum.power(np.fft.rfftn(part), shell, SHAPE[2]) for part in (solid, noise[0]))
+    known = Signal("half maps", np.arange(len(signal)) / max(SHAPE), signal / (signal + error))
+    apart, unknown, plain = (
+        np.linalg.norm(density - solid / solid.sum())
+        for density in (
+            blended(*noisy, noisy, signals=(known, known))[0],
+            blended(*noisy, noisy)[0],
+            sum(noisy) / 2.0,
+        )
+    )
+    assert apart < 0.85 * min(unknown, plain)

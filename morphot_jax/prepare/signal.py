@@ -1,0 +1,110 @@
+r"""How much of a map is signal at each resolution: n(s), its share of the power in a shell of frequency.
+
+The half maps of a reconstruction have the same signal and noise of their own. With c(s), their correlation (FSC)
+within a soft mask around the structure, the share in the map that is their mean is
+
+    n(s) = 2 c / (1 + c)          (Rosenthal and Henderson 2003: the square of their C_ref).
+
+Without half maps, the solvent of a map shows its noise. With P the power per voxel within the soft mask w, and N
+that within 1 - w,
+
+    n(s) = 1 - N / P ,   P = |F(w (f - m))|^2 / sum w^2 ,   N = |F((1 - w) (f - m))|^2 / sum (1 - w)^2 ,
+
+where m is the middle of the solvent's densities. Shares are averaged over ``SMOOTH`` shells, and never rise with
+the frequency.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from morphot_jax.maps import spectrum
+from morphot_jax.maps.volume import Volume
+from morphot_jax.prepare.background import Noise, noise_of
+from morphot_jax.prepare.clean import without_noise
+from morphot_jax.system.errors import InputError
+
+GROWN = 2  # voxels around the structure that belong to it
+EDGE = 1.5  # voxels: standard deviation of the soft edge of its mask
+SMOOTH = 3  # shells
+HALF = 0.5  # share of signal where detail begins to be mostly noise
+
+Source = Literal["half maps", "solvent"]
+Shares = Float[np.ndarray, " shells"]
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """The share of signal in the power of a map.
+
+    - ``frequency``: of each shell, in cycles per Å. ``share``: n there. ``source``: what showed the noise.
+    """
+
+    source: Source
+    frequency: Shares = field(repr=False)
+    share: Shares = field(repr=False)
+
+    def at(self, frequency: Shares) -> Shares:
+        """The share at other frequencies, by straight lines; zero beyond the last shell."""
+        return np.interp(frequency, self.frequency, self.share, right=0.0)
+
+    @property
+    def resolution(self) -> float | None:
+        """In Å: finer detail is mostly noise; None where all detail is mostly signal."""
+        shell = spectrum.first_below(self.share[1:], HALF)
+        return None if shell is None else float(1.0 / np.interp(shell, np.arange(len(self.share)), self.frequency))
+
+
+def signal_of_halves(first: Volume, second: Volume, label: str) -> Signal:
+    """The signal of the mean of two half maps.
+
+    Raises InputError for halves on different grids, and for the same map twice.
+    """
+    if first.shape != second.shape or not np.allclose(first.voxel_size, second.voxel_size):
+        raise InputError(
+            f"{label}: its half maps have {first.shape} and {second.shape} voxels of {first.voxel_size} and "
+            f"{second.voxel_size} Å (x, y, z): give two halves of one reconstruction"
+        )
+    one, other = (volume.data.astype(np.float64) for volume in (first, second))
+    if np.array_equal(one, other):
+        raise InputError(f"{label}: its half maps are the same map: give two halves of one reconstruction")
+    mean = (one + other) / 2.0
+    noise = noise_of(mean)
+    weight = np.ones_like(mean) if noise is None else _soft(without_noise(mean, noise)[0] > 0)
+    transforms = [np.fft.rfftn(weight * half) for half in (one, other)]
+    shell, columns = spectrum.shells(first.shape, first.voxel_size), first.shape[2]
+    cross = spectrum.summed((transforms[0] * transforms[1].conj()).real, shell, columns)
+    powers = [spectrum.power(transform, shell, columns) for transform in transforms]
+    own = np.sqrt(powers[0] * powers[1])
+    correlation = np.clip(np.divide(cross, own, out=np.zeros_like(cross), where=own > 0), 0.0, 1.0)
+    return _signal("half maps", 2.0 * correlation / (1.0 + correlation), first)
+
+
+def signal_of_solvent(volume: Volume, noise: Noise, body: Bool[np.ndarray, "z y x"]) -> Signal:
+    """The signal of a map with noise in its solvent. ``body``: the voxels of the structure."""
+    weight = _soft(body)
+    shell, columns = spectrum.shells(volume.shape, volume.voxel_size), volume.shape[2]
+    within, around = (
+        spectrum.power(np.fft.rfftn(part * (volume.data - noise.middle)), shell, columns) / np.sum(part**2)
+        for part in (weight, 1.0 - weight)
+    )
+    share = 1.0 - np.divide(around, within, out=np.ones_like(within), where=within > 0)
+    return _signal("solvent", np.clip(share, 0.0, 1.0), volume)
+
+
+def _soft(body: Bool[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
+    """A mask with a soft edge around a structure."""
+    return gaussian_filter(binary_dilation(body, iterations=GROWN).astype(np.float64), EDGE)
+
+
+def _signal(source: Source, share: Shares, volume: Volume) -> Signal:
+    """From the shares of all shells: those up to the Nyquist frequency, smooth and falling."""
+    shells = np.arange(spectrum.last_shell(volume.shape, volume.voxel_size) + 1)
+    wide = np.pad(share[: len(shells)], SMOOTH // 2, mode="edge")
+    smooth = np.convolve(wide, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
+    smooth[0] = 1.0  # its mean is signal
+    frequency = shells / spectrum.wavelength(1, volume.shape, volume.voxel_size)
+    return Signal(source, frequency, np.minimum.accumulate(smooth))
