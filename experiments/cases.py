@@ -18,6 +18,7 @@ from morphot_jax import Volume, read_volume
 from morphot_jax.maps.atoms import WIDTH_PER_RESOLUTION, Atoms, choose_box, simulate_density
 from morphot_jax.maps.samples import GRID, VOXEL_SIZES, WIDTHS, sample_atoms
 from morphot_jax.maps.volume import Grid
+from morphot_jax.prepare.clean import low_pass
 
 QUARTERS = (0.25, 0.5, 0.75)
 TENTHS = tuple(k / 10 for k in range(1, 10))
@@ -26,6 +27,7 @@ OF_25_FRAMES = tuple(k / 24 for k in range(1, 24))
 # Integrated over voxels of 1.5 Å, a width of 1.95 Å acts as 2.0 Å. With this width the linear blend of the maps is
 # as far from the linear atom morph (.257 / .188) as when the bounds of the claims were measured (.258 / .188).
 ADK_WIDTH, ADK_VOXEL = 1.95, 1.5
+SNR, NOISE_PASS = 3.0, 4.3  # variance of signal over that of noise; Å
 SPIKE_WIDTH, SPIKE_VOXEL = 4.0, 3.2
 RING_COPIES, RING_RADIUS, RING_WIDTH, RING_VOXEL = 4, 43.0, 3.0, 2.8
 SPLICEOSOME_WIDTH, SPLICEOSOME_VOXEL = 7.0, 7.0
@@ -119,6 +121,22 @@ def adk_recorded() -> Case:
     )
 
 
+def adk_noisy() -> Case:
+    """``adk_linear`` with noise in both maps, as of a low-passed reconstruction; references without it."""
+    case = adk_linear()
+    first, last = (with_noise(volume, seed) for seed, volume in enumerate((case.first, case.last)))
+    return replace(case, title="adenylate kinase, noisy", first=first, last=last)
+
+
+def with_noise(volume: Volume, seed: int) -> Volume:
+    """A map with normal noise up to ``NOISE_PASS``; the density of the molecule has ``SNR`` times its variance."""
+    molecule = volume.data > 0.01 * volume.data.max()
+    noise = np.random.default_rng(seed).normal(size=volume.shape)
+    noise = low_pass(noise, volume.voxel_size, NOISE_PASS)
+    noise *= np.sqrt(volume.data[molecule].var() / SNR) / noise.std()
+    return volume.with_data((volume.data + noise).astype(np.float32))
+
+
 def adk_screw() -> Case:
     """The ends of ``adk_linear`` with its three domains on screws."""
     models = _adk_models()
@@ -202,6 +220,7 @@ BUILDERS: dict[str, Callable[[], Case]] = {
     "mmcpn-sample": mmcpn_sample,
     "adk-linear": adk_linear,
     "adk-recorded": adk_recorded,
+    "adk-noisy": adk_noisy,
     "adk-sample": adk_sample,
     "spike": spike,
     "spliceosome": spliceosome,
@@ -213,6 +232,7 @@ NEEDED = {
     "mmcpn-real": ("mmcpn_closed_64.mrc", "mmcpn_open_64.mrc", "mmcpn_morphot_t050.mrc", "mmcpn_ca.npz"),
     "adk-linear": ("adk_dims.npz",),
     "adk-recorded": ("adk_dims.npz",),
+    "adk-noisy": ("adk_dims.npz",),
     "adk-screw": ("adk_dims.npz",),
     "adk-hinge": ("adk_dims.npz",),
     "adk-ring": ("adk_dims.npz",),

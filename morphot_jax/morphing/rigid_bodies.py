@@ -136,6 +136,7 @@ def given_bodies(
     return Bodies(names, found, (first, there), np.asarray(total / sum(mass.sum(axis=1) for mass in masses)))
 
 
+@jax.jit
 def moved_by(task: Task, motion: Motion, motions: Motions, shares: Shares) -> tuple[Vectors, Rotations]:
     """Image and rotation of each block: by its bodies, and for the rest of its mass by ``motion``.
 
@@ -180,7 +181,12 @@ def _best_of(
 
 def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
     """The shares of the second map's blocks where the bodies of the first come to lie."""
-    source, target = fine.tasks
+    return _shares_there(*fine.tasks, motions, shares)
+
+
+@jax.jit
+def _shares_there(source: Task, target: Task, motions: Motions, shares: Shares) -> Shares:
+    """The shares of the target's blocks where the bodies of the source come to lie."""
     places = motions.carried(source.start)
     boxes = [
         splines.share(source.mass * share, source.voxels(there), source.kernel.shape)
@@ -194,19 +200,26 @@ def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
 def _candidates(rough: Pair, fine: tuple[Task, Task], motions: tuple[Motion, Motion], block: float) -> Motions:
     """No motion, those around seeds of both maps, and these refined in windows."""
     radius = jnp.asarray(AROUND_SEED * block)
-    all_found = [Motions(jnp.eye(3)[None], jnp.zeros((1, 3)))]
+    all_found = [Motions(np.eye(3, dtype=radius.dtype)[None], np.zeros((1, 3), radius.dtype))]
     for k, (task, motion) in enumerate(zip(fine, motions, strict=True)):
         mass = np.asarray(task.mass)
         seeds = np.searchsorted(np.cumsum(mass), (np.arange(SEEDS) + 0.5) / SEEDS * mass.sum())
-        rotation, image = locally_rigid.fitted(task, motion.image, radius, motion.rotation)
-        turns = jnp.moveaxis(rotation[:, :, seeds], 2, 0)
-        start = task.start[:, seeds]
-        around = Motions(turns, image[:, seeds].T - jnp.einsum("kij,jk->ki", turns, start))
-        distance = jnp.sum((rough[k].task.start[:, None] - start[:, :, None]) ** 2, axis=0)
-        near = jnp.where(rough[k].task.mass > 0, jnp.exp(-distance / (2.0 * radius**2)), 0.0)
+        around, near = _around_seeds(task, rough[k].task, motion, jnp.asarray(seeds), radius)
         closer, _ = refined((rough[k],), around, (near,), 6)
         all_found += [found if k == 0 else found.inverse() for found in (around, closer)]
     return Motions.joined(*all_found)
+
+
+@jax.jit
+def _around_seeds(
+    task: Task, rough: Task, motion: Motion, seeds: Int[Array, " k"], radius: Float[Array, ""]
+) -> tuple[Motions, Float[Array, "k n"]]:
+    """The rigid motions in windows around some voxels of the task, and the windows on the rough voxels."""
+    rotation, image = locally_rigid.fitted(task, motion.image, radius, motion.rotation)
+    turns, start = jnp.moveaxis(rotation[:, :, seeds], 2, 0), task.start[:, seeds]
+    distance = jnp.sum((rough.start[:, None] - start[:, :, None]) ** 2, axis=0)
+    near = jnp.where(rough.mass > 0, jnp.exp(-distance / (2.0 * radius**2)), 0.0)
+    return Motions(turns, image[:, seeds].T - jnp.einsum("kij,jk->ki", turns, start)), near
 
 
 def _added(rough: Pair, candidates: Motions, block: float) -> Motions:
@@ -250,7 +263,7 @@ def _refined_on_own(
         for one, labels, sure in zip(pair, claims.labels, claims.clear, strict=True):
             some = np.asarray(one.task.mass) > 0
             own = (labels == np.arange(MOST)[:, None]) & (some & sure if clear else some)
-            weights.append(jnp.asarray(own, one.values.dtype))
+            weights.append(jnp.asarray(own.astype(one.values.dtype)))
         padded, _ = refined(pair, padded, (weights[0], weights[1]), 2)
         claims = _claims(pair, padded.some(slice(count)), radius)
     return padded.some(slice(count)), claims
@@ -264,7 +277,8 @@ def _claims(pair: Pair, motions: Motions, radius: float) -> _Claims:
     nexts = [np.partition(some, 1, axis=0)[1] if count > 1 else np.ones_like(some[0]) for some in found]
     clear = []
     for k, (one, other, way) in enumerate(((first, second, motions), (second, first, motions.inverse()))):
-        there = np.asarray(way.carried(one.task.start))[labels[k], :, np.arange(labels[k].size)].T
+        start, turns, shifts = np.asarray(one.task.start), way.rotation[labels[k]], way.shift[labels[k]]
+        there = np.einsum("nij,jn->in", turns, start) + shifts.T
         met = _labels_at(other.task, labels[1 - k], there)
         clear.append((least[k] < CLEAR * nexts[k]) & (met == labels[k]))
     return _Claims((labels[0], labels[1]), (clear[0], clear[1]), (least[0], least[1]))
@@ -299,11 +313,16 @@ def _whole_pieces(task: Task, labels: Labels) -> Labels:
 
 def _shares(task: Task, labels: Labels, count: int, block: float) -> Shares:
     """Soft shares of the bodies: their mass over all mass, in a window of one block."""
+    return _soft_shares(task, jnp.asarray(labels == np.arange(MOST)[:, None]), jnp.asarray(block))[:count]
+
+
+@jax.jit
+def _soft_shares(task: Task, own: Bool[Array, "k n"], width: Float[Array, ""]) -> Shares:
+    """The mass of each row over all mass, in a window of that width."""
     places, mass = task.source.places, task.mass
-    window = kernels.dense(task.kernel.shape, block / task.edges, mass.dtype)
+    window = kernels.dense(task.kernel.shape, width / task.edges, mass.dtype)
     whole = window.apply_between(mass, places, places)
-    own = jnp.where(jnp.asarray(labels == np.arange(count)[:, None]), mass, 0.0)
-    rows = jax.lax.map(lambda row: window.apply_between(row, places, places), own)
+    rows = jax.lax.map(lambda row: window.apply_between(row, places, places), jnp.where(own, mass, 0.0))
     return rows / jnp.where(whole > 0, whole, 1.0)
 
 
@@ -319,8 +338,8 @@ def _misfits(pair: Pair, motions: Motions, radius: float) -> list[Float[np.ndarr
 def _padded(motions: Motions) -> Motions:
     """As many as there can be, so that all numbers share what is compiled."""
     more = MOST - len(motions.shift)
-    turns = jnp.broadcast_to(jnp.eye(3, dtype=motions.shift.dtype), (more, 3, 3))
-    return Motions(jnp.concatenate([motions.rotation, turns]), jnp.pad(motions.shift, ((0, more), (0, 0))))
+    turns = np.broadcast_to(np.eye(3, dtype=motions.shift.dtype), (more, 3, 3))
+    return Motions.joined(motions, Motions(turns, np.zeros((more, 3), motions.shift.dtype)))
 
 
 def _measured(pair: Pair, claims: _Claims, count: int) -> _Measured:

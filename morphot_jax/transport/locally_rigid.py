@@ -232,6 +232,7 @@ def mean_places(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "3 z y
     return jnp.stack(firsts) * jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
 
 
+@jax.jit
 def fitted(task: Task, found: Vectors, radius: Float[Array, ""], rotation: Rotations) -> tuple[Rotations, Vectors]:
     """The rigid motion around each voxel that takes the map best to the places found: R, and its image.
 

@@ -35,26 +35,27 @@ Weights = Float[Array, "k n"]
 class Motions(NamedTuple):
     """One or several rigid motions, x -> R x + s, of positions in space along z, y, x."""
 
-    rotation: Float[Array, "*k 3 3"]
-    shift: Float[Array, "*k 3"]
+    rotation: Float[Array | np.ndarray, "*k 3 3"]
+    shift: Float[Array | np.ndarray, "*k 3"]
 
     def carried(self, points: Vectors) -> Float[Array, "*k 3 n"]:
         """Points after each motion."""
         return jnp.einsum("...ij,jn->...in", self.rotation, points) + self.shift[..., None]
 
     def inverse(self) -> "Motions":
-        """The motions back."""
-        return Motions(jnp.swapaxes(self.rotation, 1, 2), -jnp.einsum("kji,kj->ki", self.rotation, self.shift))
+        """The motions back, on the host."""
+        rotation, shift = (np.asarray(part) for part in self)
+        return Motions(np.swapaxes(rotation, 1, 2), -np.einsum("kji,kj->ki", rotation, shift))
 
     def some(self, rows: slice | Sequence[int]) -> "Motions":
-        """Those of these numbers, in their order."""
+        """Those of these numbers, in their order, on the host."""
         index = rows if isinstance(rows, slice) else np.array(rows, int)
-        return Motions(self.rotation[index], self.shift[index])
+        return Motions(*(np.asarray(part)[index] for part in self))
 
     @classmethod
     def joined(cls, *given: "Motions") -> "Motions":
-        """All of these, one after the other."""
-        return cls(*(jnp.concatenate(part) for part in zip(*given, strict=True)))
+        """All of these, one after the other, on the host."""
+        return cls(*(np.concatenate(part) for part in zip(*given, strict=True)))
 
 
 @pytree
