@@ -30,6 +30,7 @@ from morphot_jax.maps.spectrum import VoxelSize, last_shell, shells, stands_for,
 from morphot_jax.prepare.signal import Signal
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
+from morphot_jax.transport.sharing import summed_by
 
 FROM = 0.2  # of the Nyquist frequency: below it the spectrum shows the shape of the molecule
 FEWEST = 8  # shells for the fit
@@ -149,6 +150,4 @@ def _power(detail: Detail, spectrum: Complex[Array, "z y half"]) -> Float[Array,
 
 def _in_shells(detail: Detail, values: Float[Array, "z y half"]) -> Float[Array, " shells"]:
     """Sums over the shells of the whole transform."""
-    return jax.ops.segment_sum(
-        (values * detail.weight).ravel(), detail.shell.ravel(), num_segments=detail.noise.shape[0]
-    )
+    return summed_by((values * detail.weight).ravel(), detail.shell.ravel(), detail.noise.shape[0])

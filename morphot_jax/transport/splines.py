@@ -8,12 +8,17 @@ divided by the spline's own blur along each axis:
 with b = 2/3 at the distance 0 and 1/6 at 1. It is the adjoint of interpolation by cubic splines. Masses at the
 voxels come back as they are, and the sum is kept to round-off. Where masses lie d voxels apart, trilinear sharing
 leaves stripes of about 2 sinc(1/d)^2 of the density, and the spline of at most 6 sinc(1/d)^4.
+
+In double precision shares are added as whole numbers, so that the same masses give the same bits (``sharing``).
 """
+
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float, Shaped
 
 from morphot_jax.transport import sharing
 from morphot_jax.transport.kernels import Shape, separable
@@ -51,9 +56,29 @@ def _inverse(n: int) -> Float[np.ndarray, "n n"]:
     return np.linalg.inv(blur / 6.0)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def shared(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape) -> Float[Array, "z y x"]:
-    """s: the masses by the weights of the spline."""
-    wide = jnp.zeros([n + 2 * REACH for n in shape], mass.dtype)
+    """s: the masses by the weights of the spline. Masses are not negative."""
+    if mass.dtype != jnp.float64:
+        return _summed(mass, positions, shape)
+    unit = sharing.unit_of(mass)
+    return _summed(mass / unit, positions, shape, jnp.int64) * unit
+
+
+@shared.defjvp
+def _shared_jvp(
+    shape: Shape, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Float[Array, "z y x"], Float[Array, "z y x"]]:
+    """Whole numbers have no derivatives: those of the same sums without them."""
+    _, tangent = jax.jvp(partial(_summed, shape=shape), primals, tangents)
+    return shared(*primals, shape), tangent
+
+
+def _summed(
+    mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shape, dtype: DTypeLike | None = None
+) -> Shaped[Array, "z y x"]:
+    """The sums of the shares, each rounded to ``dtype``, if one is given."""
+    wide = jnp.zeros([n + 2 * REACH for n in shape], dtype or mass.dtype)
     wide = sharing.in_chunks(_put, wide, mass, positions, CHUNK)
     for axis, n in enumerate(shape):
         wide = _folded(wide, axis, n)
@@ -61,8 +86,8 @@ def shared(mass: Float[Array, " n"], positions: Float[Array, "3 n"], shape: Shap
 
 
 def _put(
-    wide: Float[Array, "Z Y X"], mass: Float[Array, " n"], positions: Float[Array, "3 n"]
-) -> Float[Array, "Z Y X"]:
+    wide: Shaped[Array, "Z Y X"], mass: Float[Array, " n"], positions: Float[Array, "3 n"]
+) -> Shaped[Array, "Z Y X"]:
     """The box, ``REACH`` voxels wider on all sides, with the masses added."""
     limits = jnp.array(wide.shape, positions.dtype)[:, None] - (2 * REACH + 1.0)
     mass, positions = sharing.inside(mass, positions, limits)
@@ -71,7 +96,7 @@ def _put(
     return sharing.add_windows(wide, mass, below.astype(jnp.int32) + (REACH - 1), (z, y, x))
 
 
-def _folded(wide: Float[Array, "..."], axis: int, n: int) -> Float[Array, "..."]:
+def _folded(wide: Shaped[Array, "..."], axis: int, n: int) -> Shaped[Array, "..."]:
     """Without the ``REACH`` planes before and after an axis, whose shares fall back on the first and last."""
     wide = jnp.moveaxis(wide, axis, 0)
     inner = wide[REACH : REACH + n]
