@@ -16,6 +16,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "maps of eightfold symmetry, with parts that move as rigid bodies",
             "morphot morph closed.mrc open.mrc -o out --symmetry C8 --bodies auto",
         ),
+        (
+            "noisy maps whose solvent was masked: half maps show what is noise",
+            "morphot morph a.mrc b.mrc -o out --half-maps a1.mrc:a2.mrc --half-maps b1.mrc:b2.mrc",
+        ),
         ("continue an interrupted run", "morphot morph closed.mrc open.mrc -o out --resume"),
     ),
     "demo": (

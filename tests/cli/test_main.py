@@ -773,13 +773,15 @@ def test_first_steps_are_shown_where_no_command_is_given_and_are_commands():
 
 def test_examples_of_morph_do_what_they_say(maps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, given in (("closed.mrc", "b"), ("open.mrc", "c"), ("a.map.gz", "b"), ("b.map.gz", "c")):
+    files = {"closed.mrc": "b", "open.mrc": "c", "a.map.gz": "b", "b.map.gz": "c", "a.mrc": "b", "b.mrc": "c"}
+    files |= {"a1.mrc": "b", "a2.mrc": "c", "b1.mrc": "b", "b2.mrc": "c"}
+    for name, given in files.items():
         write_volume(read_volume(maps[given]), name)
     for _, typed in EXAMPLES["morph"]:
         done = morphot(*shlex.split(typed)[1:], *([] if "--dry-run" in typed else ["--dry-run"]))
         assert done.code == 0, done.err
         assert "nothing was solved or written" in done.err
-    assert {path.name for path in tmp_path.iterdir()} == {"closed.mrc", "open.mrc", "a.map.gz", "b.map.gz"}
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
 
 
 def test_commands_of_the_readme_are_commands():

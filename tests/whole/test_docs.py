@@ -132,8 +132,13 @@ def run(command: str) -> None:
 def stand_ins(tmp_path_factory):
     """A folder with every file that pages name, and the folder of a run."""
     folder = tmp_path_factory.mktemp("stand-ins")
+    noise = np.random.default_rng(0).normal(0.0, 1e-2, size=(GRID,) * 3)
     for name, sample in STAND_INS.items():
-        write_volume(prepare_maps([sample_volume(sample)], Preparation(grid=GRID)).volumes[0], folder / name)
+        volume = prepare_maps([sample_volume(sample)], Preparation(grid=GRID)).volumes[0]
+        write_volume(volume, folder / name)
+        for end, sign in (("half1", 1), ("half2", -1)):
+            half = (volume.data + sign * noise * volume.data.max()).astype(np.float32)
+            write_volume(volume.with_data(half), folder / f"{name.removesuffix('.mrc')}_{end}.mrc")
     first = prepare_maps([sample_volume(STAND_INS["open.mrc"])], Preparation(grid=GRID)).volumes[0]
     upper = np.zeros_like(first.data)
     upper[GRID // 2 :] = 1.0
