@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import kernels, splines
+from morphot_jax.transport import kernels, sharing, splines
 from morphot_jax.transport.displacement import moments
 from morphot_jax.transport.kernels import Kernel
 from morphot_jax.transport.loop import Options, solve
@@ -48,6 +48,7 @@ from morphot_jax.transport.support import Side, side_of
 
 MOMENTUM = 0.6
 MOST_ITERATIONS = 100  # of the plan of a round
+PART = 2**17  # points that are carried at once: their values of 16 fields take memory
 HOLD = 1e-3  # r^2: as if so much mass around each voxel had gone on as it did, where a window fixes no rotation
 
 
@@ -256,12 +257,17 @@ def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"
     Motions R z + p are linear in R and p, so both are interpolated, each voxel by its trilinear weight; a motion
     that is the same everywhere stays as it is. Points far from any voxel of the map do not move.
     """
-    turns, shift, rest, weight = around(task, fields_of(task, motion), points)
-    known = weight > 0
-    whole = jnp.where(known, weight, 1.0)
-    turns = jnp.where(known, turns / whole, jnp.eye(3, dtype=points.dtype)[:, :, None])
-    image = jnp.einsum("ijn,jn->in", turns, points) + shift / whole
-    return Motion(mass, points, image, nearest_rotation(turns, turns), rest / whole)
+    fields = fields_of(task, motion)
+
+    def carry(points: Vectors) -> tuple[Vectors, Rotations, Vectors]:
+        turns, shift, rest, weight = around(task, fields, points)
+        known = weight > 0
+        whole = jnp.where(known, weight, 1.0)
+        turns = jnp.where(known, turns / whole, jnp.eye(3, dtype=points.dtype)[:, :, None])
+        image = jnp.einsum("ijn,jn->in", turns, points) + shift / whole
+        return image, nearest_rotation(turns, turns), rest / whole
+
+    return Motion(mass, points, *sharing.in_parts(carry, points, PART))
 
 
 def fields_of(task: Task, motion: Motion) -> Float[Array, "16 z y x"]:

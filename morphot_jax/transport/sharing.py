@@ -1,4 +1,4 @@
-"""Sums of what many masses share: the loop of every way to share, and sums that do not depend on their order.
+"""Loops over many positions a part at a time, and sums that do not depend on the order of what is added.
 
 A GPU adds in any order, and sums of rounded numbers depend on it. Sums of whole numbers do not, so in double
 precision values are added in units of about 2^-62 of the sum of their sizes: the same values give the same bits.
@@ -57,6 +57,24 @@ def in_chunks(
         return put(box, mass[chunk], positions[:, chunk])
 
     return jax.lax.fori_loop(0, chunks, step, box)
+
+
+def in_parts(
+    make: Callable[[Float[Array, "3 _"]], tuple[Array, ...]], positions: Float[Array, "3 n"], size: int
+) -> tuple[Array, ...]:
+    """What ``make`` makes of positions, ``size`` at a time, where positions go along the last axis of all."""
+    count = positions.shape[1]
+    parts = -(-count // size)
+    if parts <= 1:
+        return make(positions)
+    wide = jnp.pad(positions, ((0, 0), (0, parts * size - count)), mode="edge")
+    made = jax.lax.map(make, jnp.moveaxis(wide.reshape(3, parts, size), 1, 0))
+
+    def joined(values: Array) -> Array:
+        last = jnp.moveaxis(values, 0, -2)
+        return last.reshape(*last.shape[:-2], -1)[..., :count]
+
+    return tuple(joined(values) for values in made)
 
 
 def inside(

@@ -58,3 +58,14 @@ def test_nothing_sums_to_nothing(double):
     zero = jnp.zeros(5)
     np.testing.assert_array_equal(splines.share(zero, jnp.ones((3, 5)), SHAPE), np.zeros(SHAPE))
     np.testing.assert_array_equal(sharing.summed_by(zero, jnp.arange(5), 5), np.zeros(5))
+
+
+def test_parts_make_up_the_whole(scattered):
+    _, positions = (jnp.asarray(part) for part in scattered)
+
+    def make(y):
+        return y[0] ** 2, jnp.einsum("in,jn->ijn", y, y)
+
+    for size in (1000, 700, 5000):
+        for whole, parts in zip(make(positions), sharing.in_parts(make, positions, size), strict=True):
+            np.testing.assert_array_equal(whole, parts)
