@@ -126,11 +126,11 @@ def _step(
     left, whole = jnp.zeros((), start.dtype), jnp.zeros((), start.dtype)
     for one, weight, forth in zip(pair, weights, (True, False), strict=False):
         here = one.task.start
-        there = motion.carried(here) if forth else motion.rotation.T @ (here - motion.shift[:, None])
+        there = motion.carried(here) if forth else jnp.matmul(motion.rotation.T, here - motion.shift[:, None])
         value, gradient = splines.values_and_gradients(one.over, one.task.voxels(there))
         gradient = gradient / edges[:, None]
         if not forth:  # the second density stands still, and the first goes the other way below it
-            there, gradient = here, -(motion.rotation @ gradient)
+            there, gradient = here, -jnp.matmul(motion.rotation, gradient)
         misfit = one.values - value
         rows = jnp.concatenate([gradient, cross(there - middle, gradient) / lever])
         curvature += (rows * weight) @ rows.T
