@@ -9,8 +9,9 @@ end are also compared with how far the motions are doubted there (``Trajectory.d
 
 OUT holds ``results.csv`` (a row for each case, with and without bodies: root mean square distances in Å half way
 and at the end, also of the atoms of so much doubt; the rank correlation of doubt and distance; how far the atoms
-move, the frames' differences, the turn and shift of each body that was found),
-``ways.png`` and ``claims.json``. About 10 minutes in full on 2 cores.
+move, the frames' differences, the turn and shift of each body that was found), ``ways.png``, ``half_way.png``
+(surfaces and slices half way: the truth, the linear blend, displacement, rigid without and with bodies) and
+``claims.json``. About 10 minutes in full on 2 cores.
 """
 
 from collections.abc import Sequence
@@ -23,17 +24,21 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from experiments import figures, points
-from experiments.cases import GRID, at_hand, build_case
+from experiments.cases import GRID, Case, at_hand, build_case
 from experiments.claims import GOAL, Claim, conclude
 from experiments.measures import measures
+from experiments.methods import settings_for
 from experiments.options import ShardOptions, command
 from experiments.tables import where
 from morphot_jax import Settings, Volume, morph, prepare_maps
 from morphot_jax.maps.resample import indices_of
 from morphot_jax.morphing.rigid import carried_points
-from morphot_jax.prepare.prepared import unit_mass
+from morphot_jax.prepare.levels import level_of_volume
+from morphot_jax.prepare.prepared import Prepared, unit_mass
 from morphot_jax.runs.sweep import Outcome, Row, Sweep, grid
 from morphot_jax.runs.sweep import Settings as Point
+from morphot_jax.show.render import VIEWS, Camera, surface_picture
+from morphot_jax.show.scene import scene_of
 
 CASES = ("adk-screw", "adk-hinge", "adk-linear", "adk-recorded", "spliceosome", "spike", "ring-twist", "adk-ring")
 QUICK_CASES = ("adk-sample",)
@@ -50,6 +55,11 @@ COLUMNS = ("case", "bodies", "half_way", "moved_half_way", "end", "moved", "doub
 COLUMNS += ("found", "seconds")
 FEWEST = 10  # atoms, of which a root mean square is given
 HALF = 0.5
+SHOWN = ("adk-screw", "adk-hinge", "spliceosome", "adk-sample")  # cases in the picture, where they were computed
+TRUTH, WITH_BODIES = "truth", "rigid, bodies auto"
+BESIDE = ("linear", "displacement")  # methods in the picture beside rigid
+SURFACE = 0.15  # of the truth's maximum; other surfaces enclose the same volume
+PIXELS = 300
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ def main(options: WayOptions) -> None:
     if rows := points.run(sweep, points.one_by_one(measure), options.share):
         with figures.style():
             figures.save(ways_figure(rows), options.output / "ways.png")
+            figures.save(half_way_figure(sweep), options.output / "half_way.png")
         conclude(options.output, claims(rows))
 
 
@@ -91,7 +102,16 @@ def measure(point: Point) -> Outcome:
     bodies = found.bodies[0] if found.bodies else ()
     row["found"] = " ".join(f"{body.pose.degrees:.1f}°/{body.shift:.1f}" for body in bodies)
     row["seconds"] = found.clock.solve + found.clock.compile
-    return Outcome([row])
+    return Outcome([row], half_way_densities(case, maps, settings, point["bodies"]))
+
+
+def half_way_densities(case: Case, maps: Prepared, settings: Settings, bodies: str) -> dict[str, np.ndarray]:
+    """Densities half way, by what made them: with bodies, that alone; without, all the others."""
+    at = replace(settings, times=(HALF,))
+    if bodies != "none":
+        return {WITH_BODIES: morph(maps, replace(at, bodies=bodies)).densities[0]}
+    made = {name: morph(maps, settings_for(name, at)).densities[0] for name in (*BESIDE, "rigid")}
+    return {TRUTH: case.reference(HALF).astype(np.float32)} | made
 
 
 def by_doubt(doubts: Volume, start: np.ndarray, distances: np.ndarray) -> dict[str, float | str]:
@@ -137,6 +157,34 @@ def ways_figure(rows: Sequence[Row]) -> Figure:
     panel.set_xticks(places, names, rotation=20, ha="right")
     panel.set_ylabel("Å at t = 0.5")
     panel.legend(frameon=False)
+    return figure
+
+
+def half_way_figure(sweep: Sweep) -> Figure:
+    """Surfaces, and slices through the middle, half way: a pair of rows for each case."""
+    cases = [name for name in SHOWN if any(point["case"] == name for point in sweep.points.values())]
+    columns = (TRUTH, *BESIDE, "rigid", WITH_BODIES)
+    figure, axes = figures.panels(2 * len(cases), len(columns), size=(1.6, 1.6))
+    for number, name in enumerate(cases):
+        points_of_case = [point for point in sweep.points.values() if point["case"] == name]
+        densities = {key: data for point in points_of_case for key, data in sweep.arrays(point).items()}
+        truth = densities[TRUTH]
+        volume = int((truth > SURFACE * truth.max()).sum())
+        stack = np.stack([unit_mass(densities[column]).astype(np.float32) for column in columns])
+        levels = np.array([level_of_volume(density, volume) for density in stack])
+        scene = scene_of(stack, np.full(len(stack), HALF), levels, build_case(name).first)
+        camera = Camera.on(scene, VIEWS["tilted"], PIXELS)
+        middle, top = int(np.argmax(stack[0].sum(axis=(1, 2)))), stack[0].max()
+        for index, (above, below) in enumerate(zip(axes[2 * number], axes[2 * number + 1], strict=True)):
+            above.imshow(surface_picture(scene, index, camera))
+            below.imshow(stack[index, middle], origin="lower", cmap="gray_r", vmin=0, vmax=top)
+        axes[2 * number, 0].set_ylabel(name)
+    for panel, column in zip(axes[0], columns, strict=True):
+        panel.set_title(column)
+    for panel in axes.flat:
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.spines[:].set_visible(False)
     return figure
 
 
