@@ -5,8 +5,9 @@ that a film would sharpen at its ends. And the noise of a map is carried along a
 in shells of frequency s, half way between the maps:
 
 - c(s), the correlation of the two moved maps (FSC), is high where they show the same structure in the same place;
-- n(s), the geometric mean of the shares of signal in the power P of both maps. Half maps or the solvent show them
-  (``prepare.signal``). Else the fall-off does: n = 1 - N / P(s), with N from the fit of
+- n(s), the geometric mean of the shares of signal in the power P of both maps. Half maps show them
+  (``prepare.signal``). Else the solvent or the fall-off does, whichever shows more noise: n = 1 - N / P(s), with N
+  from the fit of
 
       ln P(s) ~ ln( S exp(-B s^2) + N )     over the shells beyond ``FROM`` of the Nyquist frequency,
 
@@ -74,12 +75,25 @@ def detail_of(
     nyquist = last_shell((z, y, x), voxel_size)
     unit = 1.0 / wavelength(1, (z, y, x), voxel_size)
     shares = [
-        signal_share(row / counts, nyquist) if known is None else known.at(unit * np.arange(len(row)))
+        _share(row / counts, nyquist, known, unit * np.arange(len(row)))
         for row, known in zip(power, signals, strict=True)
     ]
     signal = np.sqrt(np.prod(shares, axis=0))
     noise = np.sqrt((1.0 - signal) * (1.0 - np.clip(common, 0.0, 1.0)))
     return replace(bare, noise=jnp.asarray(noise, maps.dtype))
+
+
+def _share(
+    power: Float[np.ndarray, " shells"],
+    nyquist: int,
+    known: Signal | None,
+    frequency: Float[np.ndarray, " shells"],
+) -> Float[np.ndarray, " shells"]:
+    """n(s): by half maps alone, else by the fall-off and, where the solvent shows more noise, by the solvent."""
+    if known is not None and known.source == "half maps":
+        return known.at(frequency)
+    fall_off = signal_share(power, nyquist)
+    return fall_off if known is None else np.minimum(fall_off, known.at(frequency))
 
 
 def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.ndarray, " shells"]:

@@ -23,13 +23,14 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from morphot_jax.maps import spectrum
 from morphot_jax.maps.volume import Volume
-from morphot_jax.prepare.background import Noise, noise_of
+from morphot_jax.prepare.background import LEAST_VOXELS, LEVEL_SDS, Noise, noise_of
 from morphot_jax.prepare.clean import without_noise
 from morphot_jax.system.errors import InputError
 
 GROWN = 2  # voxels around the structure that belong to it
 EDGE = 1.5  # voxels: standard deviation of the soft edge of its mask
 SMOOTH = 3  # shells
+LEAST_POWER = 0.5  # of the solvent's power, that a structure with the same noise has in every shell
 HALF = 0.5  # share of signal where detail begins to be mostly noise
 
 Source = Literal["half maps", "solvent"]
@@ -83,14 +84,24 @@ def signal_of_halves(first: Volume, second: Volume, label: str) -> Signal:
     return _signal("half maps", 2.0 * correlation / (1.0 + correlation), first)
 
 
-def signal_of_solvent(volume: Volume, noise: Noise, body: Bool[np.ndarray, "z y x"]) -> Signal:
-    """The signal of a map with noise in its solvent. ``body``: the voxels of the structure."""
-    weight = _soft(body)
+def signal_of_solvent(volume: Volume, noise: Noise, body: Bool[np.ndarray, "z y x"]) -> Signal | None:
+    """The signal of a map with noise in its solvent. ``body``: the voxels of the structure.
+
+    Densities that stand out of the solvent's noise, such as dust, do not count. None where there is too little
+    solvent, or where the structure has less power in some shells than the noise: then it has other noise.
+    """
+    density, weight = volume.data - noise.middle, _soft(body)
+    solvent = np.where(np.abs(density) <= LEVEL_SDS * noise.sd, (1.0 - weight) * density, 0.0)
+    if np.sum((1.0 - weight) ** 2) < LEAST_VOXELS:
+        return None
     shell, columns = spectrum.shells(volume.shape, volume.voxel_size), volume.shape[2]
     within, around = (
-        spectrum.power(np.fft.rfftn(part * (volume.data - noise.middle)), shell, columns) / np.sum(part**2)
-        for part in (weight, 1.0 - weight)
+        spectrum.power(np.fft.rfftn(part), shell, columns) / np.sum(size**2)
+        for part, size in ((weight * density, weight), (solvent, 1.0 - weight))
     )
+    nyquist = spectrum.last_shell(volume.shape, volume.voxel_size)
+    if (_smooth(within[: nyquist + 1]) < LEAST_POWER * _smooth(around[: nyquist + 1])).any():
+        return None
     share = 1.0 - np.divide(around, within, out=np.ones_like(within), where=within > 0)
     return _signal("solvent", np.clip(share, 0.0, 1.0), volume)
 
@@ -100,11 +111,15 @@ def _soft(body: Bool[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
     return gaussian_filter(binary_dilation(body, iterations=GROWN).astype(np.float64), EDGE)
 
 
+def _smooth(values: Shares) -> Shares:
+    """Means of ``SMOOTH`` neighbouring shells."""
+    return np.convolve(np.pad(values, SMOOTH // 2, mode="edge"), np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
+
+
 def _signal(source: Source, share: Shares, volume: Volume) -> Signal:
     """From the shares of all shells: those up to the Nyquist frequency, smooth and falling."""
     shells = np.arange(spectrum.last_shell(volume.shape, volume.voxel_size) + 1)
-    wide = np.pad(share[: len(shells)], SMOOTH // 2, mode="edge")
-    smooth = np.convolve(wide, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
+    smooth = _smooth(share[: len(shells)])
     smooth[0] = 1.0  # its mean is signal
     frequency = shells / spectrum.wavelength(1, volume.shape, volume.voxel_size)
     return Signal(source, frequency, np.minimum.accumulate(smooth))

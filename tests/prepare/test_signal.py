@@ -113,3 +113,18 @@ def test_prepared_maps_know_their_signal(structure):
     assert by_solvent.source == "solvent"
     assert by_solvent.resolution == pytest.approx(by_halves.resolution, rel=0.15)
     assert prepare_maps([clean]).signals == (None,)
+
+
+def test_solvent_that_shows_nothing_of_the_structure_is_left_out(structure):
+    """Dust in it does not count; noise that the structure does not have, and too little solvent, tell nothing."""
+    sd = 0.3 * structure.std()
+    body = structure > 0.02 * structure.max()
+    whole = mean_of(halves(structure, sd))
+    found = noise_of(whole.data)
+    dusty = whole.data.copy()
+    dusty[2:46:6, 2:42:8, 2] = structure.max()
+    plain, with_dust = (signal_of_solvent(whole.with_data(data), found, body) for data in (whole.data, dusty))
+    np.testing.assert_allclose(with_dust.share, plain.share, atol=0.02)
+    around = Volume((structure + ~body * noise(1, 20 * sd)).astype(np.float32), VOXEL)
+    assert signal_of_solvent(around, noise_of(around.data), body) is None
+    assert signal_of_solvent(whole, found, np.ones(SHAPE, bool)) is None
