@@ -31,6 +31,7 @@ GROWN = 2  # voxels around the structure that belong to it
 EDGE = 1.5  # voxels: standard deviation of the soft edge of its mask
 SMOOTH = 3  # shells
 LEAST_POWER = 0.5  # of the solvent's power, that a structure with the same noise has in every shell
+LOUD = 0.3  # of the mean power of the solvent's noise: shells with less, as beyond a low-pass, do not count
 HALF = 0.5  # share of signal where detail begins to be mostly noise
 
 Source = Literal["half maps", "solvent"]
@@ -88,7 +89,7 @@ def signal_of_solvent(volume: Volume, noise: Noise, body: Bool[np.ndarray, "z y 
     """The signal of a map with noise in its solvent. ``body``: the voxels of the structure.
 
     Densities that stand out of the solvent's noise, such as dust, do not count. None where there is too little
-    solvent, or where the structure has less power in some shells than the noise: then it has other noise.
+    solvent, or where the structure has less power in some shells than their noise: then it has other noise.
     """
     density, weight = volume.data - noise.middle, _soft(body)
     solvent = np.where(np.abs(density) <= LEVEL_SDS * noise.sd, (1.0 - weight) * density, 0.0)
@@ -100,7 +101,8 @@ def signal_of_solvent(volume: Volume, noise: Noise, body: Bool[np.ndarray, "z y 
         for part, size in ((weight * density, weight), (solvent, 1.0 - weight))
     )
     nyquist = spectrum.last_shell(volume.shape, volume.voxel_size)
-    if (_smooth(within[: nyquist + 1]) < LEAST_POWER * _smooth(around[: nyquist + 1])).any():
+    own, noisy = _smooth(within[: nyquist + 1]), _smooth(around[: nyquist + 1])
+    if (own < LEAST_POWER * noisy)[noisy > LOUD * noisy.mean()].any():
         return None
     share = 1.0 - np.divide(around, within, out=np.ones_like(within), where=within > 0)
     return _signal("solvent", np.clip(share, 0.0, 1.0), volume)
