@@ -87,13 +87,13 @@ def measure(point: Point) -> Outcome:
     maps = prepare_maps([case.first, case.last])
     times = case.times[1 :: max(1, len(case.times) // FRAMES)]
     settings = Settings(method="rigid", sigma=GRID / 60)
-    found = morph(maps, replace(settings, times=times, bodies=point["bodies"]))
+    shown = tuple(sorted({*times, HALF}))
+    found = morph(maps, replace(settings, times=shown, bodies=point["bodies"]))
+    frames = dict(zip(shown, found.densities, strict=True))
     start = case.path(0.0).positions
     ways = carried_points(start, found.motions[0], *maps.volumes, np.array([HALF, 1.0]), found.plan)
     true = [case.path(t).positions for t in (HALF, 1.0)]
-    compared = [
-        measures(unit_mass(frame), case.reference(t)) for t, frame in zip(times, found.densities, strict=True)
-    ]
+    compared = [measures(unit_mass(frames[t]), case.reference(t)) for t in times]
     row: dict[str, Any] = {name: float(np.mean([one[name] for one in compared])) for name in DIFFERENCES}
     for name, places, right in zip(("half_way", "end"), ways, true, strict=True):
         row[name] = rms(places - right)
@@ -102,15 +102,15 @@ def measure(point: Point) -> Outcome:
     bodies = found.bodies[0] if found.bodies else ()
     row["found"] = " ".join(f"{body.pose.degrees:.1f}°/{body.shift:.1f}" for body in bodies)
     row["seconds"] = found.clock.solve + found.clock.compile
-    return Outcome([row], half_way_densities(case, maps, settings, point["bodies"]))
+    if point["bodies"] != "none":
+        return Outcome([row], {WITH_BODIES: frames[HALF]})
+    return Outcome([row], {"rigid": frames[HALF]} | beside(case, maps, settings))
 
 
-def half_way_densities(case: Case, maps: Prepared, settings: Settings, bodies: str) -> dict[str, np.ndarray]:
-    """Densities half way, by what made them: with bodies, that alone; without, all the others."""
+def beside(case: Case, maps: Prepared, settings: Settings) -> dict[str, np.ndarray]:
+    """Densities half way of the truth and of other methods."""
     at = replace(settings, times=(HALF,))
-    if bodies != "none":
-        return {WITH_BODIES: morph(maps, replace(at, bodies=bodies)).densities[0]}
-    made = {name: morph(maps, settings_for(name, at)).densities[0] for name in (*BESIDE, "rigid")}
+    made = {name: morph(maps, settings_for(name, at)).densities[0] for name in BESIDE}
     return {TRUTH: case.reference(HALF).astype(np.float32)} | made
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.ndimage import label
 
-from morphot_jax.maps.spectrum import first_below, shells, summed, wavelength
+from morphot_jax.maps import spectrum
 from morphot_jax.system.errors import InputError
 
 Maps = Float[Array | np.ndarray, "*#batch z y x"]
@@ -109,13 +109,10 @@ def fourier_shell_correlation(
     Source: Harauz & van Heel, Optik 73:146-156 (1986).
     """
     first, second = (np.fft.rfftn(m.astype(np.float64)) for m in (a, b))
-    longest, shell = max(a.shape), shells(a.shape)
+    longest = max(a.shape)
     count = longest // 2
-    pairs = (first, second), (first, first), (second, second)
-    cross, *powers = (summed((p * q.conj()).real, shell, a.shape[2])[1 : count + 1] for p, q in pairs)
-    norms = np.sqrt(powers[0] * powers[1])
-    correlation = np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)
-    return np.arange(1, count + 1) / longest, correlation
+    in_shells = spectrum.correlation(first, second, spectrum.shells(a.shape), a.shape[2])
+    return np.arange(1, count + 1) / longest, in_shells[1 : count + 1]
 
 
 def resolution(a: Float[np.ndarray, "z y x"], b: Float[np.ndarray, "z y x"], least: float = 0.5) -> float:
@@ -125,8 +122,8 @@ def resolution(a: Float[np.ndarray, "z y x"], b: Float[np.ndarray, "z y x"], lea
     shells; 2 if it never does.
     """
     _, correlation = fourier_shell_correlation(a, b)
-    shell = first_below(correlation, least)
-    return 2.0 if shell is None else wavelength(shell, a.shape)
+    shell = spectrum.first_below(correlation, least)
+    return 2.0 if shell is None else spectrum.wavelength(shell, a.shape)
 
 
 def compare_maps(

@@ -41,6 +41,19 @@ def power(
     return summed(np.abs(transform) ** 2, shell, columns)
 
 
+def correlation(
+    first: Complex[np.ndarray, "z y half"],
+    second: Complex[np.ndarray, "z y half"],
+    shell: Int[np.ndarray, "z y half"],
+    columns: int,
+) -> Float[np.ndarray, " shells"]:
+    """Re sum F_a F_b* / sqrt(sum |F_a|^2 sum |F_b|^2) in each shell (FSC); 0 where one of the maps is zero."""
+    pairs = (first, second), (first, first), (second, second)
+    cross, *powers = (summed(np.real(p * q.conj()), shell, columns) for p, q in pairs)
+    norms = np.sqrt(powers[0] * powers[1])
+    return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)
+
+
 def last_shell(shape: tuple[int, ...], voxel_size: VoxelSize = ONE_VOXEL) -> int:
     """The number of the last shell that is whole: that of the Nyquist frequency of the longest voxel edge."""
     return int(_longest(shape, voxel_size) / (2.0 * max(voxel_size)))

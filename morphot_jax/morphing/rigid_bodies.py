@@ -125,11 +125,11 @@ def given_bodies(
     assert first is not None
     found = _best_of(rough, fine.tasks[0], motions[0], candidates, first, block)
     for _ in range(GIVEN_ROUNDS):
-        there = _carried_shares(fine, found, first) if second is None else second
+        there = _carried_shares(*fine.tasks, found, first) if second is None else second
         tried = _misfits(close, found, FINE_WINDOW * block)
         weights = [share * jnp.asarray(some < HELD) for share, some in zip((first, there), tried, strict=True)]
         found, _ = refined(close, found, (weights[0], weights[1]), 4)
-    there = _carried_shares(fine, found, first) if second is None else second
+    there = _carried_shares(*fine.tasks, found, first) if second is None else second
     tried = _misfits(close, found, FINE_WINDOW * block)
     masses = [np.asarray(share * task.mass) for share, task in zip((first, there), fine.tasks, strict=True)]
     total = sum((mass * some).sum(axis=1) for mass, some in zip(masses, tried, strict=True))
@@ -179,13 +179,8 @@ def _best_of(
     return Motions.joined(*best)
 
 
-def _carried_shares(fine: Level, motions: Motions, shares: Shares) -> Shares:
-    """The shares of the second map's blocks where the bodies of the first come to lie."""
-    return _shares_there(*fine.tasks, motions, shares)
-
-
 @jax.jit
-def _shares_there(source: Task, target: Task, motions: Motions, shares: Shares) -> Shares:
+def _carried_shares(source: Task, target: Task, motions: Motions, shares: Shares) -> Shares:
     """The shares of the target's blocks where the bodies of the source come to lie."""
     places = motions.carried(source.start)
     boxes = [

@@ -146,10 +146,9 @@ def prepare_maps(
     noises, new_remarks = _noises(placed, levels, options, labels)
     remarks += new_remarks
     weight = None if mask is None else mask_on(mask, placed[0])
-    halves = _halves(half_maps, labels)
     prepared, prepared_levels, signals = [], [], []
-    steps = list(zip(placed, levels, noises, labels, strict=True))
-    for volume, level, noise, label in _each(steps, report_cleaning):
+    steps = list(zip(placed, levels, noises, _halves(half_maps, labels), labels, strict=True))
+    for volume, level, noise, halves, label in _each(steps, report_cleaning):
         floor = 0.0 if options.level == "none" else options.floor
         removed = noise if options.level == "auto" else None
         cleaned, new_remarks = _cleaned(volume, removed, level, floor, options.dust, label)
@@ -161,7 +160,7 @@ def prepare_maps(
         remarks += new_remarks
         prepared.append(matched)
         prepared_levels.append(level * matched.mass / cleaned.mass)
-        signals.append(_signal(volume, matched, halves[len(signals)], noise, label))
+        signals.append(_signal(volume, matched, halves, noise, label))
     for one, before, label in zip(prepared[1:], volumes[1:], labels[1:], strict=True):
         remarks += scaled(one, prepared[0], (before.voxel_size[0], volumes[0].voxel_size[0]), label)
     masses = tuple(volume.mass for volume in prepared)

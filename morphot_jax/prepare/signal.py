@@ -76,12 +76,9 @@ def signal_of_halves(first: Volume, second: Volume, label: str) -> Signal:
     mean = (one + other) / 2.0
     noise = noise_of(mean)
     weight = np.ones_like(mean) if noise is None else _soft(without_noise(mean, noise)[0] > 0)
-    transforms = [np.fft.rfftn(weight * half) for half in (one, other)]
-    shell, columns = spectrum.shells(first.shape, first.voxel_size), first.shape[2]
-    cross = spectrum.summed((transforms[0] * transforms[1].conj()).real, shell, columns)
-    powers = [spectrum.power(transform, shell, columns) for transform in transforms]
-    own = np.sqrt(powers[0] * powers[1])
-    correlation = np.clip(np.divide(cross, own, out=np.zeros_like(cross), where=own > 0), 0.0, 1.0)
+    spectra = np.fft.rfftn(weight * one), np.fft.rfftn(weight * other)
+    shell = spectrum.shells(first.shape, first.voxel_size)
+    correlation = np.clip(spectrum.correlation(*spectra, shell, first.shape[2]), 0.0, 1.0)
     return _signal("half maps", 2.0 * correlation / (1.0 + correlation), first)
 
 

@@ -42,7 +42,7 @@ def fingerprint(prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS
     versions = {"morphot_jax": __version__, "jax": jax.__version__}
     checksum = hashlib.sha256(json.dumps([chosen, versions], sort_keys=True).encode())
     for signal in prepared.signals:
-        checksum.update(b"" if signal is None else np.stack([signal.frequency, signal.share]).tobytes())
+        checksum.update(b"none" if signal is None else np.stack([signal.frequency, signal.share]).tobytes())
     masks = {name: masks_of(mask) for name, mask in bodies.items()}
     checksum.update(repr([(name, len(given)) for name, given in masks.items()]).encode())
     for volume in (*prepared.volumes, *(mask for given in masks.values() for mask in given)):

@@ -75,7 +75,8 @@ class Request:
     def __post_init__(self) -> None:
         check_options(self)
         for text in self.half_maps:
-            if len(text.split(":")) != 2 or not all(text.split(":")):
+            names = text.split(":")
+            if len(names) != 2 or not all(names):
                 raise InputError(f"the half maps {quoted(text)} cannot be read: give two files, as HALF1:HALF2")
         if self.half_maps and len(self.half_maps) != len(self.maps):
             raise InputError(

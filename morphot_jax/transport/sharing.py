@@ -14,8 +14,6 @@ from jaxtyping import Array, Float, Int, Shaped
 
 Put = Callable[[Shaped[Array, "z y x"], Float[Array, " n"], Float[Array, "3 n"]], Shaped[Array, "z y x"]]
 Shares = tuple[Float[Array, "n a"], Float[Array, "n b"], Float[Array, "n c"]]
-
-
 UNITS = 62  # binary digits of the sum of all values, in whole numbers of 64 bits
 
 
