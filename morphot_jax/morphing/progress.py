@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 from morphot_jax.morphing.settings import Settings
@@ -28,6 +29,21 @@ class Progress:
 
 ProgressReport = Callable[[Progress], None]
 
+COMPILING = (  # what JAX does before it computes; tracing is left out, since its events count inner functions twice
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+_compiling = 0.0  # seconds of this process so far
+
+
+def _listen(event: str, seconds: float, **_: object) -> None:
+    global _compiling
+    if event in COMPILING:
+        _compiling += seconds
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
 
 @dataclass
 class Clock:
@@ -38,10 +54,12 @@ class Clock:
 
     @contextmanager
     def solving(self) -> Iterator[None]:
-        """Count the time of the block as solving."""
-        started = time.perf_counter()
+        """Count the time of the block as solving, but for what JAX compiles in it."""
+        started, before = time.perf_counter(), _compiling
         yield
-        self.solve += time.perf_counter() - started
+        compiled = _compiling - before
+        self.compile += compiled
+        self.solve += time.perf_counter() - started - compiled
 
 
 class Tracker:

@@ -25,29 +25,34 @@ NEEDED = {"inputs", "settings", "warnings", "device", "precision", "version"}  #
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its report, and its frames, each read from its file when it is used."""
+    """A finished run: its report, and its frames, each read from its file when it is used.
+
+    ``measured``: the rows of its metrics.csv.
+    """
 
     folder: Path
     content: dict[str, Any] = field(repr=False)
     names: list[str]
     times: Float[np.ndarray, " t"] = field(repr=False)
     levels: Float[np.ndarray, " t"] = field(repr=False)
+    measured: list[dict[str, str]] = field(repr=False)
 
     @classmethod
     def read(cls, folder: Path) -> "Finished":
         """Read the report in a folder; InputError unless the folder holds a finished run."""
-        content, levels = report.earlier(folder), _levels(folder / report.METRICS)
+        content, measured = report.earlier(folder), _measured(folder / report.METRICS)
         try:
             frames = [(str(frame["file"]), float(frame["time"])) for frame in content["frames"]]
+            levels = np.array([float(row["level"]) for row in measured])
         except (KeyError, TypeError, ValueError):
-            frames = []
+            frames, levels = [], np.zeros(0)
         if not frames or len(levels) != len(frames) or not set(content) >= NEEDED:
             raise InputError(
                 f"'{folder}' holds no finished run ({report.REPORT}, {report.METRICS} and the frames that they "
                 "list): give a folder that morphot morph wrote"
             )
         names, times = zip(*frames, strict=True)
-        return cls(folder, content, list(names), np.array(times), np.array(levels))
+        return cls(folder, content, list(names), np.array(times), levels, measured)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,7 +84,7 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
         with reporter.solving() as report_progress:
             values, longest = lengths_along(scene, _sigma(finished), report_progress)
         coloured = viewer.Coloured(values, longest)
-    text = viewer.page(scene, viewer.run_details(finished.content, finished.levels, scene), coloured)
+    text = viewer.page(scene, viewer.run_details(finished.content, finished.measured, scene), coloured)
     path = folder / viewer.VIEWER
     rewrite(folder, viewer.VIEWER, text)
     reporter.say(f"{path}: {len(finished)} frames, {len(text.encode()) / 1e6:.1f} MB")
@@ -120,10 +125,10 @@ def _sigma(finished: Finished) -> float:
         return 0.0
 
 
-def _levels(path: Path) -> list[float]:
-    """The levels of the frames in metrics.csv; none where it cannot be read."""
+def _measured(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv; none where it cannot be read."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return [float(row["level"]) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError):
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
         return []

@@ -316,5 +316,5 @@ def _write_pictures(
             for file, picture in figures.both(name, figure).items():
                 files.write_bytes(request.output / FIGURES / file, picture)
     report_progress(work - 1, work)
-    text = viewer.page(scene, viewer.run_details(content, levels, scene))
+    text = viewer.page(scene, viewer.run_details(content, rows, scene))
     files.write_text(request.output / viewer.VIEWER, text)

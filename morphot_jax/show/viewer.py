@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.morphing.field import Displacement
+from morphot_jax.morphing.sharpness import FREQUENCIES
 from morphot_jax.morphing.trajectory import ENDED_WELL
 from morphot_jax.show.colours import BLUE, INK, PALETTE, packed, rgb
 from morphot_jax.show.scene import FACTORS, Scene
@@ -38,13 +39,13 @@ POLICY = (
 class Details:
     """The text of the panel: a title, facts as names and values, notes, and a row for each frame.
 
-    A row holds t, level, error and status, as text.
+    A row holds t, level, resolution, power kept, error and status, as text.
     """
 
     title: str
     facts: Sequence[tuple[str, str]]
     notes: Sequence[str] = ()
-    rows: Sequence[tuple[str, str, str, str]] = ()
+    rows: Sequence[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,11 @@ def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrow
     return _with_page(text, printable(details.title))
 
 
-def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], scene: Scene) -> Details:
-    """The details of a run; ``content``: of its report.json. Warnings come first among the notes."""
+def run_details(content: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], scene: Scene) -> Details:
+    """The details of a run: warnings come first among the notes.
+
+    ``content``: of its report.json; ``measured``: the rows of its metrics.csv, in which sharpness may be missing.
+    """
     settings = content["settings"]
     resolved = settings.get("resolved") or {}
     x, y, z = content["inputs"][0]["voxel_size"]
@@ -118,8 +122,14 @@ def run_details(content: Mapping[str, Any], levels: Float[np.ndarray, " t"], sce
     if scene.coarsened > 1:
         notes.append(f"shown coarser than the files: each voxel is the mean of {scene.coarsened}^3 voxels")
     rows = [
-        (f"{frame['time']:.3g}", f"{level:.3g}", _short(frame["marginal_error"]), str(frame["status"]))
-        for frame, level in zip(content["frames"], levels, strict=True)
+        (
+            f"{frame['time']:.3g}",
+            f"{float(row['level']):.3g}",
+            *_sharpness(row),
+            _short(frame["marginal_error"]),
+            str(frame["status"]),
+        )
+        for frame, row in zip(content["frames"], measured, strict=True)
     ]
     names = [_last_part(str(item["path"])) for item in content["inputs"]]
     return Details(" → ".join(names), facts, notes, rows)
@@ -139,6 +149,14 @@ def field_details(names: Sequence[str], displacement: Displacement) -> Details:
 def _last_part(name: str) -> str:
     """The last part of a path with slashes or backslashes."""
     return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _sharpness(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The resolution of a frame in Å, and the power that it keeps at each of ``FREQUENCIES``, in percent."""
+    if "resolution" not in row:
+        return "-", "-"
+    kept = " ".join(f"{100 * float(row[f'power_kept_{name}']):.0f}" for name in FREQUENCIES)
+    return f"{float(row['resolution']):.3g}", kept
 
 
 def _short(error: float | None) -> str:

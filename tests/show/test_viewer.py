@@ -49,8 +49,8 @@ def frames_scene(count=4, n=20):
 
 
 def details(count=4, title="a.mrc → b.mrc", **texts):
-    rows = [(f"{t:.3g}", "0.1", "1e-07", "converged") for t in np.linspace(0, 1, count)]
-    rows[-1] = (*rows[-1][:3], "max_iterations")
+    rows = [(f"{t:.3g}", "0.1", "4.2", "100 90 80", "1e-07", "converged") for t in np.linspace(0, 1, count)]
+    rows[-1] = (*rows[-1][:-1], "max_iterations")
     return Details(title, [("method", "bridge"), ("sigma", "1 voxels")], ["resampled"], rows, **texts)
 
 
@@ -219,14 +219,14 @@ def test_panel_tells_of_the_run(opened):
     for word in ("a.mrc → b.mrc", "method", "bridge", "resampled"):
         assert word in text
     cells = viewer.page.locator("#frames tr").nth(3).locator("td").all_inner_texts()
-    assert cells == ["3", "1", "0.1", "1e-07", "max_iterations"]
+    assert cells == ["3", "1", "0.1", "4.2", "100 90 80", "1e-07", "max_iterations"]
     assert viewer.page.locator("#frames td.bad").all_inner_texts() == ["max_iterations"]
     viewer.page.locator("#frames tr").nth(2).click()
     viewer.wait("data-frame", 2)
 
 
 def test_hostile_names_are_shown_as_text(opened):
-    rows = [(HOSTILE, "1", "1", HOSTILE)] * 4
+    rows = [(HOSTILE, "1", "1", "1", "1", HOSTILE)] * 4
     viewer = opened(page(frames_scene(), Details(HOSTILE, [(HOSTILE, HOSTILE)], [HOSTILE], rows)))
     assert viewer.page.locator("#title").text_content() == HOSTILE
     assert viewer.page.title() == HOSTILE.strip()
@@ -303,7 +303,7 @@ def test_page_is_one_file_that_may_load_nothing():
     assert len(text) < 2_500_000
 
 
-def test_notes_of_a_run_list_warnings_before_actions():
+def test_details_of_a_run_list_warnings_before_actions_and_sharpness_where_it_was_measured():
     content = {
         "settings": {"method": "linear"},
         "inputs": [{"path": "a.mrc", "voxel_size": (2.0, 2.0, 2.0)}, {"path": "b.mrc"}],
@@ -314,7 +314,14 @@ def test_notes_of_a_run_list_warnings_before_actions():
         "frames": [{"time": t, "marginal_error": None, "status": "converged"} for t in (0.0, 1.0)],
     }
     scene = replace(frames_scene(2), coarsened=3)
-    notes = run_details(content, scene.levels, scene).notes
+    measured = [
+        {"level": "0.25", "resolution": 4.16, "power_kept_quarter": 1.0, "power_kept_half": "0.83"}
+        | {"power_kept_three_quarters": 0.5},
+        {"level": 0.3},  # of a run that did not measure how sharp its frames are
+    ]
+    details = run_details(content, measured, scene)
+    assert details.rows == [("0", "0.25", "4.16", "100 83 50", "-", "converged"), ("1", "0.3", *"---", "converged")]
+    notes = details.notes
     assert notes[:3] == ["overlaps little", "resampled", "cut"]
     assert "3^3" in notes[3]
 
