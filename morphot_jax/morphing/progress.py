@@ -29,17 +29,16 @@ class Progress:
 
 ProgressReport = Callable[[Progress], None]
 
-COMPILING = (  # what JAX does before it computes; tracing is left out, since its events count inner functions twice
+COMPILING = (  # JAX's events before it computes; those of tracing count inner functions twice, and are left out
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
-_compiling = 0.0  # seconds of this process so far
+_compiling: list[float] = []  # seconds of each compilation of this process so far
 
 
-def _listen(event: str, seconds: float, **_: object) -> None:
-    global _compiling
+def _listen(event: str, duration_secs: float, **_: object) -> None:
     if event in COMPILING:
-        _compiling += seconds
+        _compiling.append(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
@@ -55,9 +54,9 @@ class Clock:
     @contextmanager
     def solving(self) -> Iterator[None]:
         """Count the time of the block as solving, but for what JAX compiles in it."""
-        started, before = time.perf_counter(), _compiling
+        started, before = time.perf_counter(), len(_compiling)
         yield
-        compiled = _compiling - before
+        compiled = sum(_compiling[before:])
         self.compile += compiled
         self.solve += time.perf_counter() - started - compiled
 

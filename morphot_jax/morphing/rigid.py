@@ -19,16 +19,18 @@ from scipy.ndimage import distance_transform_edt
 
 from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.pose import Pose
-from morphot_jax.maps.resample import places_of, resample_onto
+from morphot_jax.maps.resample import places_of
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, window_shape
-from morphot_jax.morphing.bodies import checked_mask, shares_of
+from morphot_jax.morphing.bodies import shares_of
 from morphot_jax.morphing.detail import UNKNOWN, Detail, Signals, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
-from morphot_jax.morphing.rigid_bodies import POOR, Bodies, found_bodies, given_bodies, moved_by
-from morphot_jax.morphing.rigid_space import Groups, InBlocks, Level, Space, levels_of, on_device, on_support
+from morphot_jax.morphing.rigid_bodies import POOR, Bodies, found_bodies, given_bodies
+from morphot_jax.morphing.rigid_parts import Parts, joined, listed, parts_of_bodies, with_mass
+from morphot_jax.morphing.rigid_space import Groups, Level, Space, levels_of, on_device, on_support
 from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.symmetric_bodies import completed, taken_to
 from morphot_jax.prepare.align import align_maps
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
 from morphot_jax.prepare.symmetric import Symmetry, symmetry_of
@@ -53,7 +55,6 @@ A_FIFTH = 0.2  # of the mass: where the motions of so much disagree by more than
 BESIDE = 2.0  # voxels: so that a surface that is coloured by doubt has it on both sides
 AUTO = "auto"  # find the bodies
 ASKEW = 2.0  # voxels between the places to which the symmetries of both maps take their surface, at most
-SAME = 0.5  # of a body's mask: a copy by symmetry that lies on so much of it is the body itself
 
 Array3 = Float[np.ndarray, "3"]
 Masks = Mapping[str, Volume | tuple[Volume, Volume]]  # by name: of the first map, or of both
@@ -79,13 +80,13 @@ class Made(NamedTuple):
 class Side:
     """The motion of one map to the other, in space counted in the shortest edge of a voxel.
 
-    - ``motion``: of its voxels. ``rounds``: what each round came to.
+    - ``parts``: the motions of its blocks. ``rounds``: what each round came to.
     - ``change``: how far the last round moved the fits; ``left``: how far the mass has yet to go. Both are root
       mean squares over the mass, in blocks. ``error``: of the last plan.
     - ``loose``: share of the mass that does not move with its surroundings.
     """
 
-    motion: Motion = field(repr=False)
+    parts: Parts = field(repr=False)
     rounds: tuple[Made, ...] = field(repr=False)
     change: float
     left: float
@@ -157,6 +158,7 @@ class RigidMorph:
     """The motions of two maps, each to the other, on the part of the box where frames can have mass.
 
     - ``edges``: of a voxel along z, y, x; the shortest is one. ``corner``: of the window in space, in voxels.
+    - ``motions``: of the voxels of both maps, each voxel once for each part of the map that it belongs to.
     - ``detail``: which detail frames keep.
     - ``aligned``: the angle, in degrees, of the alignment from which the motions were found; None where they start
       from the maps as they lie.
@@ -172,6 +174,7 @@ class RigidMorph:
     edges: Float[np.ndarray, "3"] = field(repr=False)
     corner: Float[np.ndarray, "3"] = field(repr=False)
     sides: tuple[Side, Side]
+    motions: tuple[Motion, Motion] = field(repr=False)
     detail: Detail = field(repr=False)
     block: float
     doubt: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] = field(repr=False)
@@ -196,8 +199,8 @@ class RigidMorph:
     def doubt_of(self, share: float) -> tuple[float, float]:
         """So large a share of the mass of either map has this doubt or less, in the shortest edge of a voxel."""
         one, other = (
-            float(np.quantile(doubt, share, weights=np.asarray(side.motion.mass), method="inverted_cdf"))
-            for side, doubt in zip(self.sides, self.doubt, strict=True)
+            float(np.quantile(doubt, share, weights=np.asarray(motion.mass), method="inverted_cdf"))
+            for motion, doubt in zip(self.motions, self.doubt, strict=True)
         )
         return one, other
 
@@ -244,43 +247,10 @@ def solve_rigid(
                 sides, aligned = anew, pose.degrees
         fine, parts = levels[1], ()
         if bodies is not None:
-            wanted = with_copies(bodies, (first, last), symmetric) if symmetric and bodies != AUTO else bodies
-            held = _bodies(space, levels, sides, (first, last), wanted)
+            held = _bodies(space, levels, sides, (first, last), bodies)
+            held = completed(held, fine.tasks, groups) if groups else held
             sides, parts = _with_bodies(fine, sides, held, groups, error), _rigid_bodies(space, fine, held)
         return _on_voxels(space, fine, sides, aligned, parts, symmetric, signals)
-
-
-def with_copies(masks: Masks, maps: tuple[Volume, Volume], symmetric: tuple[Symmetry, Symmetry]) -> Masks:
-    """The masks of bodies, and those of the bodies that are equal to them by the symmetry of both maps.
-
-    Copies of 'arm' are 'arm-2', 'arm-3' and so on, on the grid of the maps. A body that the symmetry takes to
-    itself has none there.
-    """
-    poses = [one.poses for one in symmetric]
-    made: dict[str, Volume | tuple[Volume, Volume]] = {}
-    for name, mask in masks.items():
-        given = [
-            (volume.with_data(checked_mask(volume, own, name, "body")), turns)
-            for volume, own, turns in zip(maps, masks_of(mask), poses, strict=False)
-        ]
-        copies = [tuple(own for own, _ in given)]
-        for number in range(1, len(poses[0])):
-            moved = tuple(own.with_data(_turned(own, turns[number])) for own, turns in given)
-            if all(_shared(moved[0], copy[0]) < SAME for copy in copies):
-                copies.append(moved)
-        made[name] = mask
-        made |= {f"{name}-{k}": copy if len(copy) == 2 else copy[0] for k, copy in enumerate(copies[1:], 2)}
-    return made
-
-
-def _turned(mask: Volume, pose: Pose) -> Float[np.ndarray, "z y x"]:
-    """A mask after a motion, on its own grid, from 0 to 1."""
-    return np.clip(resample_onto(mask, mask, pose).data, 0.0, 1.0)
-
-
-def _shared(one: Volume, other: Volume) -> float:
-    """The share of a mask that lies in another one."""
-    return float(np.minimum(one.data, other.data).sum() / max(float(one.data.sum()), 1e-30))
 
 
 def _symmetry(first: Volume, last: Volume, name: str) -> tuple[Symmetry, Symmetry]:
@@ -322,14 +292,13 @@ def rigid_frames(
     Each comes after its index among ``times``, and before the share of the mass that left the box and was put on
     its faces.
     """
-    motions = tuple(side.motion for side in morph.sides)
     for index in np.flatnonzero(wanted):
         with plan.scope(), clock.solving():
             t, shape = float(times[index]), window_shape(morph.window)
             lattice = on_device([morph.edges, morph.corner], plan.dtype)
             (one, left), (other, right) = (
                 _moved(motion, on_device(passed, plan.dtype), lattice, shape)
-                for motion, passed in zip(motions, (t, 1.0 - t), strict=True)
+                for motion, passed in zip(morph.motions, (t, 1.0 - t), strict=True)
             )
             frame = with_detail((one, other), on_device(t, plan.dtype), morph.detail)
             strayed = (1.0 - t) * float(left) + t * float(right)
@@ -341,20 +310,25 @@ def doubt_maps(morph: RigidMorph, template: Volume) -> tuple[Volume, Volume]:
 
     A voxel that goes the whole way of its motion, and then back by the motion of the other map there, should come
     to where it was. How far off it ends is the inverse consistency error (Christensen and Johnson 2001). It is
-    large where parts slide past each other, where mass has no counterpart, and where motion is not rigid. Voxels
-    within ``BESIDE`` of the mass have the value of the nearest one that has some; all others are zero.
+    large where parts slide past each other, where mass has no counterpart, and where motion is not rigid. A voxel
+    of several bodies has the mean of theirs, by their shares of its mass. Voxels within ``BESIDE`` of the mass
+    have the value of the nearest one that has some; all others are zero.
     """
     one, other = (_doubt_map(morph, k, template) for k in range(2))
     return one, other
 
 
 def _doubt_map(morph: RigidMorph, k: int, template: Volume) -> Volume:
-    motion, data = morph.sides[k].motion, np.zeros(template.shape, np.float32)
-    some = np.asarray(motion.mass) > 0
+    motion, data = morph.motions[k], np.zeros(template.shape, np.float32)
+    mass = np.asarray(motion.mass)
+    some = mass > 0
     voxels = np.asarray(motion.start)[:, some] / morph.edges[:, None] - 0.5 - morph.corner[:, None]
     z, y, x = np.rint(voxels).astype(int)
     part = data[morph.window]
-    part[z, y, x] = morph.doubt[k][some] * min(template.voxel_size)
+    number = np.ravel_multi_index((z, y, x), part.shape)
+    sums = np.bincount(number, mass[some] * morph.doubt[k][some], part.size) * min(template.voxel_size)
+    total = np.bincount(number, mass[some], part.size)
+    part[...] = (sums / np.where(total > 0, total, 1.0)).reshape(part.shape)
     empty = np.ones(part.shape, bool)
     empty[z, y, x] = False
     nearest = np.asarray(distance_transform_edt(empty, return_distances=False, return_indices=True))
@@ -373,14 +347,18 @@ def carried_points(
 ) -> Float[np.ndarray, "t n 3"]:
     """Where points of the first map, such as atoms, are at these times: moved with the density around them.
 
-    Positions in Å along x, y, z. Points far from any density do not move.
+    Positions in Å along x, y, z. Points far from any density do not move; where bodies meet, a point goes with the
+    one that has most of the mass there.
     """
-    space = Space.around(first, last, plan)
+    space, parts = Space.around(first, last, plan), morph.sides[0].parts
     with plan.scope():
-        task = InBlocks(space.maps, space.edges, plan.sigma).task(0)
         start = jnp.asarray(space.from_places(points), space.pair.dtype)
-        motion = locally_rigid.carried(task, morph.sides[0].motion, start, jnp.ones_like(start[0]))
-        moved = [np.asarray(motion.at(jnp.asarray(t, start.dtype))) for t in times]
+        motions = parts.carried(start, jnp.ones_like(start[0]))
+        main = np.argmax(parts.shares_at(start), axis=0)
+        moved = []
+        for t in times:
+            ways = np.stack([np.asarray(motion.at(on_device(float(t), start.dtype))) for motion in motions])
+            moved.append(np.take_along_axis(ways, main[None, None], axis=0)[0])
     return np.stack([space.to_places(position) for position in moved])
 
 
@@ -401,11 +379,16 @@ def _both(
     return one, other
 
 
-def _symmetric(groups: Groups | None, k: int) -> Callable[[Task, Motion], Motion]:
+def _symmetric(groups: Groups | None, k: int) -> Callable[[Parts], Parts]:
     """Makes the motions of map k symmetric, where there is a symmetry."""
     if groups is None:
-        return lambda _, motion: motion
-    return lambda task, motion: symmetrised(task, motion, groups[k], groups[1 - k])
+        return lambda parts: parts
+
+    def made(parts: Parts) -> Parts:
+        taken = taken_to(parts, groups[k])
+        return replace(parts, motions=symmetrised(parts.task, parts.motions, taken, groups[k], groups[1 - k]))
+
+    return made
 
 
 def _on_voxels(
@@ -418,32 +401,27 @@ def _on_voxels(
     signals: Signals,
 ) -> RigidMorph:
     """The motions of all voxels, on the part of the box that they take, and the detail of the frames."""
-    motions = _of_voxels(space, fine, 0, sides[0].motion), _of_voxels(space, fine, 1, sides[1].motion)
-    there, back = (_doubt(fine.tasks[1 - k], sides[1 - k].motion, motions[k]) for k in range(2))
-    first, last = (replace(side, motion=motion) for side, motion in zip(sides, motions, strict=True))
+    both = _of_voxels(space, fine, 0, sides[0].parts), _of_voxels(space, fine, 1, sides[1].parts)
+    doubts = [side.parts.doubts(motions) for side, motions in zip(sides[::-1], both, strict=True)]
+    index = with_mass(both)
+    there, back = (listed(rows, some) for rows, some in zip(doubts, index, strict=True))
+    motions = joined(both[0], index[0]), joined(both[1], index[1])
     window, corner = space.swept(motions)
     half, lattice = (on_device(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))
     one, other = (_moved(motion, half, lattice, window_shape(window))[0] for motion in motions)
     detail = detail_of(space.pair[(slice(None), *window)], (one, other), space.first.voxel_size, signals)
     return RigidMorph(
-        window, space.edges, corner, (first, last), detail, fine.block, (there, back), aligned, bodies, symmetric
+        window, space.edges, corner, sides, motions, detail, fine.block, (there, back), aligned, bodies, symmetric
     )
 
 
-def _of_voxels(space: Space, fine: Level, k: int, motion: Motion) -> Motion:
-    """The motion of all voxels of map k, by that of its blocks."""
+def _of_voxels(space: Space, fine: Level, k: int, parts: Parts) -> tuple[Motion, ...]:
+    """The motions of all voxels of map k, by those of its blocks."""
     if fine.maps.shape == space.maps.shape:
-        return motion
-    task, whole = fine.tasks[k], on_support(space.maps, k)
-    points = (whole.positions() + 0.5) * jnp.asarray(space.edges, task.edges.dtype)[:, None]
-    return locally_rigid.carried(task, motion, points, jnp.exp(whole.log_mass))
-
-
-def _doubt(task: Task, back: Motion, motion: Motion) -> Float[np.ndarray, " n"]:
-    """How far from its start a voxel ends that goes the whole way, and then back by the motion of the other."""
-    one = on_device(1.0, motion.mass.dtype)
-    home = locally_rigid.carried(task, back, motion.at(one), motion.mass).at(one)
-    return np.linalg.norm(np.asarray(home) - np.asarray(motion.start), axis=0)
+        return parts.motions
+    whole = on_support(space.maps, k)
+    points = (whole.positions() + 0.5) * jnp.asarray(space.edges, parts.task.edges.dtype)[:, None]
+    return parts.carried(points, jnp.exp(whole.log_mass))
 
 
 def _bodies(
@@ -454,7 +432,7 @@ def _bodies(
     wanted: Masks | Literal["auto"],
 ) -> Bodies:
     """The bodies that are wanted, from the locally rigid motions in fine blocks."""
-    motions = sides[0].motion, sides[1].motion
+    motions = sides[0].parts.motions[0], sides[1].parts.motions[0]
     if wanted == AUTO:
         return found_bodies(*levels, motions)
     return given_bodies(*levels, motions, tuple(wanted), _block_shares(space, levels[1], maps, wanted))
@@ -468,17 +446,17 @@ def _with_bodies(
     around = on_device(AROUND * block, fine.maps.dtype)
     made = []
     for k, (side, way) in enumerate(zip(sides, (bodies.motions, bodies.motions.inverse()), strict=True)):
-        task = fine.tasks[k]
-        image, rotation = moved_by(task, side.motion, way, bodies.shares[k])
-        motion, left = locally_rigid.motion_at(task, image, rotation, around, error)
-        motion = _symmetric(groups, k)(task, motion)
-        made.append(replace(side, motion=motion, left=float(left) / block, loose=_loose(motion, block)))
+        (between,) = side.parts.motions
+        parts, left = parts_of_bodies(fine.tasks[k], between, way, bodies.shares[k], around, error)
+        parts = _symmetric(groups, k)(parts)
+        made.append(replace(side, parts=parts, left=float(left) / block, loose=_loose(parts, block)))
     return made[0], made[1]
 
 
-def _loose(motion: Motion, block: float) -> float:
+def _loose(parts: Parts, block: float) -> float:
     """The share of the mass whose way, but for that of its surroundings, is longer than ``LOOSE`` blocks."""
-    return float(jnp.sum(jnp.where(jnp.linalg.norm(motion.rest, axis=0) > LOOSE * block, motion.mass, 0.0)))
+    far = [jnp.linalg.norm(motion.rest, axis=0) > LOOSE * block for motion in parts.motions]
+    return sum(float(jnp.sum(jnp.where(f, m.mass, 0.0))) for f, m in zip(far, parts.motions, strict=True))
 
 
 def _least(sides: tuple[Side, Side], name: str) -> float:
@@ -545,7 +523,7 @@ def _side(
     coarse: Task,
     fine: Task,
     pose: Pose | None,
-    symmetric: Callable[[Task, Motion], Motion],
+    symmetric: Callable[[Parts], Parts],
     error: Float[Array, ""],
     report: ProgressReport,
 ) -> Side:
@@ -558,14 +536,14 @@ def _side(
     first = _Rounds(coarse, start, error, report)
     first.settle(COARSE)
     points = locally_rigid.unmoved(fine).positions
-    rough = locally_rigid.carried(coarse, symmetric(coarse, _motion(coarse, first.last)), points, fine.mass)
+    (rough,) = symmetric(Parts.one(coarse, _motion(coarse, first.last))).carried(points, fine.mass)
     then = _Rounds(fine, locally_rigid.first_round(fine, rough.image, rough.rotation), error, report)
     then.settle((*FINE, FINE[-1]))  # once more from where momentum led, which need not be at rest
     if then.made[-1].error > float(error):
         then.make(FINE[-1], 0.0, error)
-    motion, block, end = symmetric(fine, _motion(fine, then.last)), then.block, then.made[-1]
+    parts, block, end = symmetric(Parts.one(fine, _motion(fine, then.last))), then.block, then.made[-1]
     made = (*first.made, *then.made)
-    return Side(motion, made, end.change / block, end.left / block, end.error, _loose(motion, block))
+    return Side(parts, made, end.change / block, end.left / block, end.error, _loose(parts, block))
 
 
 @dataclass

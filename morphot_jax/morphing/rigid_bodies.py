@@ -26,7 +26,6 @@ from morphot_jax.morphing.rigid_space import Level
 from morphot_jax.transport import kernels, locally_rigid, splines
 from morphot_jax.transport.locally_rigid import Motion, Task
 from morphot_jax.transport.registration import Motions, Overlay, misfits, overlay, refined
-from morphot_jax.transport.rigid_motions import Rotations, Vectors, nearest_rotation
 
 MOST = 8  # bodies
 SEEDS = 48  # voxels of each map that candidates come from
@@ -39,7 +38,6 @@ CLEAR = 1.0 / 3.0  # of the next misfit
 KEPT = 0.5  # of a body's mass: with less of it clear, the body is dropped
 HELD = 0.3  # misfit: where it is larger, a voxel belongs to no body
 POOR = 0.2  # mean misfit: a body with more does not fit where it goes
-AGREE = 6.0  # blocks: motions of one voxel that lie further apart are hardly averaged
 FRAGMENT = 0.1  # of a body's mass: smaller pieces apart from the rest are not held
 GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
 
@@ -134,24 +132,6 @@ def given_bodies(
     masses = [np.asarray(share * task.mass) for share, task in zip((first, there), fine.tasks, strict=True)]
     total = sum((mass * some).sum(axis=1) for mass, some in zip(masses, tried, strict=True))
     return Bodies(names, found, (first, there), np.asarray(total / sum(mass.sum(axis=1) for mass in masses)))
-
-
-@jax.jit
-def moved_by(task: Task, motion: Motion, motions: Motions, shares: Shares) -> tuple[Vectors, Rotations]:
-    """Image and rotation of each block: by its bodies, and for the rest of its mass by ``motion``.
-
-    Where several take part, their motions are averaged, each by its share and by how far it agrees with that of
-    the largest share. Between bodies that slide past each other, mass goes with the one or with the other.
-    """
-    shares = jnp.concatenate([shares, 1.0 - jnp.sum(shares, axis=0, keepdims=True)])
-    images = jnp.concatenate([motions.carried(task.start), motion.image[None]])
-    main = jnp.take_along_axis(images, jnp.argmax(shares, axis=0)[None, None], axis=0)
-    apart = jnp.sum((images - main) ** 2, axis=1) / (AGREE * jnp.min(task.edges)) ** 2
-    weights = shares * jnp.exp(-apart / 2.0)
-    weights /= jnp.sum(weights, axis=0)
-    image = jnp.einsum("kn,kin->in", weights, images)
-    turns = jnp.einsum("kn,kij->ijn", weights[:-1], motions.rotation) + weights[-1] * motion.rotation
-    return image, nearest_rotation(turns, motion.rotation)
 
 
 def _laid_over(level: Level, block: float) -> Pair:

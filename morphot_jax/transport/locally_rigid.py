@@ -20,7 +20,7 @@ frame that turns with it:
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -155,7 +155,7 @@ def next_round(
       the first round of a radius and for the round that ends.
     """
     positions = last.image + momentum * (last.positions - last.before)
-    way, log_ku, plan_error, iterations = remaining(task, positions, last.log_ku, error)
+    way, log_ku, plan_error, iterations = remaining(task, task.mass, positions, last.log_ku, error)
     found = positions + way
     rotation, image = fitted(task, found, radius, last.rotation)
     return Round(
@@ -175,27 +175,47 @@ def next_round(
 @jax.jit
 def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     """The motions of the last round, and what is left of the ways, averaged over the radius ``around``."""
-    rest = _windowed(task, last.found - last.image, around)
+    rest = _windowed(task, task.mass, last.found - last.image, around)
     back = turned(-rotation_vector(last.rotation), rest)
     return Motion(task.mass, task.start, last.image, last.rotation, back)
 
 
 @jax.jit
-def motion_at(
-    task: Task, image: Vectors, rotation: Rotations, around: Float[Array, ""], error: Float[Array, ""]
-) -> tuple[Motion, Float[Array, ""]]:
-    """Given motions, with what is left of the ways after them; and its root mean square before it is averaged."""
-    start = first_round(task, image, rotation)
-    way, *_ = remaining(task, image, start.log_ku, error)
-    return motion_of(task, replace(start, found=image + way), around), _rms(task.mass, way)
+def rest_of_parts(
+    task: Task,
+    shares: Float[Array, "k n"],
+    images: Float[Array, "k 3 n"],
+    rotations: Float[Array, "k 3 3 n"],
+    around: Float[Array, ""],
+    error: Float[Array, ""],
+) -> tuple[Float[Array, "k 3 n"], Float[Array, ""]]:
+    """What is left of the ways of parts that move so, averaged in each of them; and its root mean square before.
+
+    ``shares``: of the parts in the mass of each voxel. All masses go to the target together, each voxel once for
+    each of its parts.
+    """
+    masses = task.mass * shares
+    positions = jnp.moveaxis(images, 1, 0).reshape(3, -1)
+    way, *_ = remaining(task, masses.ravel(), positions, jnp.zeros(task.kernel.shape, masses.dtype), error)
+
+    def rest(part: tuple[Float[Array, " n"], Vectors, Rotations]) -> Vectors:
+        mass, way, rotation = part
+        return turned(-rotation_vector(rotation), _windowed(task, mass, way, around))
+
+    ways = jnp.moveaxis(way.reshape(3, *shares.shape), 1, 0)
+    return jax.lax.map(rest, (masses, ways, rotations)), _rms(masses.ravel(), way)
 
 
 def remaining(
-    task: Task, positions: Vectors, guess: Float[Array, "z y x"], tolerance: Float[Array, ""]
-) -> tuple[Vectors, Float[Array, "z y x"], Float[Array, ""], Int[Array, ""]]:
-    """d: how far the mass at these positions has yet to go; log K u, the error and the iterations of its plan."""
+    task: Task,
+    mass: Float[Array, " m"],
+    positions: Float[Array, "3 m"],
+    guess: Float[Array, "z y x"],
+    tolerance: Float[Array, ""],
+) -> tuple[Float[Array, "3 m"], Float[Array, "z y x"], Float[Array, ""], Int[Array, ""]]:
+    """d: how far masses at these positions have yet to go; log K u, the error and the iterations of their plan."""
     kernel, voxels = task.kernel, task.voxels(positions)
-    box = jnp.maximum(splines.share(task.mass, voxels, kernel.shape), 0.0)
+    box = jnp.maximum(splines.share(mass, voxels, kernel.shape), 0.0)
     solution = solve(
         MultilevelSinkhorn(with_cost=False),
         Problem(side_of(box), task.target, kernel),
@@ -242,7 +262,7 @@ def fitted(task: Task, found: Vectors, radius: Float[Array, ""], rotation: Rotat
     middle = (jnp.array(task.kernel.shape, found.dtype) * task.edges / 2.0)[:, None]
     x, y = task.start - middle, found - middle
     products = (y[:, None] * x[None]).reshape(9, -1)
-    means = _windowed(task, jnp.concatenate([x, y, products]), radius)
+    means = _windowed(task, task.mass, jnp.concatenate([x, y, products]), radius)
     c, m = means[:3], means[3:6]
     spread = means[6:].reshape(3, 3, -1) - m[:, None] * c[None] + HOLD * radius**2 * rotation
     rotation = nearest_rotation(spread, rotation)
@@ -271,10 +291,10 @@ def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"
 
 
 def fields_of(task: Task, motion: Motion) -> Float[Array, "16 z y x"]:
-    """R, p, rest and one at the voxels of the map, zero elsewhere, for ``around``."""
+    """R, p, rest and one at the voxels that have mass in the motion, zero elsewhere, for ``around``."""
     shift = motion.image - jnp.einsum("ijn,jn->in", motion.rotation, motion.start)
     rows = jnp.concatenate([motion.rotation.reshape(9, -1), shift, motion.rest, jnp.ones_like(shift[:1])])
-    return task.source.places.spread_in(task.kernel.shape, jnp.where(task.mass > 0, rows, 0.0), 0.0)
+    return task.source.places.spread_in(task.kernel.shape, jnp.where(motion.mass > 0, rows, 0.0), 0.0)
 
 
 def around(
@@ -290,10 +310,12 @@ def interpolated(fields: Float[Array, "c z y x"], positions: Vectors) -> Float[A
     return jax.vmap(partial(map_coordinates, coordinates=list(positions), order=1, mode="nearest"))(fields)
 
 
-def _windowed(task: Task, values: Float[Array, "c n"], radius: Float[Array, ""]) -> Float[Array, "c n"]:
+def _windowed(
+    task: Task, mass: Float[Array, " n"], values: Float[Array, "c n"], radius: Float[Array, ""]
+) -> Float[Array, "c n"]:
     """G(a f) / G a for each row of values: means weighted by mass in a window around each voxel."""
     window = kernels.dense(task.kernel.shape, radius / task.edges, values.dtype)
-    places, mass = task.source.places, task.mass
+    places = task.source.places
 
     def smooth(row: Float[Array, " n"]) -> Float[Array, " n"]:
         return window.apply_between(row, places, places)
@@ -302,5 +324,5 @@ def _windowed(task: Task, values: Float[Array, "c n"], radius: Float[Array, ""])
     return jnp.stack(sums) / jnp.where(weight > 0, weight, 1.0)
 
 
-def _rms(mass: Float[Array, " n"], vectors: Vectors) -> Float[Array, ""]:
+def _rms(mass: Float[Array, " n"], vectors: Float[Array, "3 n"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(mass * jnp.sum(vectors**2, axis=0)) / jnp.sum(mass))

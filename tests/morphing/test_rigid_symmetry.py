@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from morphot_jax import InputError, Settings, Volume, morph, prepare_maps
 from morphot_jax.maps.symmetry import operators
-from morphot_jax.morphing.rigid import carried_points, with_copies
+from morphot_jax.morphing.rigid import carried_points
 from morphot_jax.prepare.prepared import unit_mass
 from morphot_jax.prepare.symmetric import symmetry_of
 from shapes import balls, turn_about
@@ -86,37 +86,45 @@ def test_a_mask_of_one_subunit_is_that_of_all(turning):
 
 
 def test_masks_have_copies_but_where_the_symmetry_takes_them_to_themselves(turning):
-    one, other = (symmetry_of(volume, "C3") for volume in (turning.first, turning.last))
-    arm = turning.first.with_data(turning.mask.astype(np.float32))
-    core = np.exp(-(places(turning.first)[..., :2] ** 2).sum(axis=-1) / 50.0)
-    masks, maps = (
-        {"arm": (arm, arm), "core": arm.with_data(core.astype(np.float32))},
-        (turning.first, turning.last),
-    )
-    made = with_copies(masks, maps, (one, other))
-    assert list(made) == ["arm", "arm-2", "arm-3", "core"]
-    assert made["arm"] == (arm, arm)
-    for number, turn in ((2, 120.0), (3, 240.0)):
-        moved, _ = made[f"arm-{number}"]
-        centre = np.average(places(moved).reshape(-1, 3), axis=0, weights=moved.data.ravel())
-        there = [Rotation.from_rotvec([0, 0, np.radians(turn * sign)]).apply(AWAY) for sign in (1, -1)]
-        assert min(np.linalg.norm(centre - place) for place in there) < 1.5
+    arm = turning.first.with_data((turning.mask > 0.5).astype(np.float32))
+    core = np.hypot(*np.moveaxis(places(turning.first)[..., :2], -1, 0)) < 4.0
+    masks = {"arm": arm, "core": arm.with_data(core.astype(np.float32))}
+    (bodies,) = morph([turning.first, turning.last], replace(RIGID, symmetry="C3"), bodies=masks).bodies
+    assert [body.name for body in bodies] == ["arm", "arm-2", "arm-3", "core"]
+    centres = [body.centre for body in bodies[:3]]
+    for number, turn in ((1, 120.0), (2, 240.0)):
+        there = [Rotation.from_rotvec([0, 0, np.radians(turn * sign)]).apply(centres[0]) for sign in (1, -1)]
+        assert min(np.linalg.norm(centres[number] - place) for place in there) < 1.0
+        assert bodies[number].mass == pytest.approx(bodies[0].mass, rel=0.02)
+        assert bodies[number].pose.degrees == pytest.approx(bodies[0].pose.degrees, abs=0.02)
 
 
 def test_copies_of_a_mask_in_a_small_box_are_not_cut(turning):
     """The box of the mask holds one subunit alone; its copies lie outside of it."""
-    one, other = (symmetry_of(volume, "C3") for volume in (turning.first, turning.last))
     arm = turning.first.with_data(np.where(turning.mask > 0.5, turning.mask, 0.0).astype(np.float32))
     z, y, x = (slice(low.min(), low.max() + 1) for low in np.nonzero(arm.data))
     corner = np.array(arm.origin) + np.array([x.start, y.start, z.start]) * np.array(arm.voxel_size)
     small = Volume(arm.data[z, y, x], arm.voxel_size, tuple(corner.tolist()))
     whole, cropped = (
-        with_copies({"arm": mask}, (turning.first, turning.last), (one, other)) for mask in (arm, small)
+        morph([turning.first, turning.last], replace(RIGID, symmetry="C3"), bodies={"arm": mask})
+        for mask in (arm, small)
     )
-    assert list(cropped) == list(whole) == ["arm", "arm-2", "arm-3"]
-    for name in ("arm-2", "arm-3"):
-        np.testing.assert_allclose(cropped[name].data, whole[name].data, atol=1e-5)
-        assert cropped[name].data.sum() > 0.9 * arm.data.sum()
+    assert [body.name for body in cropped.bodies[0]] == ["arm", "arm-2", "arm-3"]
+    for one, other in zip(whole.bodies[0], cropped.bodies[0], strict=True):
+        np.testing.assert_allclose(one.masks[0], other.masks[0], atol=1e-5)
+    np.testing.assert_allclose(whole.densities, cropped.densities, atol=1e-5 * whole.densities.max())
+
+
+def test_bodies_that_are_found_are_completed_by_the_symmetry(turning):
+    found = morph([turning.first, turning.last], replace(RIGID, symmetry="C3", bodies="auto"))
+    (bodies,) = found.bodies
+    assert len(bodies) == 3
+    for body in bodies:
+        assert body.pose.degrees == pytest.approx(bodies[0].pose.degrees, abs=0.02)
+        assert body.pose.degrees == pytest.approx(TURNED, abs=2.0)
+    difference = unit_mass(found.densities[0]) - unit_mass(turning.half.data)
+    assert np.linalg.norm(difference) < 0.03 * np.linalg.norm(unit_mass(turning.half.data))
+    assert symmetry_of(found[0], "C3").overlap > 0.98
 
 
 def test_what_is_not_a_mask_is_refused(turning):

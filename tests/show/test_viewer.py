@@ -320,7 +320,10 @@ def test_details_of_a_run_list_warnings_before_actions_and_sharpness_where_it_wa
         {"level": 0.3},  # of a run that did not measure how sharp its frames are
     ]
     details = run_details(content, measured, scene)
-    assert details.rows == [("0", "0.25", "4.16", "100 83 50", "-", "converged"), ("1", "0.3", *"---", "converged")]
+    assert details.rows == [
+        ("0", "0.25", "4.16", "100 83 50", "-", "converged"),
+        ("1", "0.3", *"---", "converged"),
+    ]
     notes = details.notes
     assert notes[:3] == ["overlaps little", "resampled", "cut"]
     assert "3^3" in notes[3]

@@ -57,7 +57,7 @@ def test_what_is_left_is_the_way_between_the_mean_places_of_plans(double):
     shape, sigma = (4, 5, 4), 1.2
     a, b = scatter(shape, 2), scatter(shape, 3)
     task = task_of(a, b, sigma)
-    way, *_ = locally_rigid.remaining(task, task.start, jnp.zeros(shape), jnp.asarray(TIGHT))
+    way, *_ = locally_rigid.remaining(task, task.mass, task.start, jnp.zeros(shape), jnp.asarray(TIGHT))
     line = [np.asarray(kernels.heat((1, 1, n), sigma).x) for n in shape]
     K = np.einsum("ai,bj,ck->abcijk", *line).reshape(a.size, a.size)
     places = np.stack([grid.ravel() for grid in np.indices(shape)], axis=1)
