@@ -32,6 +32,7 @@ from experiments.options import ShardOptions, command
 from experiments.tables import where
 from morphot_jax import Settings, Volume, morph, prepare_maps
 from morphot_jax.maps.resample import indices_of
+from morphot_jax.maps.window import bounding_box
 from morphot_jax.morphing.rigid import carried_points
 from morphot_jax.prepare.levels import level_of_volume
 from morphot_jax.prepare.prepared import Prepared, unit_mass
@@ -58,6 +59,7 @@ HALF = 0.5
 SHOWN = ("adk-screw", "adk-hinge", "spliceosome", "adk-sample")  # cases in the picture, where they were computed
 TRUTH, WITH_BODIES = "truth", "rigid, bodies auto"
 BESIDE = ("linear", "displacement")  # methods in the picture beside rigid
+EMPTY = 0.02  # of the truth's maximum: slices end where there is less
 SURFACE = 0.15  # of the truth's maximum; other surfaces enclose the same volume
 PIXELS = 300
 
@@ -175,9 +177,10 @@ def half_way_figure(sweep: Sweep) -> Figure:
         scene = scene_of(stack, np.full(len(stack), HALF), levels, build_case(name).first)
         camera = Camera.on(scene, VIEWS["tilted"], PIXELS)
         middle, top = int(np.argmax(stack[0].sum(axis=(1, 2)))), stack[0].max()
+        _, rows, cut = bounding_box(truth > EMPTY * truth.max())
         for index, (above, below) in enumerate(zip(axes[2 * number], axes[2 * number + 1], strict=True)):
             above.imshow(surface_picture(scene, index, camera))
-            below.imshow(stack[index, middle], origin="lower", cmap="gray_r", vmin=0, vmax=top)
+            below.imshow(stack[index, middle, rows, cut], origin="lower", cmap="gray_r", vmin=0, vmax=top)
         axes[2 * number, 0].set_ylabel(name)
     for panel, column in zip(axes[0], columns, strict=True):
         panel.set_title(column)

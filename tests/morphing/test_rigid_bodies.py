@@ -9,7 +9,7 @@ from morphot_jax import InputError, Settings, find_bodies, morph, prepare_maps
 from morphot_jax.maps.pose import degrees_between
 from morphot_jax.morphing.rigid import carried_points
 from morphot_jax.prepare.prepared import unit_mass
-from shapes import hinged
+from shapes import hinged, volume_of
 
 RIGID = Settings(method="rigid", sigma=1.0, times=(0.5,))
 
@@ -74,6 +74,38 @@ def test_points_go_with_the_part_that_holds_them(hinge):
     for places, t in zip(moved, times, strict=True):
         away = places - made.path(t)
         assert np.sqrt((away**2).sum(axis=1).mean()) <= 1.0
+
+
+def test_bodies_that_slide_past_each_other_keep_what_is_theirs():
+    """Two bars that touch all along; one slides along the other. A voxel between them belongs to both."""
+    z, y, x = np.indices((20, 24, 40), float)
+    bumps = 1.0 + 0.5 * np.sin(x) * np.exp(-(((x - 20.0) / 8.0) ** 2))
+
+    def bar(middle, shift):
+        ends = 1.0 / (1.0 + np.exp(2.0 * (np.abs(x - 20.0 - shift) - 8.0)))
+        moved = np.interp(x - shift, x[0, 0], bumps[0, 0])
+        return ends * moved * np.exp(-((y - middle) ** 2 + (z - 10.0) ** 2) / (2.0 * 2.0**2))
+
+    def both(t):
+        return np.array([bar(10.0, -4.0 * t), bar(14.0, 4.0 * t)]).astype(np.float32)
+
+    volumes = [volume_of(both(t).sum(axis=0)) for t in (0.0, 0.5, 1.0)]
+    first, half, last = (np.where(v.data > 1e-3 * v.data.max(), v.data, 0.0).astype(np.float32) for v in volumes)
+    maps = prepare_maps([volume_of(first), volume_of(last)])
+    masks = {}
+    for name, k in (("one", 0), ("other", 1)):
+        at = [volume_of(both(t)[k] / np.maximum(both(t).sum(axis=0), 1e-9)) for t in (0.0, 1.0)]
+        masks[name] = (at[0], at[1])
+    with_bodies = morph(maps, RIGID, bodies=masks)
+    wanted, frame = unit_mass(half), unit_mass(with_bodies.densities[0])
+    assert np.linalg.norm(frame - wanted) < 0.02 * np.linalg.norm(wanted)
+    assert frame.sum() == pytest.approx(1.0, abs=1e-9)
+    motion = with_bodies.motions[0].motions[0]
+    mass, start = np.asarray(motion.mass), np.asarray(motion.start).T
+    assert mass.sum() == pytest.approx(1.0, abs=1e-9)
+    places, counts = np.unique(start[mass > 0], axis=0, return_counts=True)
+    assert len(places) == np.count_nonzero(maps.volumes[0].data)
+    assert (counts >= 2).sum() > 0.1 * len(places)
 
 
 def test_bodies_that_do_not_go_with_the_rest_are_refused(unchecked, hinge):
