@@ -154,7 +154,7 @@ class Terminal:
                 nonlocal logged
                 now, making = time.monotonic(), pace.making(step)
                 left = pace.left(step, now)
-                text = "making frames" if making else self._iteration(step)
+                text = "making frames" if making else step.doing or self._iteration(step)
                 end = None if left is None else now + left
                 bar.update(task, description=text, completed=step.done, total=step.lanes, end=end)
                 if now - logged > SECONDS_BETWEEN_LINES:

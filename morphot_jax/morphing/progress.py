@@ -18,6 +18,7 @@ class Progress:
     - ``done``: how many of all ``lanes`` are finished.
     - ``iteration``: of the current batch; ``marginal_error``: the largest in it.
     - ``seconds_left``: extrapolated from the decay of the error; None while it has not decayed yet.
+    - ``doing``: what is being done, where that is no iteration.
     """
 
     done: int
@@ -25,6 +26,7 @@ class Progress:
     iteration: int
     marginal_error: float
     seconds_left: float | None
+    doing: str = ""
 
 
 ProgressReport = Callable[[Progress], None]

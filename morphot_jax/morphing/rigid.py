@@ -241,16 +241,23 @@ def solve_rigid(
         levels = levels_of(space, plan)
         sides, aligned = _both(space, levels, (None, None), groups, error, report), None
         if _least(sides, "loose") >= TOO_LOOSE:
+            report(_doing("aligning the maps", sides))
             pose = align_maps(first, last).pose
             anew = _both(space, levels, (pose, pose.inverse()), groups, error, report)
             if _least(anew, "left") < _least(sides, "left"):
                 sides, aligned = anew, pose.degrees
         fine, parts = levels[1], ()
         if bodies is not None:
+            report(_doing("searching for bodies" if bodies == AUTO else "fitting the bodies", sides))
             held = _bodies(space, levels, sides, (first, last), bodies)
             held = completed(held, fine.tasks, groups) if groups else held
             sides, parts = _with_bodies(fine, sides, held, groups, error), _rigid_bodies(space, fine, held)
         return _on_voxels(space, fine, sides, aligned, parts, symmetric, signals)
+
+
+def _doing(what: str, sides: tuple[Side, Side]) -> Progress:
+    """Progress after the rounds of both maps."""
+    return Progress(0, 1, max(len(side.rounds) for side in sides), max(side.error for side in sides), None, what)
 
 
 def _symmetry(first: Volume, last: Volume, name: str) -> tuple[Symmetry, Symmetry]:

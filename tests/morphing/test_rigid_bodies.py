@@ -47,7 +47,11 @@ def test_the_same_map_twice_is_one_body_that_stays(hinge):
     (body,) = find_bodies([made.first, made.first], RIGID)
     assert body.pose.degrees < 1e-3
     assert body.mass[0] == pytest.approx(1.0, abs=1e-3)
-    found = morph([made.first, made.first], replace(RIGID, bodies="auto"))
+    told = []
+    found = morph(
+        [made.first, made.first], replace(RIGID, bodies="auto"), report=lambda step: told.append(step.doing)
+    )
+    assert "searching for bodies" in told
     assert any("no parts were found" in warning for warning in found.warnings)
     np.testing.assert_allclose(unit_mass(found.densities[0]), unit_mass(made.first.data), atol=1e-8)
 
