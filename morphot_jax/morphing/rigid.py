@@ -354,18 +354,18 @@ def carried_points(
 ) -> Float[np.ndarray, "t n 3"]:
     """Where points of the first map, such as atoms, are at these times: moved with the density around them.
 
-    Positions in Å along x, y, z. Points far from any density do not move; where bodies meet, a point goes with the
-    one that has most of the mass there.
+    Positions in Å along x, y, z. Points far from any density do not move. Where bodies meet, a point has the mean
+    of their motions (``Parts.weights_at``).
     """
     space, parts = Space.around(first, last, plan), morph.sides[0].parts
     with plan.scope():
         start = jnp.asarray(space.from_places(points), space.pair.dtype)
         motions = parts.carried(start, jnp.ones_like(start[0]))
-        main = np.argmax(parts.shares_at(start), axis=0)
+        weights = parts.weights_at(start, motions)
         moved = []
         for t in times:
-            ways = np.stack([np.asarray(motion.at(on_device(float(t), start.dtype))) for motion in motions])
-            moved.append(np.take_along_axis(ways, main[None, None], axis=0)[0])
+            at = [np.asarray(motion.at(on_device(float(t), start.dtype))) for motion in motions]
+            moved.append(np.einsum("kn,kin->in", weights, np.stack(at)))
     return np.stack([space.to_places(position) for position in moved])
 
 

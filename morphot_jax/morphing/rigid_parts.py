@@ -18,6 +18,7 @@ from morphot_jax.transport.locally_rigid import Motion, Task
 from morphot_jax.transport.registration import Motions
 from morphot_jax.transport.rigid_motions import Vectors
 
+AGREE = 6.0  # blocks: motions of one point that lie further apart are hardly averaged
 LEAST = 1e-3  # of a voxel's mass: a part with a smaller share has none of it
 STEPS = 64  # lists of voxels are padded to a multiple of this part of a map's, so that few sizes are compiled
 
@@ -49,6 +50,20 @@ class Parts:
             locally_rigid.carried(self.task, motion, points, row)
             for motion, row in zip(self.motions, rows, strict=True)
         )
+
+    def weights_at(self, points: Vectors, motions: Sequence[Motion]) -> Float[np.ndarray, "k n"]:
+        """How much the motion of each part counts at points that are not shared, such as atoms.
+
+        By its share of the mass there, and by how far it agrees with that of the largest share: parts that hinge
+        on each other stay joined, and where they slide past each other a point goes with one of them.
+        """
+        shares = np.array(self.shares_at(points))
+        shares[0, shares.sum(axis=0) == 0.0] = 1.0
+        ends = np.stack([np.asarray(motion.image) for motion in motions])
+        main = np.take_along_axis(ends, np.argmax(shares, axis=0)[None, None], axis=0)
+        apart = ((ends - main) ** 2).sum(axis=1) / (AGREE * float(np.min(self.task.edges))) ** 2
+        weights = shares * np.exp(-apart / 2.0)
+        return weights / weights.sum(axis=0)
 
     def doubts(self, motions: Sequence[Motion]) -> list[Float[np.ndarray, " n"]]:
         """How far from its start each voxel of the other map ends, there by its part's motion and back by ours."""
