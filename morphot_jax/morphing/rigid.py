@@ -327,15 +327,11 @@ def doubt_maps(morph: RigidMorph, template: Volume) -> tuple[Volume, Volume]:
 
 def _doubt_map(morph: RigidMorph, k: int, template: Volume) -> Volume:
     motion, data = morph.motions[k], np.zeros(template.shape, np.float32)
-    mass = np.asarray(motion.mass)
-    some = mass > 0
+    some = np.asarray(motion.mass) > 0
     voxels = np.asarray(motion.start)[:, some] / morph.edges[:, None] - 0.5 - morph.corner[:, None]
     z, y, x = np.rint(voxels).astype(int)
     part = data[morph.window]
-    number = np.ravel_multi_index((z, y, x), part.shape)
-    sums = np.bincount(number, mass[some] * morph.doubt[k][some], part.size) * min(template.voxel_size)
-    total = np.bincount(number, mass[some], part.size)
-    part[...] = (sums / np.where(total > 0, total, 1.0)).reshape(part.shape)
+    part[z, y, x] = morph.doubt[k][some] * min(template.voxel_size)
     empty = np.ones(part.shape, bool)
     empty[z, y, x] = False
     nearest = np.asarray(distance_transform_edt(empty, return_distances=False, return_indices=True))
@@ -411,7 +407,9 @@ def _on_voxels(
     both = _of_voxels(space, fine, 0, sides[0].parts), _of_voxels(space, fine, 1, sides[1].parts)
     doubts = [side.parts.doubts(motions) for side, motions in zip(sides[::-1], both, strict=True)]
     index = with_mass(both)
-    there, back = (listed(rows, some) for rows, some in zip(doubts, index, strict=True))
+    there, back = (
+        listed([doubt] * len(some), rows) for doubt, some, rows in zip(doubts, both, index, strict=True)
+    )
     motions = joined(both[0], index[0]), joined(both[1], index[1])
     window, corner = space.swept(motions)
     half, lattice = (on_device(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))

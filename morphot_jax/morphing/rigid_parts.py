@@ -65,14 +65,19 @@ class Parts:
         weights = shares * np.exp(-apart / 2.0)
         return weights / weights.sum(axis=0)
 
-    def doubts(self, motions: Sequence[Motion]) -> list[Float[np.ndarray, " n"]]:
-        """How far from its start each voxel of the other map ends, there by its part's motion and back by ours."""
+    def doubts(self, motions: Sequence[Motion]) -> Float[np.ndarray, " n"]:
+        """How far from its start each voxel of the other map ends, there by its part's motion and back by ours.
+
+        A voxel of several parts has their mean, by its mass in each.
+        """
         found = []
         for own, motion in zip(self.motions, motions, strict=True):
             one = on_device(1.0, motion.mass.dtype)
             home = locally_rigid.carried(self.task, own, motion.at(one), motion.mass).at(one)
             found.append(np.linalg.norm(np.asarray(home) - np.asarray(motion.start), axis=0))
-        return found
+        mass = np.stack([np.asarray(motion.mass) for motion in motions])
+        whole = mass.sum(axis=0)
+        return (mass * np.stack(found)).sum(axis=0) / np.where(whole > 0, whole, 1.0)
 
 
 def parts_of_bodies(

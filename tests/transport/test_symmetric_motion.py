@@ -1,5 +1,7 @@
 """Motions made symmetric: each part moves as the parts that are equal to it do."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,13 +50,19 @@ def some_motion(task, rng, size=0.2):
     return Motion(task.mass, start, image, jnp.asarray(turns), jnp.asarray(size * rng.normal(size=start.shape)))
 
 
+def alone(task, motion, here, there):
+    """The motion of a map of one part, made symmetric."""
+    (found,) = symmetrised(task, (motion,), np.zeros((len(here.shift), 1), int), here, there)
+    return found
+
+
 def moved(group, k, values):
     return group.rotation[k] @ values + group.shift[k][:, None]
 
 
 def test_every_part_moves_as_its_copies_do(task, rng):
     here, there = quarter_turns(), quarter_turns((0.0, 0.7, -0.4))
-    found = symmetrised(task, some_motion(task, rng), here, there)
+    found = alone(task, some_motion(task, rng), here, there)
     start = np.asarray(task.start)
     for k in range(4):
         places = np.asarray(moved(here, k, task.start))
@@ -68,7 +76,7 @@ def test_every_part_moves_as_its_copies_do(task, rng):
 
 def test_the_image_is_the_mean_over_the_copies(task, rng):
     group, motion = quarter_turns(), some_motion(task, rng)
-    found = symmetrised(task, motion, group, group)
+    found = alone(task, motion, group, group)
     start, total = np.asarray(task.start), 0.0
     for k in range(4):
         places = np.asarray(moved(group, k, task.start))
@@ -80,8 +88,8 @@ def test_the_image_is_the_mean_over_the_copies(task, rng):
 
 def test_a_symmetric_motion_stays_as_it_is(task, rng):
     group = quarter_turns()
-    once = symmetrised(task, some_motion(task, rng, 0.05), group, group)
-    twice = symmetrised(task, once, group, group)
+    once = alone(task, some_motion(task, rng, 0.05), group, group)
+    twice = alone(task, once, group, group)
     for name in ("image", "rotation", "rest"):
         np.testing.assert_allclose(getattr(twice, name), getattr(once, name), atol=1e-6)
 
@@ -96,14 +104,30 @@ def test_a_rigid_motion_about_the_axis_stays_as_it_is_between_voxels(rng):
     turn = jnp.asarray(Rotation.from_rotvec([0.0, 0.0, 0.5]).as_matrix()[::-1, ::-1])
     image = turn @ (task.start - MIDDLE[:, None]) + MIDDLE[:, None] + jnp.array([[2.0], [0.0], [0.0]])
     turned = jnp.broadcast_to(turn[:, :, None], (3, 3, image.shape[1]))
-    found = symmetrised(task, Motion(task.mass, task.start, image, turned, jnp.zeros_like(image)), group, group)
+    found = alone(task, Motion(task.mass, task.start, image, turned, jnp.zeros_like(image)), group, group)
     np.testing.assert_allclose(found.image, image, atol=1e-9)
     np.testing.assert_allclose(found.rotation, turned, atol=1e-9)
 
 
 def test_without_other_motions_nothing_changes(task, rng):
     motion = some_motion(task, rng)
-    alone = Motions(jnp.eye(3)[None], jnp.zeros((1, 3)))
-    found = symmetrised(task, motion, alone, alone)
+    none = Motions(jnp.eye(3)[None], jnp.zeros((1, 3)))
+    found = alone(task, motion, none, none)
     np.testing.assert_allclose(found.image, motion.image, atol=1e-9)
     np.testing.assert_allclose(found.rest, motion.rest, atol=1e-12)
+
+
+def test_parts_that_the_symmetry_exchanges_move_as_each_other(task, rng):
+    """Half a turn takes each of two parts, of equal shares, to the other one."""
+    group = Motions(*(part[::2] for part in quarter_turns()))
+    _, y, x = np.asarray(task.start) - MIDDLE[:, None]
+    share = jnp.asarray(1.0 / (1.0 + np.exp(y + 0.3 * x)))
+    parts = [some_motion(task, rng), some_motion(task, rng)]
+    parts = tuple(replace(m, mass=task.mass * s) for m, s in zip(parts, (share, 1.0 - share), strict=True))
+    one, other = symmetrised(task, parts, np.array([[0, 1], [1, 0]]), group, group)
+    start, places = np.asarray(task.start), np.asarray(moved(group, 1, task.start))
+    partner = np.array([int(np.abs(start - place[:, None]).max(axis=0).argmin()) for place in places.T])
+    np.testing.assert_allclose(other.image[:, partner], moved(group, 1, one.image), atol=1e-9)
+    np.testing.assert_allclose(other.mass[partner], one.mass, atol=1e-12)
+    wanted = (parts[0].image + moved(group, 1, parts[1].image[:, partner])) / 2.0  # half a turn is its own inverse
+    np.testing.assert_allclose(one.image, wanted, atol=1e-9)
