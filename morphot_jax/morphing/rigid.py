@@ -27,7 +27,7 @@ from morphot_jax.morphing.detail import UNKNOWN, Detail, Signals, detail_of, wit
 from morphot_jax.morphing.plan import Plan, plan_for
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
 from morphot_jax.morphing.rigid_bodies import POOR, Bodies, found_bodies, given_bodies
-from morphot_jax.morphing.rigid_parts import Parts, joined, listed, parts_of_bodies, with_mass
+from morphot_jax.morphing.rigid_parts import Parts, agreeing, joined, listed, parts_of_bodies, shares_at, with_mass
 from morphot_jax.morphing.rigid_space import Groups, Level, Space, levels_of, on_device, on_support
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.symmetric_bodies import completed, taken_to
@@ -351,13 +351,13 @@ def carried_points(
     """Where points of the first map, such as atoms, are at these times: moved with the density around them.
 
     Positions in Å along x, y, z. Points far from any density do not move. Where bodies meet, a point has the mean
-    of their motions (``Parts.weights_at``).
+    of their motions (``agreeing``).
     """
     space, parts = Space.around(first, last, plan), morph.sides[0].parts
     with plan.scope():
         start = jnp.asarray(space.from_places(points), space.pair.dtype)
         motions = parts.carried(start, jnp.ones_like(start[0]))
-        weights = parts.weights_at(start, motions)
+        weights = agreeing(motions, morph.block)
         moved = []
         for t in times:
             at = [np.asarray(motion.at(on_device(float(t), start.dtype))) for motion in motions]
@@ -503,10 +503,11 @@ def _rigid_bodies(space: Space, fine: Level, bodies: Bodies) -> tuple[RigidBody,
 def _on_grid(space: Space, fine: Level, k: int, shares: Float[Array, "k n"]) -> Float[np.ndarray, "k z y x"]:
     """Shares of the blocks of map k on the grid of the maps; zero where there is no mass."""
     task = fine.tasks[k]
-    boxes = task.source.places.spread(shares, 0.0)
-    if fine.maps.shape != space.maps.shape:
+    if fine.maps.shape == space.maps.shape:
+        boxes = task.source.places.spread(shares, 0.0)
+    else:
         points = (np.indices(space.maps.shape[1:]).reshape(3, -1) + 0.5) * space.edges[:, None]
-        boxes = locally_rigid.interpolated(boxes, task.voxels(jnp.asarray(points)))
+        boxes = shares_at(task, shares, jnp.asarray(points))
     grid = np.zeros((len(shares), *space.first.shape), np.float32)
     grid[(slice(None), *space.window)] = np.asarray(boxes).reshape(-1, *space.maps.shape[1:])
     return np.where(space.pair[k] > 0, np.clip(grid, 0.0, 1.0), 0.0).astype(np.float32)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy import ndimage
 
 from morphot_jax.maps.pose import Pose
+from morphot_jax.morphing.rigid_parts import Shares, shares_at
 from morphot_jax.morphing.rigid_space import Level
 from morphot_jax.transport import kernels, locally_rigid, splines
 from morphot_jax.transport.locally_rigid import Motion, Task
@@ -43,7 +44,6 @@ GIVEN_ROUNDS = 6  # of refining given bodies and carrying their masks
 
 Pair = tuple[Overlay, Overlay]
 Labels = Int[np.ndarray, " n"]
-Shares = Float[Array, "k n"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,8 +145,8 @@ def _best_of(
     rough: Pair, task: Task, motion: Motion, candidates: Motions, shares: Shares, block: float
 ) -> Motions:
     """The motion of each body: the candidate of least misfit over its mass, after a few steps."""
-    boxes, coarse = task.source.places.spread(shares, 0.0), rough[0].task
-    there = locally_rigid.interpolated(boxes, task.voxels(coarse.start)) * (coarse.mass > 0)
+    coarse = rough[0].task
+    there = shares_at(task, shares, coarse.start) * (coarse.mass > 0)
     best = []
     for share, weight in zip(shares, there, strict=True):
         pose = Pose.fitted(np.asarray(task.start).T, np.asarray(motion.image).T, np.asarray(task.mass * share))

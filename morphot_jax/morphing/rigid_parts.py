@@ -17,10 +17,10 @@ from morphot_jax.transport import locally_rigid
 from morphot_jax.transport.locally_rigid import Motion, Task
 from morphot_jax.transport.registration import Motions
 from morphot_jax.transport.rigid_motions import Vectors
+from morphot_jax.transport.support import STEPS
 
 AGREE = 6.0  # blocks: motions of one point that lie further apart are hardly averaged
 LEAST = 1e-3  # of a voxel's mass: a part with a smaller share has none of it
-STEPS = 64  # lists of voxels are padded to a multiple of this part of a map's, so that few sizes are compiled
 
 Shares = Float[Array, "k n"]
 
@@ -38,32 +38,16 @@ class Parts:
         """The whole map."""
         return cls(task, jnp.ones_like(motion.mass)[None], (motion,))
 
-    def shares_at(self, points: Vectors) -> Shares:
-        """Of the parts in the mass at other points; zero where there is none."""
-        boxes = self.task.source.places.spread(self.shares * (self.task.mass > 0), 0.0)
-        return without_the_least(locally_rigid.interpolated(boxes, self.task.voxels(points)))
-
     def carried(self, points: Vectors, mass: Float[Array, " n"]) -> tuple[Motion, ...]:
         """The motions of other points by each part, with its share of their mass."""
-        rows = (jnp.ones_like(mass)[None] if len(self.motions) == 1 else self.shares_at(points)) * mass
+        whole = len(self.motions) == 1
+        shares = (
+            jnp.ones_like(mass)[None] if whole else without_the_least(shares_at(self.task, self.shares, points))
+        )
         return tuple(
             locally_rigid.carried(self.task, motion, points, row)
-            for motion, row in zip(self.motions, rows, strict=True)
+            for motion, row in zip(self.motions, shares * mass, strict=True)
         )
-
-    def weights_at(self, points: Vectors, motions: Sequence[Motion]) -> Float[np.ndarray, "k n"]:
-        """How much the motion of each part counts at points that are not shared, such as atoms.
-
-        By its share of the mass there, and by how far it agrees with that of the largest share: parts that hinge
-        on each other stay joined, and where they slide past each other a point goes with one of them.
-        """
-        shares = np.array(self.shares_at(points))
-        shares[0, shares.sum(axis=0) == 0.0] = 1.0
-        ends = np.stack([np.asarray(motion.image) for motion in motions])
-        main = np.take_along_axis(ends, np.argmax(shares, axis=0)[None, None], axis=0)
-        apart = ((ends - main) ** 2).sum(axis=1) / (AGREE * float(np.min(self.task.edges))) ** 2
-        weights = shares * np.exp(-apart / 2.0)
-        return weights / weights.sum(axis=0)
 
     def doubts(self, motions: Sequence[Motion]) -> Float[np.ndarray, " n"]:
         """How far from its start each voxel of the other map ends, there by its part's motion and back by ours.
@@ -102,11 +86,32 @@ def parts_of_bodies(
     return Parts(task, shares, motions), left
 
 
+def shares_at(task: Task, shares: Shares, points: Float[Array, "3 m"]) -> Float[Array, "k m"]:
+    """Shares in the mass at other points, between those of the voxels; zero where there is none."""
+    boxes = task.source.places.spread(shares, 0.0)
+    return locally_rigid.interpolated(boxes, task.voxels(points))
+
+
 def without_the_least(shares: Shares) -> Shares:
     """Shares that add up to one where there are any, none of them below ``LEAST``."""
     kept = jnp.where(shares > LEAST, shares, 0.0)
     total = jnp.sum(kept, axis=0)
     return kept / jnp.where(total > 0, total, 1.0)
+
+
+def agreeing(motions: Sequence[Motion], block: float) -> Float[np.ndarray, "k n"]:
+    """How much the motion of each part counts at points that are not shared, such as atoms.
+
+    By the point's mass in each part, and by how far the motion agrees with that of the largest: parts that hinge
+    on each other stay joined, and where they slide past each other a point goes with one of them.
+    """
+    shares = np.stack([np.asarray(motion.mass) for motion in motions])
+    shares[0, shares.sum(axis=0) == 0.0] = 1.0
+    ends = np.stack([np.asarray(motion.image) for motion in motions])
+    main = np.take_along_axis(ends, np.argmax(shares, axis=0)[None, None], axis=0)
+    apart = ((ends - main) ** 2).sum(axis=1) / (AGREE * block) ** 2
+    weights = shares * np.exp(-apart / 2.0)
+    return weights / weights.sum(axis=0)
 
 
 def listed(

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.morphing.rigid_bodies import Bodies
-from morphot_jax.morphing.rigid_parts import Parts, Shares
+from morphot_jax.morphing.rigid_parts import Parts, Shares, shares_at
 from morphot_jax.morphing.rigid_space import Groups
-from morphot_jax.transport import locally_rigid
 from morphot_jax.transport.locally_rigid import Task
 from morphot_jax.transport.registration import Motions
 
@@ -60,13 +59,12 @@ def taken_to(parts: Parts, group: Motions) -> Int[np.ndarray, "g k"]:
 
     What no body holds, the last part, stays itself.
     """
-    count = len(parts.motions)
-    rows = []
-    for turn, shift in zip(*group, strict=True):
-        moved = _shares_after(parts.task, parts.shares, turn, shift)
-        shared = np.asarray((parts.shares * parts.task.mass) @ moved.T)
-        rows.append(np.append(np.argmax(shared[:-1, :-1], axis=1) if count > 1 else [], count - 1))
-    return np.array(rows, int)
+    order, rest = len(group.shift), len(parts.motions) - 1
+    if rest == 0:
+        return np.zeros((order, 1), int)
+    moved = [_shares_after(parts.task, parts.shares, Motions(*g)) for g in zip(*group, strict=True)]
+    shared = [np.asarray((parts.shares * parts.task.mass) @ shares.T)[:-1, :-1] for shares in moved]
+    return np.stack([np.append(np.argmax(bodies, axis=1), rest) for bodies in shared])
 
 
 def _copies(bodies: Bodies, number: int, tasks: tuple[Task, Task], groups: Groups) -> Iterator[_Copy]:
@@ -78,20 +76,16 @@ def _copies(bodies: Bodies, number: int, tasks: tuple[Task, Task], groups: Group
         rotation = h @ turn @ g.T
         motion = Motions(rotation[None], (b + h @ shift - rotation @ a)[None])
         one, other = (
-            _shares_after(task, shares[number][None], way.rotation[k], way.shift[k])[0]
+            _shares_after(task, shares[number][None], Motions(way.rotation[k], way.shift[k]))[0]
             for task, shares, way in zip(tasks, bodies.shares, back, strict=True)
         )
         yield _Copy("", number, motion, (one, other))
 
 
 @jax.jit
-def _shares_after(
-    task: Task, shares: Shares, turn: Float[Array | np.ndarray, "3 3"], shift: Float[Array | np.ndarray, "3"]
-) -> Shares:
+def _shares_after(task: Task, shares: Shares, motion: Motions) -> Shares:
     """At each voxel the shares of the place to which a motion takes it."""
-    boxes = task.source.places.spread(shares, 0.0)
-    there = jnp.asarray(turn) @ task.start + jnp.asarray(shift)[:, None]
-    return jnp.where(task.mass > 0, locally_rigid.interpolated(boxes, task.voxels(there)), 0.0)
+    return jnp.where(task.mass > 0, shares_at(task, shares, motion.carried(task.start)), 0.0)
 
 
 def _same(task: Task, share: Float[Array, " n"], copy: _Copy) -> bool:

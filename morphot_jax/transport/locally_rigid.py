@@ -175,9 +175,8 @@ def next_round(
 @jax.jit
 def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     """The motions of the last round, and what is left of the ways, averaged over the radius ``around``."""
-    rest = _windowed(task, task.mass, last.found - last.image, around)
-    back = turned(-rotation_vector(last.rotation), rest)
-    return Motion(task.mass, task.start, last.image, last.rotation, back)
+    rest = _rest(task, task.mass, last.found - last.image, last.rotation, around)
+    return Motion(task.mass, task.start, last.image, last.rotation, rest)
 
 
 @jax.jit
@@ -199,11 +198,17 @@ def rest_of_parts(
     way, *_ = remaining(task, masses.ravel(), positions, jnp.zeros(task.kernel.shape, masses.dtype), error)
 
     def rest(part: tuple[Float[Array, " n"], Vectors, Rotations]) -> Vectors:
-        mass, way, rotation = part
-        return turned(-rotation_vector(rotation), _windowed(task, mass, way, around))
+        return _rest(task, *part, around)
 
     ways = jnp.moveaxis(way.reshape(3, *shares.shape), 1, 0)
     return jax.lax.map(rest, (masses, ways, rotations)), _rms(masses.ravel(), way)
+
+
+def _rest(
+    task: Task, mass: Float[Array, " n"], way: Vectors, rotation: Rotations, around: Float[Array, ""]
+) -> Vectors:
+    """rho: what is left of the ways, averaged over their surroundings, in the frame of the start."""
+    return turned(-rotation_vector(rotation), _windowed(task, mass, way, around))
 
 
 def remaining(
@@ -290,6 +295,7 @@ def carried(task: Task, motion: Motion, points: Vectors, mass: Float[Array, " m"
     return Motion(mass, points, *sharing.in_parts(carry, points, PART))
 
 
+@jax.jit
 def fields_of(task: Task, motion: Motion) -> Float[Array, "16 z y x"]:
     """R, p, rest and one at the voxels that have mass in the motion, zero elsewhere, for ``around``."""
     shift = motion.image - jnp.einsum("ijn,jn->in", motion.rotation, motion.start)
@@ -324,5 +330,5 @@ def _windowed(
     return jnp.stack(sums) / jnp.where(weight > 0, weight, 1.0)
 
 
-def _rms(mass: Float[Array, " n"], vectors: Float[Array, "3 n"]) -> Float[Array, ""]:
+def _rms(mass: Float[Array, " n"], vectors: Vectors) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(mass * jnp.sum(vectors**2, axis=0)) / jnp.sum(mass))

@@ -20,7 +20,7 @@ SMALL = 1e-6  # radians: below it the series of the coefficients are exact to do
 Vectors = Float[Array, "3 n"]
 Rotations = Float[Array, "3 3 n"]
 Quaternions = Float[Array, "4 n"]  # real part first
-Parts = tuple[Float[Array, " n"], ...]  # of vectors or of quaternions, each an array of its own
+Components = tuple[Float[Array, " n"], ...]  # of vectors or of quaternions, each an array of its own
 
 
 def nearest_rotation(moments: Rotations, start: Rotations) -> Rotations:
@@ -30,17 +30,16 @@ def nearest_rotation(moments: Rotations, start: Rotations) -> Rotations:
     and others 2016). It stays a rotation whatever M is, of any rank and either handedness.
     """
     least = jnp.finfo(moments.dtype).tiny
-
     wanted = [tuple(moments[:, k]) for k in range(3)]
 
-    def turn(_, quaternion: Parts) -> Parts:
+    def turn(_, quaternion: Components) -> Components:
         pairs = list(zip(_columns(quaternion), wanted, strict=True))
         hold = sum(r[i] * m[i] for r, m in pairs for i in range(3))
         half = 0.5 / (jnp.abs(hold) + least)
         torques = (_cross(r, m) for r, m in pairs)
         return _composed(tuple(half * sum(parts) for parts in zip(*torques, strict=True)), quaternion)
 
-    # Each part is an array of its own: on a CPU a step on stacked ones takes six times as long.
+    # Each component is an array of its own: on a CPU a step on stacked ones takes six times as long.
     end = jax.lax.fori_loop(0, STEPS, turn, tuple(_quaternion(start)))
     return jnp.stack([jnp.stack(column) for column in _columns(end)], axis=1)
 
@@ -82,11 +81,11 @@ def cross(a: Vectors, b: Vectors) -> Vectors:
     return jnp.stack(_cross(tuple(a), tuple(b)))
 
 
-def _cross(a: Parts, b: Parts) -> Parts:
+def _cross(a: Components, b: Components) -> Components:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-def _columns(quaternion: Parts) -> tuple[Parts, Parts, Parts]:
+def _columns(quaternion: Components) -> tuple[Components, Components, Components]:
     """Of the rotation of a unit quaternion: where it takes the axes."""
     r, a, b, c = quaternion
     return (
@@ -113,7 +112,7 @@ def _quaternion(rotation: Rotations) -> Quaternions:
     return row / jnp.sqrt(jnp.sum(row**2, axis=0))
 
 
-def _composed(half: Parts, quaternion: Parts) -> Parts:
+def _composed(half: Components, quaternion: Components) -> Components:
     """The rotation by about twice ``half`` after another: by the quaternion along (1, half), without a sine."""
     real, vector = quaternion[0], quaternion[1:]
     first = real - sum(h * v for h, v in zip(half, vector, strict=True))
