@@ -99,3 +99,13 @@ def test_noise_without_a_plateau_fades_where_the_signal_is_known(double, structu
         )
     )
     assert apart < 0.85 * min(unknown, plain)
+
+
+def test_grains_of_mass_that_draws_together_are_not_kept(double, structure):
+    solid = gaussian_filter(structure, 2.0)
+    grainy = solid * (1.0 + 0.5 * np.cos(2.0 * np.pi * np.indices(SHAPE).sum(axis=0) / 8.0))
+    grainy /= grainy.sum()
+    frame, _ = blended(solid, solid, (grainy, grainy))
+    assert power(grainy) > 2.5 * power(solid)
+    assert power(frame) < 1.6 * power(solid)
+    assert np.linalg.norm(frame - solid) < 0.8 * np.linalg.norm(grainy - solid)
