@@ -123,13 +123,18 @@ def signal_share(power: Float[np.ndarray, " shells"], nyquist: int) -> Float[np.
 
 
 @jax.jit
-def with_detail(moved: Pair, t: Float[Array, ""], detail: Detail) -> Float[Array, "z y x"]:
-    """Two moved maps of unit mass, blended 1-t : t, with the power of their structure and their noise faded."""
-    one, other = moved
-    power = jnp.stack([_power(detail, jnp.fft.rfftn(density)) for density in moved])
-    blend = jnp.stack([1.0 - t, t])
-    wanted = jnp.minimum(blend @ power, MOST_POWER * (blend @ detail.power))
-    frame = sharp = jnp.maximum((1.0 - t) * one + t * other, 0.0)
+def with_detail(
+    moved: Pair, t: Float[Array, ""], detail: Detail, masses: Float[Array, "2"]
+) -> Float[Array, "z y x"]:
+    """Two moved maps, blended (1 - t) m_0 : t m_1, with the power of their structure and their noise faded.
+
+    The maps and the blend have unit mass. ``masses``: m, one each where the mass of a map does not count.
+    """
+    shares = jnp.stack([1.0 - t, t]) * masses
+    shares = shares / jnp.sum(shares)
+    own = jnp.stack([_power(detail, jnp.fft.rfftn(density)) for density in moved])
+    wanted = jnp.minimum(shares @ own, MOST_POWER * (shares @ detail.power))
+    frame = sharp = jnp.maximum(shares[0] * moved[0] + shares[1] * moved[1], 0.0)
     dense = jnp.clip(frame / (DENSE * jnp.max(frame)), 0.0, 1.0)
     for _ in range(REPEATS):
         spectrum = jnp.fft.rfftn(sharp)

@@ -14,7 +14,7 @@ from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.transport import coarse_start, kernels
+from morphot_jax.transport import coarse_start, kernels, unbalanced
 from morphot_jax.transport.bridge import bridge_frames
 from morphot_jax.transport.displacement import Paths, displacement_frames, paths_of
 from morphot_jax.transport.kernels import Halving, Kernel
@@ -34,12 +34,20 @@ class Transport:
     """A plan between two maps, on the part of the box where frames can have mass.
 
     - ``window``: that part. ``solution``: the plan, with its potentials on the window.
-    - ``sides``: source and target on their supports in the window.
+    - ``sides``: source and target on their supports in the window; of an unbalanced plan what it moves of them.
+    - ``masses``: of both maps, divided by their mean; one each where the plan is balanced.
+    - ``faded``: of an unbalanced plan what fades of the source and what appears in the target, on the window.
     """
 
     window: Window
     solution: Solution
     sides: tuple[Side, Side] = field(repr=False)
+    masses: tuple[float, float] = (1.0, 1.0)
+    faded: Float[np.ndarray, "2 z y x"] | None = field(default=None, repr=False)
+
+    def mass_at(self, share: float) -> float:
+        """The mass of the frame at a fraction of the way."""
+        return (1.0 - share) * self.masses[0] + share * self.masses[1]
 
     @property
     def shape(self) -> kernels.Shape:
@@ -76,6 +84,8 @@ def solve_pair(
     maps = pair[(slice(None), *inner)].astype(plan.dtype)
     host = Host.of(plan, settings, clock, report)
     with plan.scope():
+        if plan.reach is not None:
+            return _unbalanced(pair, maps, (inner, outer), host, plan.reach)
         problem = _problem(maps, host.kernel(maps.shape[1:]), room)
         guess = _coarse_start(maps, host, room)
         solution = host.solve(host.plan_solver(), problem, host.options(), lambda: guess)
@@ -106,6 +116,8 @@ def frames_between(
         filled = np.concatenate([chunk, np.repeat(chunk[-1:], FRAMES_AT_ONCE - len(chunk))])
         with plan.scope(), clock.solving():
             frames = np.asarray(frames_at(jnp.asarray(filled, plan.dtype)))
+        if transport.faded is not None:
+            frames = frames + np.tensordot(np.stack([1.0 - filled, filled], axis=1), transport.faded, axes=1)
         yield from ((int(index), frames[index - first]) for index in indices)
 
 
@@ -137,6 +149,36 @@ def _paths(transport: Transport, plan: Plan) -> tuple[Paths, Float[Array, "3"]]:
     return paths_of(*transport.sides, *transport.solution.potentials, kernel, sigma), sigma
 
 
+def _unbalanced(
+    pair: Float[np.ndarray, "2 z y x"],
+    maps: Float[np.ndarray, "2 z y x"],
+    windows: tuple[Window, Window],
+    host: Host,
+    reach: float,
+) -> Transport:
+    """The same by an unbalanced plan: what it moves of both maps, and what fades and appears."""
+    inner, outer = windows
+    kernel, total = host.kernel(maps.shape[1:]), maps.sum(axis=(1, 2, 3))
+    masses = total / total.mean()
+    sides = side_of(maps[0]), side_of(maps[1])
+    problem = unbalanced.problem_of(sides, (masses[0], masses[1]), kernel, reach)
+    solution = host.solve(unbalanced.UnbalancedSinkhorn(), problem, host.options())
+    part = unbalanced.carried_part(*maps, solution, kernel)
+    carried = np.stack([part.kept, part.made])
+    padding = ((0, 0), *_pads(inner, outer))
+    faded = np.pad(maps / total.mean() - carried, padding)
+    moved = [_with_its_mass(data) for data in np.pad(carried, padding)]
+    of_part = replace(solution, potentials=(part.log_u, part.log_v), carried=None)
+    found = float(masses[0]), float(masses[1])
+    return Transport(outer, _on_outer(of_part, inner, outer), (moved[0], moved[1]), found, np.maximum(faded, 0.0))
+
+
+def _with_its_mass(density: Float[np.ndarray, "z y x"]) -> Side:
+    """A map on its support that is not brought to unit mass."""
+    side = side_of(density)
+    return replace(side, log_mass=side.log_mass + np.log(density.sum()))
+
+
 def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> Start | None:
     """The start on a large box, from a solve on half the grid.
 
@@ -161,9 +203,14 @@ def _problem(maps: Float[np.ndarray, "2 z y x"], kernel: Kernel, room: int) -> P
 
 def _on_outer(solution: Solution, inner: Window, outer: Window) -> Solution:
     """The same plan with its potentials on the outer window."""
-    pads = tuple((i.start - o.start, o.stop - i.stop) for i, o in zip(inner, outer, strict=True))
+    pads = _pads(inner, outer)
     log_u, log_v = (_padded(potential, pads) for potential in solution.potentials)
     return replace(solution, potentials=(log_u, log_v))
+
+
+def _pads(inner: Window, outer: Window) -> tuple[tuple[int, int], ...]:
+    """How many voxels the outer window adds before and behind each axis."""
+    return tuple((i.start - o.start, o.stop - i.stop) for i, o in zip(inner, outer, strict=True))
 
 
 @partial(jax.jit, static_argnames=("pads",))

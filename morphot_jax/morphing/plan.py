@@ -54,6 +54,7 @@ class Plan:
     - ``extent``: voxels along z, y, x of the largest box of a solve. ``iterations``: the most a solve may make.
       ``guard``: smallest divisor (``solve_barycenter``). ``relaxation``: None for multilevel steps.
     - ``stride``: barycenters are solved on every so many voxels along each axis, and then on all of them.
+    - ``reach``: how far mass may move before it fades instead, in sigma; None where it may not fade.
     - ``fallback``: the kernel to use instead where the chosen one does not reach across the maps.
     - ``reasons``: for each automatic choice. ``warnings``: settings that may not suit the maps.
     """
@@ -72,6 +73,7 @@ class Plan:
     guard: float | None
     reasons: dict[str, str]
     warnings: tuple[str, ...] = ()
+    reach: float | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -146,6 +148,7 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
             "stride": stride_reason,
         },
         warnings=_warnings(kernel, distance, dtype),
+        reach=_reach(settings, sigma, volumes[0]),
     )
 
 
@@ -219,6 +222,13 @@ def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, floa
         finest = DETAIL * sigma * max(volume.voxel_size)
         reason += f"; barycenters keep detail to about {finest:.3g} Å"
     return (sigma, sigma, sigma), reason
+
+
+def _reach(settings: Settings, sigma: tuple[float, float, float], volume: Volume) -> float | None:
+    """In sigma; in the widest one where the kernel is not round in Å."""
+    if settings.unbalanced is None:
+        return None
+    return settings.unbalanced / max(width * edge for width, edge in zip(sigma, volume.voxel_size[::-1], strict=True))
 
 
 def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, KernelKind | None, str]:

@@ -83,6 +83,7 @@ class Side:
     - ``parts``: the motions of its blocks. ``rounds``: what each round came to.
     - ``change``: how far the last round moved the fits; ``left``: how far the mass has yet to go. Both are root
       mean squares over the mass, in blocks. ``error``: of the last plan.
+    - ``share``: of the mass of each block that the last plan moves; the rest fades, where it may.
     - ``loose``: share of the mass that does not move with its surroundings.
     """
 
@@ -92,6 +93,7 @@ class Side:
     left: float
     error: float
     loose: float
+    share: Float[Array, " n"] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +167,9 @@ class RigidMorph:
     - ``block``: the shortest edge of the blocks on which the motions were found.
     - ``doubt``: how far the motions of both maps disagree, at each voxel of either (``doubt_maps``). Both in the
       shortest edge of a voxel.
+    - ``masses``: of both maps, divided by their mean, where mass may fade; else one each.
+    - ``faded``: where mass may fade, what fades of the first map and what appears in the last, on the grid of the
+      maps and in their units.
     - ``bodies``: the parts that move as rigid bodies, if they were asked for.
     - ``symmetry``: of both maps, if it was asked for.
     - ``before``: the index of the first of the two among all maps of a trajectory.
@@ -179,6 +184,8 @@ class RigidMorph:
     block: float
     doubt: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] = field(repr=False)
     aligned: float | None = None
+    masses: Float[np.ndarray, "2"] = field(default_factory=lambda: np.ones(2), repr=False)
+    faded: Float[np.ndarray, "2 z y x"] | None = field(default=None, repr=False)
     bodies: tuple[RigidBody, ...] = ()
     symmetry: tuple[Symmetry, Symmetry] | None = None
     before: int = 0
@@ -307,7 +314,8 @@ def rigid_frames(
                 _moved(motion, on_device(passed, plan.dtype), lattice, shape)
                 for motion, passed in zip(morph.motions, (t, 1.0 - t), strict=True)
             )
-            frame = with_detail((one, other), on_device(t, plan.dtype), morph.detail)
+            masses = on_device(morph.masses, plan.dtype)
+            frame = with_detail((one, other), on_device(t, plan.dtype), morph.detail, masses)
             strayed = (1.0 - t) * float(left) + t * float(right)
         yield int(index), np.asarray(frame), strayed
 
@@ -415,9 +423,28 @@ def _on_voxels(
     half, lattice = (on_device(values, space.pair.dtype) for values in (0.5, [space.edges, corner]))
     one, other = (_moved(motion, half, lattice, window_shape(window))[0] for motion in motions)
     detail = detail_of(space.pair[(slice(None), *window)], (one, other), space.first.voxel_size, signals)
+    fading = fine.tasks[0].fading
     return RigidMorph(
-        window, space.edges, corner, sides, motions, detail, fine.block, (there, back), aligned, bodies, symmetric
+        window,
+        space.edges,
+        corner,
+        sides,
+        motions,
+        detail,
+        fine.block,
+        (there, back),
+        aligned,
+        np.ones(2) if fading is None else np.asarray(fading.masses),
+        None if fading is None else _faded(space, fine, sides),
+        bodies,
+        symmetric,
     )
+
+
+def _faded(space: Space, fine: Level, sides: tuple[Side, Side]) -> Float[np.ndarray, "2 z y x"]:
+    """What fades of the first map and what appears in the last."""
+    shares = [_on_grid(space, fine, k, 1.0 - side.share[None])[0] for k, side in enumerate(sides)]
+    return np.stack(shares) * space.pair
 
 
 def _of_voxels(space: Space, fine: Level, k: int, parts: Parts) -> tuple[Motion, ...]:
@@ -548,8 +575,8 @@ def _side(
     if then.made[-1].error > float(error):
         then.make(FINE[-1], 0.0, error)
     parts, block, end = symmetric(Parts.one(fine, _motion(fine, then.last))), then.block, then.made[-1]
-    made = (*first.made, *then.made)
-    return Side(parts, made, end.change / block, end.left / block, end.error, _loose(parts, block))
+    made, share = (*first.made, *then.made), then.last.share
+    return Side(parts, made, end.change / block, end.left / block, end.error, _loose(parts, block), share)
 
 
 @dataclass

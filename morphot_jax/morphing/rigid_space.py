@@ -20,9 +20,10 @@ from morphot_jax.morphing.plan import Plan
 from morphot_jax.prepare.symmetric import Symmetry
 from morphot_jax.transport import kernels, support
 from morphot_jax.transport.coarse_start import halved
-from morphot_jax.transport.locally_rigid import Motion, Task
+from morphot_jax.transport.locally_rigid import Fading, Motion, Task
 from morphot_jax.transport.registration import Motions
 from morphot_jax.transport.support import side_of
+from morphot_jax.transport.unbalanced import self_potential
 
 BLOCK = 0.9  # sigma in blocks, at least, where the motion is found
 MARGIN = 4.0  # sigma around both maps, for mass that swings out on its way
@@ -126,16 +127,20 @@ class Space:
 
 
 class InBlocks(NamedTuple):
-    """Both maps in blocks of voxels, the edges of a block, and sigma in blocks."""
+    """Both maps in blocks of voxels, the edges of a block, and sigma in blocks.
+
+    ``reach``: how far mass may move before it fades instead, in space; None where it may not fade.
+    """
 
     maps: Float[np.ndarray, "2 z y x"]
     edges: Float[np.ndarray, "3"]
     sigma: tuple[float, float, float]
+    reach: float | None
 
     def halved(self) -> "InBlocks":
         """In blocks twice as large, with the same sigma in space."""
         z, y, x = self.sigma
-        return InBlocks(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0))
+        return InBlocks(halved(self.maps), 2.0 * self.edges, (z / 2.0, y / 2.0, x / 2.0), self.reach)
 
     def level(self) -> Level:
         """The maps and the tasks from each to the other."""
@@ -146,10 +151,18 @@ class InBlocks(NamedTuple):
         source, target = (on_support(self.maps, k) for k in (first, 1 - first))
         _, z, y, x = self.maps.shape
         kernel = kernels.make("heat", (z, y, x), np.array(self.sigma), self.maps.dtype)
-        return Task(source, target, kernel, jnp.asarray(self.edges, self.maps.dtype))
+        fading = None if self.reach is None else self._fading(self.reach, first, target, kernel)
+        return Task(source, target, kernel, jnp.asarray(self.edges, self.maps.dtype), fading)
+
+    def _fading(self, reach: float, first: int, target: support.Side, kernel: kernels.Kernel) -> Fading:
+        masses = self.maps.sum(axis=(1, 2, 3))[[first, 1 - first]]
+        in_sigma = reach / max(np.array(self.sigma) * self.edges)
+        return Fading(
+            jnp.asarray(masses / masses.mean()), on_device(in_sigma, self.maps.dtype), self_potential(target, kernel)
+        )
 
 
-def on_device(values: float | list[Float[np.ndarray, "3"]], dtype: np.dtype) -> Float[Array, "..."]:
+def on_device(values: float | Float[np.ndarray, "..."] | list[Float[np.ndarray, "3"]], dtype: np.dtype) -> Float[Array, "..."]:
     """Numbers on the device, without a compilation."""
     return jnp.asarray(np.asarray(values, dtype))
 
@@ -161,7 +174,8 @@ def on_support(maps: Float[np.ndarray, "2 z y x"], k: int) -> support.Side:
 
 def levels_of(space: Space, plan: Plan) -> tuple[Level, Level]:
     """The blocks of the first rounds, and those half as large of the last ones, with sigma the same in blocks."""
-    fine = InBlocks(space.maps, space.edges, plan.sigma)
+    reach = None if plan.reach is None else plan.reach * max(np.array(plan.sigma) * space.edges)
+    fine = InBlocks(space.maps, space.edges, plan.sigma, reach)
     while min(fine.sigma) >= 2.0 * BLOCK:
         fine = fine.halved()
     return fine.halved()._replace(sigma=fine.sigma).level(), fine.level()

@@ -20,6 +20,7 @@ SINGLE_PLAN = {  # methods whose frames all come from one solve, and the kernels
     "displacement": ("auto", "heat", "dense"),
     "rigid": ("auto", "heat"),
 }
+UNBALANCED = tuple(SINGLE_PLAN)  # methods that let mass fade and appear
 # Options that only the method rigid has, and their values where they are not used.
 RIGID_ONLY = {"bodies": "none", "symmetry": "C1"}
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
@@ -145,6 +146,13 @@ class Settings:
         group=SOLVE,
         commands=("morph",),
     )
+    unbalanced: float | None = option(
+        None,
+        "Reach in Å: what would have to move farther fades and appears instead. Both maps on one scale.",
+        above=0,
+        group=SOLVE,
+        commands=("morph",),
+    )
     mass: Mass = option(
         "interpolated",
         "interpolated: frame t has the mass (1-t) m0 + t m1. original: as MorphOT scaled.",
@@ -210,6 +218,8 @@ def _check_together(settings: Settings) -> None:
                 f"{name} '{value}' does not go with the method '{settings.method}': "
                 "give the method rigid, or leave it out"
             )
+    if settings.unbalanced is not None:
+        _check_unbalanced(settings)
     if settings.debias:
         _check_debias(settings)
     if settings.method in SINGLE_PLAN:
@@ -244,6 +254,16 @@ def _check_single_plan(settings: Settings) -> None:
         name, value, allowed = refused
         advice = f"give {' or '.join(map(str, allowed))}" if len(allowed) > 1 else "leave it out"
         raise InputError(f"{name} '{value}' does not go with the method '{settings.method}': {advice}")
+
+
+def _check_unbalanced(settings: Settings) -> None:
+    given = f"unbalanced is {settings.unbalanced:g} Å"
+    if settings.method not in UNBALANCED:
+        raise InputError(
+            f"{given} and the method is '{settings.method}': give {', '.join(UNBALANCED)}, or leave out unbalanced"
+        )
+    if settings.relaxation is not None:
+        raise InputError(f"{given} and relaxation is {settings.relaxation:g}, which it does not use: leave out one")
 
 
 def _check_debias(settings: Settings) -> None:

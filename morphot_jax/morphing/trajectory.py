@@ -426,12 +426,18 @@ def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
     transport = solve_pair(segment.pair, plan, run.settings, clock=run.clock, report=segment.report)
     shared = _frame_of_plan(transport, plan, run.settings)
     made = (
-        (position, density, max(0.0, 1.0 - shared.unreached - float(density.sum(dtype=np.float64))))
+        (position, density, _strayed(transport, float(segment.shares[position]), density))
         for position, density in frames_between(
             transport, segment.shares, plan, run.settings, run.clock, segment.wanted
         )
     )
     return _from_one_solve(segment, shared, transport.window, made)
+
+
+def _strayed(transport: Transport, share: float, density: Float[np.ndarray, "z y x"]) -> float:
+    """The part of the mass that a frame should have and does not."""
+    wanted = transport.mass_at(share) - float(transport.solution.unreached)
+    return max(0.0, wanted - float(density.sum(dtype=np.float64)))
 
 
 def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:

@@ -88,6 +88,12 @@ def check_solve(
         raise InputError(f"guard is {_described(guard)}: give one number above 0, or None")
 
 
+def check_reach(reach: Any) -> None:
+    """Raise InputError for a reach that is no number above 0. A traced one passes."""
+    if not (_is_number(reach) and (isinstance(reach, Tracer) or reach > 0)):
+        raise InputError(f"reach is {_described(reach)}: give one number above 0, in sigma of the kernel")
+
+
 def check_flag(name: str, value: Any) -> None:
     """Raise InputError for what is neither True nor False, nor traced."""
     if not isinstance(value, bool | Tracer) and getattr(value, "dtype", None) != np.dtype(bool):

@@ -86,4 +86,6 @@ def solution_out_of_box(solution: Any, axes: int) -> Any:
         return solution
     value = solution.value if solution.value.ndim < BOX else out_of_box(solution.value, axes)
     potentials = tuple(out_of_box(each, axes) for each in solution.potentials)
+    if solution.carried is not None:
+        solution = replace(solution, carried=tuple(out_of_box(each, axes) for each in solution.carried))
     return replace(solution, value=value, potentials=potentials)

@@ -12,7 +12,7 @@ The weights are w_l = 0.2 * 3 h_l^2 / (8 sigma^2). A node with little mass would
 hundredths of the largest (R_l b + R_l c) / 2. The tanh keeps a step of a level below k.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +45,10 @@ class Hierarchy:
     weights: Float[Array, " levels"]
 
     __repr__ = one_line
+
+    def damped(self, stiffness: Float[Array, ""]) -> "Hierarchy":
+        """The grids for a Hessian that has this multiple of c beside -sigma^2 div(c grad): shorter steps."""
+        return replace(self, weights=self.weights / (1.0 + stiffness / SHARE * self.weights))
 
     def sums(self, field: Float[Array, "*batch z y x"]) -> Grids:
         """R_l f for every level."""

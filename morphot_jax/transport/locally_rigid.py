@@ -18,19 +18,23 @@ frame that turns with it:
     x(t) = S_t(x) + t R_t rho ,    rho = R^T (y + d - R (x - c) - m) , averaged over its surroundings.
 
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
+
+Where mass may fade (``Fading``), the plan is the carried part of an unbalanced one (``unbalanced``). Motions are
+then fitted to the mass that it moves, and what fades goes with its surroundings.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import kernels, sharing, splines
+from morphot_jax.transport import kernels, sharing, splines, unbalanced
 from morphot_jax.transport.displacement import moments
-from morphot_jax.transport.kernels import Kernel
+from morphot_jax.transport.kernels import Kernel, safe_log
 from morphot_jax.transport.loop import Options, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -48,8 +52,25 @@ from morphot_jax.transport.support import Side, side_of
 
 MOMENTUM = 0.6
 MOST_ITERATIONS = 100  # of the plan of a round
+LEAST = 1e-3  # of a voxel's mass counts in a fit, also where all of it fades
 PART = 2**17  # points that are carried at once: their values of 16 fields take memory
 HOLD = 1e-3  # r^2: as if so much mass around each voxel had gone on as it did, where a window fixes no rotation
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Fading:
+    """That mass may fade rather than move far.
+
+    - ``masses``: of both maps, divided by their mean. ``reach``: in sigma (``unbalanced``).
+    - ``prior``: log d of the plan of the target, at unit mass, to itself.
+    """
+
+    masses: Float[Array, "2"]
+    reach: Float[Array, ""]
+    prior: Float[Array, " m"]
+
+    __repr__ = one_line
 
 
 @pytree
@@ -57,7 +78,7 @@ HOLD = 1e-3  # r^2: as if so much mass around each voxel had gone on as it did, 
 class Task:
     """A map that is to be moved, the map that it is moved to, and the kernel of their grid.
 
-    ``edges``: of a voxel along z, y, x, in any unit. Motions are rigid in space, where the middle of voxel i lies
+    ``fading``: where mass may fade. ``edges``: of a voxel along z, y, x, in any unit. Motions are rigid in space, where the middle of voxel i lies
     at (i + 1/2) times the edge, so that a map and its blocks of voxels share one space.
     """
 
@@ -65,6 +86,7 @@ class Task:
     target: Side
     kernel: Kernel
     edges: Float[Array, "3"]
+    fading: Fading | None = None
 
     __repr__ = one_line
 
@@ -111,8 +133,9 @@ class Motion:
 class Round:
     """What a round leaves to the next.
 
-    - ``positions``, ``before``: y of this round and of the one before. ``log_ku``: the start of the next plan.
-    - ``found``: y + d. ``rotation``, ``image``: the motions fitted to it.
+    - ``positions``, ``before``: y of this round and of the one before. ``guess``: the start of the next plan.
+    - ``found``: y + d. ``rotation``, ``image``: the motions fitted to it. ``share``: of each voxel's mass that the
+      plan moves; the rest fades.
     - ``left``: root mean square of d over the mass. ``change``: of the step from y to the image. ``error``,
       ``iterations``: of the plan.
     """
@@ -122,7 +145,8 @@ class Round:
     found: Vectors
     image: Vectors
     rotation: Rotations
-    log_ku: Float[Array, "z y x"]
+    share: Float[Array, " n"]
+    guess: Float[Array, "z y x"]
     left: Float[Array, ""]
     change: Float[Array, ""]
     error: Float[Array, ""]
@@ -134,7 +158,8 @@ class Round:
 def first_round(task: Task, positions: Vectors, rotation: Rotations) -> Round:
     """Before any round: the voxels are at these positions, turned so."""
     zero, box = jnp.zeros((), positions.dtype), jnp.zeros(task.kernel.shape, positions.dtype)
-    return Round(positions, positions, positions, positions, rotation, box, zero, zero, zero, jnp.int32(0))
+    share = jnp.ones_like(positions[0])
+    return Round(positions, positions, positions, positions, rotation, share, box, zero, zero, zero, jnp.int32(0))
 
 
 @jax.jit
@@ -155,27 +180,29 @@ def next_round(
       the first round of a radius and for the round that ends.
     """
     positions = last.image + momentum * (last.positions - last.before)
-    way, log_ku, plan_error, iterations = remaining(task, task.mass, positions, last.log_ku, error)
-    found = positions + way
-    rotation, image = fitted(task, found, radius, last.rotation)
+    way, share, plan = remaining(task, task.mass, positions, last.guess, error)
+    found, mass = positions + way, task.mass * jnp.maximum(share, LEAST)
+    rotation, image = fitted(task, mass, found, radius, last.rotation)
     return Round(
         positions,
         last.positions,
         found,
         image,
         rotation,
-        log_ku,
-        _rms(task.mass, way),
-        _rms(task.mass, image - positions),
-        plan_error,
-        iterations,
+        share,
+        plan.guess,
+        _rms(mass, way),
+        _rms(mass, image - positions),
+        plan.error,
+        plan.iterations,
     )
 
 
 @jax.jit
 def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     """The motions of the last round, and what is left of the ways, averaged over the radius ``around``."""
-    rest = _rest(task, task.mass, last.found - last.image, last.rotation, around)
+    mass = task.mass * jnp.maximum(last.share, LEAST)
+    rest = _rest(task, mass, last.found - last.image, last.rotation, around)
     return Motion(task.mass, task.start, last.image, last.rotation, rest)
 
 
@@ -195,13 +222,15 @@ def rest_of_parts(
     """
     masses = task.mass * shares
     positions = jnp.moveaxis(images, 1, 0).reshape(3, -1)
-    way, *_ = remaining(task, masses.ravel(), positions, jnp.zeros(task.kernel.shape, masses.dtype), error)
+    nothing = jnp.zeros(task.kernel.shape, masses.dtype)
+    way, share, _ = remaining(task, masses.ravel(), positions, nothing, error)
+    moved = masses * jnp.maximum(share, LEAST).reshape(masses.shape)
 
     def rest(part: tuple[Float[Array, " n"], Vectors, Rotations]) -> Vectors:
         return _rest(task, *part, around)
 
     ways = jnp.moveaxis(way.reshape(3, *shares.shape), 1, 0)
-    return jax.lax.map(rest, (masses, ways, rotations)), _rms(masses.ravel(), way)
+    return jax.lax.map(rest, (moved, ways, rotations)), _rms(moved.ravel(), way)
 
 
 def _rest(
@@ -211,31 +240,78 @@ def _rest(
     return turned(-rotation_vector(rotation), _windowed(task, mass, way, around))
 
 
+class Found(NamedTuple):
+    """The plan of masses on a box.
+
+    - ``log_v``: of its potentials. ``share``: of the mass of each voxel that it moves; None for all of it.
+    - ``guess``: the start of the next plan. ``error``, ``iterations``: of the solve.
+    """
+
+    log_v: Float[Array, "z y x"]
+    share: Float[Array, "z y x"] | None
+    guess: Float[Array, "z y x"]
+    error: Float[Array, ""]
+    iterations: Int[Array, ""]
+
+
 def remaining(
     task: Task,
     mass: Float[Array, " m"],
     positions: Float[Array, "3 m"],
     guess: Float[Array, "z y x"],
     tolerance: Float[Array, ""],
-) -> tuple[Float[Array, "3 m"], Float[Array, "z y x"], Float[Array, ""], Int[Array, ""]]:
-    """d: how far masses at these positions have yet to go; log K u, the error and the iterations of their plan."""
+) -> tuple[Float[Array, "3 m"], Float[Array, " m"], Found]:
+    """d: how far masses at these positions have yet to go; the share of them that their plan moves; the plan."""
     kernel, voxels = task.kernel, task.voxels(positions)
     box = jnp.maximum(splines.share(mass, voxels, kernel.shape), 0.0)
-    solution = solve(
-        MultilevelSinkhorn(with_cost=False),
-        Problem(side_of(box), task.target, kernel),
-        Options(tolerance, PLAIN, MOST_ITERATIONS),
-        (guess, guess),
-    )
+    own = self_plan(box, kernel, tolerance)
+    options = Options(tolerance, PLAIN, MOST_ITERATIONS)
+    if task.fading is None:
+        found, moved = _plan(task, box, guess, options), box > 0
+        share = jnp.ones_like(mass)
+    else:
+        found = _fading_plan(task, task.fading, box, own, guess, options)
+        moved = found.share > 0
+        share = jnp.clip(interpolated(found.share[None], voxels)[0], 0.0, 1.0)
+    there = mean_places(kernel, jnp.exp(found.log_v - jnp.max(found.log_v)))
+    way = jnp.where(moved, there - mean_places(kernel, own), 0.0)
+    return interpolated(way, voxels) * task.edges[:, None], share, found
+
+
+def _plan(task: Task, box: Float[Array, "z y x"], guess: Float[Array, "z y x"], options: Options) -> Found:
+    """The plan from a density to the target."""
+    problem = Problem(side_of(box), task.target, task.kernel)
+    solution = solve(MultilevelSinkhorn(with_cost=False), problem, options, (guess, guess))
     log_u, log_v = solution.potentials
-    there = mean_places(kernel, jnp.exp(log_v - jnp.max(log_v)))
-    way = jnp.where(box > 0, there - mean_places(kernel, self_plan(box, kernel, tolerance)), 0.0)
-    return (
-        interpolated(way, voxels) * task.edges[:, None],
-        kernel.log_apply(log_u),
-        solution.marginal_error,
-        solution.iterations,
+    return Found(log_v, None, task.kernel.log_apply(log_u), solution.marginal_error, solution.iterations)
+
+
+def _fading_plan(
+    task: Task,
+    fading: Fading,
+    box: Float[Array, "z y x"],
+    own: Float[Array, "z y x"],
+    guess: Float[Array, "z y x"],
+    options: Options,
+) -> Found:
+    """The carried part of the unbalanced plan to the target. ``own``: d of the plan of the density to itself."""
+    first, last = fading.masses
+    source, target, places = side_of(box), task.target, task.target.places
+    problem = unbalanced.Problem(
+        replace(source, log_mass=source.log_mass + jnp.log(first)),
+        replace(target, log_mass=target.log_mass + jnp.log(last)),
+        task.kernel,
+        (source.places.pick_from(safe_log(own), -jnp.inf) + jnp.log(first) / 2.0, fading.prior + jnp.log(last) / 2.0),
+        (fading.reach / 2.0) ** 2,
     )
+    solution = solve(unbalanced.UnbalancedSinkhorn(), problem, options, places.pick_from(guess, 0.0))
+    density, goal = box * first, places.spread_in(box.shape, jnp.exp(problem.target.log_mass), 0.0)
+    part = unbalanced.carried_part(density, goal, solution, task.kernel)
+    share = jnp.where(density > 0, part.kept / jnp.where(density > 0, density, 1.0), 0.0)
+    begun = fading.prior + jnp.log(last) / 2.0
+    g = places.pick_from(solution.potentials[1], -jnp.inf) - begun
+    next_guess = places.spread_in(box.shape, jnp.where(jnp.isfinite(g), g, 0.0), 0.0)
+    return Found(part.log_v, share, next_guess, solution.marginal_error, solution.iterations)
 
 
 def self_plan(box: Float[Array, "z y x"], kernel: Kernel, tolerance: Float[Array, ""]) -> Float[Array, "z y x"]:
@@ -259,15 +335,17 @@ def mean_places(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "3 z y
 
 
 @jax.jit
-def fitted(task: Task, found: Vectors, radius: Float[Array, ""], rotation: Rotations) -> tuple[Rotations, Vectors]:
+def fitted(
+    task: Task, mass: Float[Array, " n"], found: Vectors, radius: Float[Array, ""], rotation: Rotations
+) -> tuple[Rotations, Vectors]:
     """The rigid motion around each voxel that takes the map best to the places found: R, and its image.
 
-    ``rotation``: those of the last round, which hold where a window has too little mass to fix one.
+    ``mass``: by which places are weighted. ``rotation``: those of the last round, which hold where a window has too little mass to fix one.
     """
     middle = (jnp.array(task.kernel.shape, found.dtype) * task.edges / 2.0)[:, None]
     x, y = task.start - middle, found - middle
     products = (y[:, None] * x[None]).reshape(9, -1)
-    means = _windowed(task, task.mass, jnp.concatenate([x, y, products]), radius)
+    means = _windowed(task, mass, jnp.concatenate([x, y, products]), radius)
     c, m = means[:3], means[3:6]
     spread = means[6:].reshape(3, 3, -1) - m[:, None] * c[None] + HOLD * radius**2 * rotation
     rotation = nearest_rotation(spread, rotation)

@@ -153,6 +153,7 @@ class Solution:
     - ``transport_cost``: <P, |x - y|^2 / 2> of a plan in voxel^2, without the entropy.
     - ``change_l1``, ``change_l2``: of barycenters, at the last iteration.
     - ``bias``: || d K d - q ||_1 of debiased barycenters, what is left of the kernel's blur; 0 for plain ones.
+    - ``carried``: P 1 and P^T 1 of an unbalanced plan, the mass of both maps that it moves.
     """
 
     value: Float[Array, "..."]
@@ -166,6 +167,7 @@ class Solution:
     change_l1: Float[Array, "..."] | None = None
     change_l2: Float[Array, "..."] | None = None
     bias: Float[Array, "..."] | None = None
+    carried: tuple[Float[Array, "..."], Float[Array, "..."]] | None = None
 
     def stops(self, tolerance: float = 1e-6, criterion: Criterion = "marginal_error") -> tuple[Stop, ...]:
         """Why each lane stopped, and what limits its answer (``stopping``); outside jit.

@@ -26,7 +26,7 @@ def structure():
 def blended(one, other, moved, t=0.5, signals=UNKNOWN):
     first, last = map(jnp.asarray, moved)
     detail = detail_of(np.stack([one, other]), (first, last), CUBES, signals)
-    return np.asarray(with_detail((first, last), jnp.asarray(t), detail)), detail
+    return np.asarray(with_detail((first, last), jnp.asarray(t), detail, jnp.ones(2))), detail
 
 
 def power(density):

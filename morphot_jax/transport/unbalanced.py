@@ -1,0 +1,298 @@
+r"""Unbalanced transport between two maps: mass that finds no counterpart within reach fades where it is.
+
+For maps a, b, each with its own mass, and a reach L, the plan P minimises (Chizat et al. 2018)
+
+    KL(P | R) + r KL(P 1 | a) + r KL(P^T 1 | b) ,    r = (L / 2 sigma)^2 :
+
+moving a mass by |x - y| costs |x - y|^2 / 2 sigma^2, and letting it fade at x and appear at y costs 2 r, so that
+fading is cheaper beyond the reach. The prior is made of the plans of the maps to themselves,
+
+    R = diag(d_a) K diag(d_b) ,    d_a K d_a = a ,    d_b K d_b = b ,
+
+so that nothing fades, appears or moves where the maps are equal; a bare kernel would let mass fade everywhere,
+since plans pay for their own blur. With P = diag(d_a e^f) K diag(d_b e^g) and l = r / (1 + r), the solution obeys
+
+    f = l ( log(a / d_a) - log K(d_b e^g) ) ,    P 1   = a e^(-f / r) ,
+    g = l ( log(b / d_b) - log K(d_a e^f) ) ,    P^T 1 = b e^(-g / r) .
+
+The iteration is that of a balanced plan (``sinkhorn``): steps on coarse grids, each as bold as fading allows, and
+mixing. f + s and g - s give the same plan for every constant s; the best s, with <a, e^(-f/r)> = <b, e^(-g/r)>,
+is found at each iteration (Sejourne, Vialard, Peyre 2022), without which a long reach takes r iterations. The
+error is that of the second marginal; the first one is exact for the g of each iteration:
+
+    marginal_error = || P^T 1 - b e^(-g / r) ||_1 ,    where a and b have unit mass on average.
+
+As the reach grows, the plan becomes the balanced one; between maps of different masses, that of their shapes.
+
+P may take more from a voxel than it has, for mass that grows on its way. The part of the plan that moves what both
+maps have (``carried_part``) is scaled down at both ends,
+
+    P' = diag(min(1, a / P 1)) P diag(min(1, b / P^T 1)) ,
+
+so that what fades, a - P' 1, and what appears, b - P'^T 1, are nowhere negative.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from morphot_jax.transport import kernels, way_back
+from morphot_jax.transport.checks import check_reach, check_solve
+from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, out_of_box, solution_out_of_box
+from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
+from morphot_jax.transport.kernels import Kernel, safe_log
+from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
+from morphot_jax.transport.printing import one_line
+from morphot_jax.transport.pytree import pytree
+from morphot_jax.transport.relaxation import PLAIN
+from morphot_jax.transport.sinkhorn import DEPTH, LIMIT, check_maps
+from morphot_jax.transport.support import Side, side_of
+from morphot_jax.transport.way_back import Memory
+
+PRIOR_STEPS = 40  # of the plan of a map to itself; each halves its error, or does better
+
+Field = Float[Array, "..."]
+Sides = tuple[Side, Side]
+
+
+class Carried(NamedTuple):
+    """The part of an unbalanced plan that moves what both maps have, on their grid.
+
+    - ``log_u``, ``log_v``: of P' = diag(u) K diag(v). ``kept``, ``made``: P' 1 and P'^T 1, for densities divided by
+      the mean of their masses.
+    """
+
+    log_u: Float[Array, "*grid"]
+    log_v: Float[Array, "*grid"]
+    kept: Float[Array, "*grid"]
+    made: Float[Array, "*grid"]
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Problem:
+    """Two maps on their supports with the mass that each has, the kernel of their grid, the prior and the reach.
+
+    - ``source``, ``target``: log a and log b there. ``prior``: log d_a and log d_b. ``fading``: r.
+    """
+
+    source: Side
+    target: Side
+    kernel: Kernel
+    prior: tuple[Float[Array, " n"], Float[Array, " m"]]
+    fading: Float[Array, ""]
+
+    __repr__ = one_line
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class State:
+    """g of a plan, whose f is exact for it, and g of the next plan; the first axis is the only lane."""
+
+    g: Float[Array, "1 m"]
+    next_g: Float[Array, "1 m"]
+    unreached: Float[Array, " 1"]
+
+    __repr__ = one_line
+
+
+@pytree
+@dataclass(frozen=True, repr=False)
+class Steps:
+    """The grids of the steps, and the iterates that are mixed."""
+
+    hierarchy: Hierarchy
+    mixing: Memory
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True)
+class UnbalancedSinkhorn:
+    """The solver of an unbalanced plan by steps on all grids of a hierarchy, mixed."""
+
+    measured = ("marginal_error",)
+
+    def start(self, problem: Problem, guess: Float[Array, " m"] | None) -> Start:
+        """Start from g = 0, where equal maps have their plan; or from the given g."""
+        b = jnp.exp(problem.target.log_mass)
+        g = jnp.where(b > 0, 0.0 if guess is None else guess, -jnp.inf)
+        hierarchy = hierarchy_of(problem.kernel, b).damped(2.0 / problem.fading)
+        state = State(g[None], g[None], unreached=jnp.zeros((1,), b.dtype))
+        return Start(state, Steps(hierarchy, way_back.start(DEPTH, g)), jnp.ones((1,), bool))
+
+    def step(
+        self, problem: Problem, options: Options, state: State, memory: Steps, iteration: Int[Array, ""]
+    ) -> tuple[State, Steps, Measures]:
+        """The plan of the next g, and the g after it."""
+        target, r, g = problem.target, problem.fading, state.next_g[0]
+        f, log_ku = there_and_back(problem, g)
+        log_c = problem.prior[1] + g + log_ku
+        c, wanted = _exp(log_c), _exp(target.log_mass - g / r)
+        error = jnp.sum(jnp.abs(c - wanted))
+        plain = _faded(target.log_mass - problem.prior[1] - log_ku, r)
+        plain = plain - best_shift(problem, f, plain)
+        sums = partial(_sums, problem, memory.hierarchy)
+        # What both marginals differ by as a whole is the constant's business.
+        balance = jnp.sum(wanted) / jnp.sum(c)
+        coarse = memory.hierarchy.correction(sums(wanted), sums(c * balance), LIMIT)
+        bold = target.places.pick_from(coarse, 0.0)
+        b = jnp.exp(target.log_mass)
+        next_g, mixing = way_back.step(memory.mixing, g, plain, bold, b, error, iteration)
+        moved = State(g[None], next_g[None], state.unreached)
+        return moved, replace(memory, mixing=mixing), Measures(way_back.recoverable(error, mixing)[None])
+
+    def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
+        """Make the solution, with its potentials on the grid."""
+        return _plan(problem, state.g[0], ending)
+
+
+def there_and_back(problem: Problem, g: Float[Array, " m"]) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    """The f that is exact for g, and log K(d_a e^f) at the target; f is -inf where the kernel does not reach."""
+    source, target, kernel = problem.source, problem.target, problem.kernel
+    log_kv = kernels.log_apply_between(kernel, problem.prior[1] + g, target.places, source.places)
+    f = _faded(source.log_mass - problem.prior[0] - log_kv, problem.fading)
+    return f, kernels.log_apply_between(kernel, problem.prior[0] + f, source.places, target.places)
+
+
+def best_shift(problem: Problem, f: Float[Array, " n"], g: Float[Array, " m"]) -> Float[Array, ""]:
+    """s, with <a, e^(-(f + s) / r)> = <b, e^(-(g - s) / r)>."""
+    r = problem.fading
+    kept, made = (
+        jnp.sum(_exp(side.log_mass - jnp.where(jnp.isfinite(x), x, jnp.inf) / r))
+        for side, x in ((problem.source, f), (problem.target, g))
+    )
+    return r / 2.0 * jnp.log(kept / made)
+
+
+def solve_unbalanced(
+    source: Float[Array, "*grid"],
+    target: Float[Array, "*grid"],
+    kernel: Kernel,
+    *,
+    reach: float | Float[Array, ""],
+    tolerance: float | Float[Array, ""] = 1e-6,
+    max_iterations: int = 500,
+) -> Solution:
+    """P = argmin { KL(P | R) + r KL(P 1 | source) + r KL(P^T 1 | target) }, r = (reach / 2)^2, with R as above.
+
+    - ``source``, ``target``: non-negative densities on one scale: their masses count. Their dtype is the solver's.
+    - ``kernel``: of their grid, from ``morphot_jax.kernels``; it may have one, two or three axes.
+    - ``reach``: how far mass may move before fading is cheaper, in sigma of the kernel.
+    - ``tolerance``: the solve stops when the marginal error is at or below it.
+
+    The solution's ``value`` is the minimum, for the densities divided by the mean of their masses; so are its
+    ``potentials``, log u and log v of P = diag(u) K diag(v), and ``carried``, P 1 and P^T 1. ``carried_part`` makes
+    of them what moves, fades and appears. Errors are those of ``solve_sinkhorn``.
+    """
+    check_solve(tolerance, max_iterations, None)
+    check_reach(reach)
+    check_maps(source, target, kernel)
+    axes = axes_of(kernel)
+    source, target, kernel = in_box(source, axes), in_box(target, axes), boxed(kernel)
+    problem = problem_of((side_of(source), side_of(target)), masses_of(source, target), kernel, reach)
+    solution = solve(UnbalancedSinkhorn(), problem, Options(tolerance, PLAIN, max_iterations))
+    return in_range(solution_out_of_box(solution, axes))
+
+
+def masses_of(source: Field, target: Field) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The masses of two densities, divided by their mean."""
+    one, other = jnp.sum(source), jnp.sum(target)
+    return 2.0 * one / (one + other), 2.0 * other / (one + other)
+
+
+@jax.jit
+def problem_of(sides: Sides, masses: tuple[Field, Field], kernel: Kernel, reach: Field) -> Problem:
+    """The problem of two maps, given at unit mass, of these masses; ``reach``: L in sigma."""
+    source, target = (
+        replace(side, log_mass=side.log_mass + jnp.log(mass)) for side, mass in zip(sides, masses, strict=True)
+    )
+    prior = self_potential(source, kernel), self_potential(target, kernel)
+    return Problem(source, target, kernel, prior, jnp.asarray((reach / 2.0) ** 2, source.log_mass.dtype))
+
+
+@jax.jit
+def carried_part(
+    source: Float[Array, "*grid"], target: Float[Array, "*grid"], solution: Solution, kernel: Kernel
+) -> Carried:
+    """P', the part of an unbalanced plan that moves what both maps have.
+
+    ``source``, ``target``: the densities of the solve.
+    """
+    axes, kernel = axes_of(kernel), boxed(kernel)
+    mean = (jnp.sum(source) + jnp.sum(target)) / 2.0
+    a, b = (in_box(density / mean, axes) for density in (source, target))
+    assert solution.carried is not None  # unbalanced solves have it
+    log_u, log_v = (
+        _scaled_down(in_box(log_field, axes), density, in_box(moved, axes))
+        for log_field, density, moved in zip(solution.potentials, (a, b), solution.carried, strict=True)
+    )
+    kept, made = _exp(log_u + kernel.log_apply(log_v)), _exp(log_v + kernel.log_apply(log_u))
+    found = log_u, log_v, jnp.minimum(kept, a), jnp.minimum(made, b)
+    return Carried(*(out_of_box(field, axes) for field in found))
+
+
+def _scaled_down(log_field: Field, density: Field, moved: Field) -> Field:
+    """A potential times min(1, density / moved); -inf where nothing is moved."""
+    some = jnp.isfinite(log_field) & (moved > 0)
+    return jnp.where(some, log_field + jnp.minimum(0.0, jnp.log(density) - safe_log(moved)), -jnp.inf)
+
+
+def self_potential(side: Side, kernel: Kernel) -> Float[Array, " n"]:
+    """log d of the plan diag(d) K diag(d) of a map to itself: d <- sqrt(d a / K d) (Knight, Ruiz, Ucar 2014)."""
+
+    def halve(_, log_d: Field) -> Field:
+        smoothed = kernels.log_apply_between(kernel, log_d, side.places, side.places)
+        return jnp.where(jnp.isfinite(side.log_mass), (log_d + side.log_mass - smoothed) / 2.0, -jnp.inf)
+
+    return jax.lax.fori_loop(0, PRIOR_STEPS, halve, side.log_mass / 2.0)
+
+
+def _faded(log_ratio: Field, r: Float[Array, ""]) -> Field:
+    """l times the log of a ratio; -inf where it is not finite: there is no mass, or none that reaches it."""
+    return jnp.where(jnp.isfinite(log_ratio), log_ratio / (1.0 + 1.0 / r), -jnp.inf)
+
+
+def _exp(logs: Field) -> Field:
+    """exp, zero for what is not a number: -inf + inf of voxels that do not reach."""
+    return jnp.where(jnp.isfinite(logs), jnp.exp(logs), 0.0)
+
+
+def _sums(problem: Problem, hierarchy: Hierarchy, values: Float[Array, " m"]) -> Grids:
+    return hierarchy.sums(problem.target.places.spread_in(problem.kernel.shape, values, 0.0))
+
+
+@jax.jit
+def _plan(problem: Problem, g: Float[Array, " m"], ending: Ending) -> Solution:
+    source, target, r = problem.source, problem.target, problem.fading
+    shape = problem.kernel.shape
+    f, log_ku = there_and_back(problem, g)
+    log_u, log_v = problem.prior[0] + f, problem.prior[1] + g
+    a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
+    kept, wanted, made = _exp(source.log_mass - f / r), _exp(target.log_mass - g / r), _exp(log_v + log_ku)
+    error = jnp.sum(jnp.abs(made - wanted))
+    smoothed = kernels.log_apply_between(problem.kernel, problem.prior[0], source.places, target.places)
+    before = jnp.sum(_exp(problem.prior[1] + smoothed))  # the mass of R
+    value = r * (jnp.sum(a - kept) + jnp.sum(b - wanted)) + before - jnp.sum(made)
+    iterations = ending.iterations[0]
+    return Solution(
+        value=value,
+        potentials=(
+            source.places.spread_in(shape, log_u, -jnp.inf),
+            target.places.spread_in(shape, log_v, -jnp.inf),
+        ),
+        status=ending.status[0],
+        iterations=iterations,
+        marginal_error=error,
+        unreached=jnp.zeros_like(error),
+        history=Measures(ending.history.marginal_error[0].at[iterations - 1].set(error)),
+        carried=(
+            source.places.spread_in(shape, kept, 0.0),
+            target.places.spread_in(shape, made, 0.0),
+        ),
+    )
