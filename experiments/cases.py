@@ -88,7 +88,7 @@ def structural_case(
 def mmcpn_real() -> Case:
     """The EM maps EMD-5138 -> EMD-5140 against the atoms 3J03 -> 3IYF, and the original's frame between them."""
     with np.load(DATA / "mmcpn_ca.npz") as file:
-        closed, opened = (_equal_atoms(file[state]) for state in ("closed", "open"))
+        closed, opened = (equal_atoms(file[state]) for state in ("closed", "open"))
     path = straight(closed, opened)
     case = structural_case("Mm-cpn, real maps", path, centred_box(VOXEL_SIZES["mmcpn"]), WIDTHS["mmcpn"], QUARTERS)
     first, last = (read_volume(DATA / f"mmcpn_{state}_64.mrc") for state in ("closed", "open"))
@@ -162,7 +162,7 @@ def adk_ring() -> Case:
 def ring_twist() -> Case:
     """One ring of open Mm-cpn whose outer part turns by 15° about its axis."""
     with np.load(DATA / "mmcpn_ca.npz") as file:
-        opened = _equal_atoms(file["open"])
+        opened = equal_atoms(file["open"])
     ring = Atoms(opened.positions[opened.positions[:, 2] > 0], opened.weights[opened.positions[:, 2] > 0])
     path = twisting(ring, 15.0)
     return structural_case("ring, twisted", path, centred_box(VOXEL_SIZES["mmcpn"]), WIDTHS["mmcpn"], OF_25_FRAMES)
@@ -171,7 +171,7 @@ def ring_twist() -> Case:
 def spike() -> Case:
     """One receptor-binding domain of the SARS-CoV-2 spike rises: 6VXX -> 6VYB."""
     with np.load(DATA / "spike_ca.npz") as file:
-        closed, opened = (_equal_atoms(file[state]) for state in ("closed", "open"))
+        closed, opened = (equal_atoms(file[state]) for state in ("closed", "open"))
     box = box_around((closed, opened), SPIKE_WIDTH, SPIKE_VOXEL)
     return structural_case("spike", straight(closed, opened), box, SPIKE_WIDTH, TENTHS)
 
@@ -200,7 +200,8 @@ def _adk_box(models: list[Atoms]) -> Grid:
     return box_around(models, ADK_WIDTH, ADK_VOXEL)
 
 
-def _equal_atoms(positions: np.ndarray) -> Atoms:
+def equal_atoms(positions: np.ndarray) -> Atoms:
+    """Atoms of one weight."""
     return Atoms(positions.astype(np.float64), np.ones(len(positions)))
 
 

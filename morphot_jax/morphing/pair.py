@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,17 @@ FRAMES_AT_ONCE = 5  # frames computed between two reports; few enough to fit in 
 Start = tuple[Float[Array, "z y x"], Float[Array, "z y x"]]  # log K u and log K v (``coarse_start``)
 
 
+class Fading(NamedTuple):
+    """What an unbalanced plan does not move, on the window, in the unit of ``Transport.masses``.
+
+    - ``faded``: what fades of the source and what appears in the target.
+    - ``own``: log d of the plans of both maps to themselves.
+    """
+
+    faded: Float[np.ndarray, "2 z y x"]
+    own: tuple[Float[Array, "z y x"], Float[Array, "z y x"]]
+
+
 @dataclass(frozen=True)
 class Transport:
     """A plan between two maps, on the part of the box where frames can have mass.
@@ -36,14 +48,14 @@ class Transport:
     - ``window``: that part. ``solution``: the plan, with its potentials on the window.
     - ``sides``: source and target on their supports in the window; of an unbalanced plan what it moves of them.
     - ``masses``: of both maps, divided by their mean; one each where the plan is balanced.
-    - ``faded``: of an unbalanced plan what fades of the source and what appears in the target, on the window.
+    - ``fading``: of an unbalanced plan.
     """
 
     window: Window
     solution: Solution
     sides: tuple[Side, Side] = field(repr=False)
     masses: tuple[float, float] = (1.0, 1.0)
-    faded: Float[np.ndarray, "2 z y x"] | None = field(default=None, repr=False)
+    fading: Fading | None = field(default=None, repr=False)
 
     def mass_at(self, share: float) -> float:
         """The mass of the frame at a fraction of the way."""
@@ -116,8 +128,8 @@ def frames_between(
         filled = np.concatenate([chunk, np.repeat(chunk[-1:], FRAMES_AT_ONCE - len(chunk))])
         with plan.scope(), clock.solving():
             frames = np.asarray(frames_at(jnp.asarray(filled, plan.dtype)))
-        if transport.faded is not None:
-            frames = frames + np.tensordot(np.stack([1.0 - filled, filled], axis=1), transport.faded, axes=1)
+        if transport.fading is not None:
+            frames = frames + np.tensordot(np.stack([1.0 - filled, filled], axis=1), transport.fading.faded, axes=1)
         yield from ((int(index), frames[index - first]) for index in indices)
 
 
@@ -140,13 +152,15 @@ def _bridge(transport: Transport, plan: Plan) -> FramesAt:
 
 def _displacement(transport: Transport, plan: Plan) -> FramesAt:
     paths, sigma = _paths(transport, plan)
-    return lambda times: displacement_frames(paths, times, sigma, transport.shape)
+    spread = sigma if transport.fading is None else jnp.zeros_like(sigma)
+    return lambda times: displacement_frames(paths, times, spread, transport.shape)
 
 
 def _paths(transport: Transport, plan: Plan) -> tuple[Paths, Float[Array, "3"]]:
     sigma = jnp.asarray(plan.sigma, plan.dtype)
     kernel = kernels.make(plan.kernel, transport.shape, np.array(plan.sigma), plan.dtype)
-    return paths_of(*transport.sides, *transport.solution.potentials, kernel, sigma), sigma
+    own = None if transport.fading is None else transport.fading.own
+    return paths_of(*transport.sides, *transport.solution.potentials, kernel, sigma, own), sigma
 
 
 def _unbalanced(
@@ -165,12 +179,16 @@ def _unbalanced(
     solution = host.solve(unbalanced.UnbalancedSinkhorn(), problem, host.options())
     part = unbalanced.carried_part(*maps, solution, kernel)
     carried = np.stack([part.kept, part.made])
-    padding = ((0, 0), *_pads(inner, outer))
-    faded = np.pad(maps / total.mean() - carried, padding)
-    moved = [_with_its_mass(data) for data in np.pad(carried, padding)]
+    pads = _pads(inner, outer)
+    faded = np.pad(np.maximum(maps / total.mean() - carried, 0.0), ((0, 0), *pads))
+    one, other = (_with_its_mass(data) for data in np.pad(carried, ((0, 0), *pads)))
+    own = tuple(
+        _padded(side.places.spread_in(kernel.shape, log_d, -jnp.inf), pads)
+        for side, log_d in zip(sides, problem.prior, strict=True)
+    )
     of_part = replace(solution, potentials=(part.log_u, part.log_v), carried=None)
-    found = float(masses[0]), float(masses[1])
-    return Transport(outer, _on_outer(of_part, inner, outer), (moved[0], moved[1]), found, np.maximum(faded, 0.0))
+    found, fading = (float(masses[0]), float(masses[1])), Fading(faded, (own[0], own[1]))
+    return Transport(outer, _on_outer(of_part, inner, outer), (one, other), found, fading)
 
 
 def _with_its_mass(density: Float[np.ndarray, "z y x"]) -> Side:

@@ -190,7 +190,7 @@ def _around_seeds(
     task: Task, rough: Task, motion: Motion, seeds: Int[Array, " k"], radius: Float[Array, ""]
 ) -> tuple[Motions, Float[Array, "k n"]]:
     """The rigid motions in windows around some voxels of the task, and the windows on the rough voxels."""
-    rotation, image = locally_rigid.fitted(task, task.mass, motion.image, radius, motion.rotation)
+    rotation, image = locally_rigid.fitted(task, motion.image, radius, motion.rotation)
     turns, start = jnp.moveaxis(rotation[:, :, seeds], 2, 0), task.start[:, seeds]
     distance = jnp.sum((rough.start[:, None] - start[:, :, None]) ** 2, axis=0)
     near = jnp.where(rough.mass > 0, jnp.exp(-distance / (2.0 * radius**2)), 0.0)

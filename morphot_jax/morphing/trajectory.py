@@ -29,6 +29,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.detail import UNKNOWN, Signals
+from morphot_jax.morphing.fading import Fading, about_fading
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
@@ -128,6 +129,7 @@ class Trajectory:
     - ``actions``: one sentence for each change to the maps. ``warnings``: one for each thing to look at again.
     - ``clock``: seconds spent on compiling and on solving.
     - ``motions``: by the method 'rigid', for each pair of neighbouring maps that was solved.
+    - ``faded``: of an unbalanced morph, what fades and appears between each pair of neighbouring maps.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -139,6 +141,7 @@ class Trajectory:
     warnings: tuple[str, ...]
     clock: Clock
     motions: tuple[RigidMorph, ...] = ()
+    faded: tuple[Fading, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -256,7 +259,11 @@ def morph(
         warnings += about_doubt(found, template)
         if wanted is not None:
             warnings += about_bodies(found.bodies, sought=wanted == AUTO)
-    return Trajectory(densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions)
+    faded = tuple(run.faded)
+    warnings += about_fading(faded)
+    return Trajectory(
+        densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions, faded
+    )
 
 
 def with_masks(settings: Settings, bodies: Masks, maps: int) -> Settings:
@@ -366,6 +373,13 @@ class _Run:
     known: Mapping[int, Kept]
     bodies: Masks
     motions: list[RigidMorph] = field(default_factory=list)  # of the segments that were solved
+    faded: list[Fading] = field(default_factory=list)  # of the segments that were solved
+
+    def note(self, segment: "_Segment", faded: Float[np.ndarray, "2 z y x"]) -> None:
+        """Keep what fades and appears in a segment, given as densities in the units of the maps."""
+        first, last = self.prepared.volumes[segment.before : segment.before + 2]
+        parts = (first.with_data(density.astype(np.float32)) for density in faded)
+        self.faded.append(Fading(segment.before, (first, last), *parts))
 
     def signals(self, segment: "_Segment") -> Signals:
         """How much of the two maps of a segment is signal, where that is known."""
@@ -392,7 +406,8 @@ class _Run:
     def segments(self, times: Float[np.ndarray, " t"]) -> Iterator[_Segment]:
         """The segments, one for each pair of neighbouring maps with frames yet to be made between them.
 
-        The method rigid has those whose frames are all known too, for what it tells beside the frames.
+        The method rigid and unbalanced ones have those whose frames are all known too, for what they tell beside
+        the frames.
         """
         maps = self.prepared
         places = [locate(float(time), len(maps.volumes)) for time in times]
@@ -400,7 +415,7 @@ class _Run:
         for before in sorted({place for place, _ in places}):
             indices = [index for index, place in enumerate(places) if place[0] == before]
             wanted = np.array([index not in self.known for index in indices])
-            if wanted.any() or self.settings.method == "rigid":
+            if wanted.any() or self.settings.method == "rigid" or self.settings.unbalanced is not None:
                 pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
                 shares = np.array([places[index][1] for index in indices])
                 report = _shifted(self.report, passed, len(times))
@@ -425,6 +440,10 @@ def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
     """Frames from one plan between the two maps of a segment."""
     transport = solve_pair(segment.pair, plan, run.settings, clock=run.clock, report=segment.report)
     shared = _frame_of_plan(transport, plan, run.settings)
+    if transport.fading is not None:
+        faded = np.zeros(segment.pair.shape)
+        faded[(slice(None), *transport.window)] = transport.fading.faded * np.mean(segment.masses)
+        run.note(segment, faded)
     made = (
         (position, density, _strayed(transport, float(segment.shares[position]), density))
         for position, density in frames_between(
@@ -457,6 +476,8 @@ def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_Segmen
         report=segment.report,
     )
     run.motions.append(replace(found, before=segment.before))
+    if found.faded is not None:
+        run.note(segment, found.faded)
     made = rigid_frames(found, segment.shares, plan, run.clock, segment.wanted)
     return _from_one_solve(segment, _frame_of_rounds(found, plan), found.window, made)
 

@@ -1,4 +1,4 @@
-"""Cleaning of a map: removal of noise, dust, and detail beyond its resolution.
+"""Cleaning of a map: removal of noise, dust, and detail beyond its resolution; and the scale of its densities.
 
 Pure functions of arrays, axes z y x; inputs are not modified.
 
@@ -18,6 +18,7 @@ from morphot_jax.prepare.background import Noise
 
 SMALL_PIECE = 0.01  # of the largest piece's voxels: smaller pieces are dust in a map with noise
 GROWN = 1  # voxels around the body that belong to it
+DENSE = 0.3  # of its maximum: where a map is dense
 
 
 def without_noise(
@@ -95,3 +96,12 @@ def _pieces(inside: Bool[np.ndarray, "z y x"]) -> tuple[np.ndarray, np.ndarray]:
     piece = np.zeros(inside.shape, np.int32)
     label(inside, output=piece)
     return piece, np.bincount(piece.ravel())
+
+
+def density_ratio(first: Float[np.ndarray, "z y x"], last: Float[np.ndarray, "z y x"]) -> float:
+    """The median of last / first where both maps are dense; one where they are nowhere.
+
+    Parts that only one of the two has, and parts that moved, hardly change it.
+    """
+    dense = (first > DENSE * first.max()) & (last > DENSE * last.max())
+    return float(np.median(last[dense] / first[dense])) if dense.any() else 1.0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import morphot_jax.maps.volume
 
 Align = Literal["none", "rigid", "translation"]
-Match = Literal["none", "mass", "spectrum"]
+Match = Literal["none", "mass", "density", "spectrum"]
 Place = Literal["header", "centre"]
 
 MAPS = "Preparing the maps"  # a group of options
@@ -49,7 +49,7 @@ class Preparation:
     )
     match: Match = option(
         "none",
-        "Give every map the mass of the first map, or its amplitudes at each resolution.",
+        "Give every map the mass or the density of the first map, or its amplitudes at each resolution.",
         group=MAPS,
         commands=PREPARING,
     )

@@ -108,7 +108,8 @@ def prepare_maps(
     10. ``dust``: set pieces of fewer voxels to zero; if None, none.
     11. ``mask``: multiply densities by this map, or by the map of this name (``load``), resampled onto the grid.
         Its values go from 0 to 1, or it is a mask that was stored as bytes (``masks.as_mask``).
-    12. ``match='mass'``: scale each map to the mass of the first one.
+    12. ``match='mass'``: scale each map to the mass of the first one. ``match='density'``: so that where both are
+        dense the median of their ratio is one (``clean.density_ratio``), also where one has parts of its own.
 
     ``half_maps``: the two half maps of each map, which show how much of it is signal (``signal``). Without them
     the noise of the solvent does, if there is some.
@@ -155,8 +156,7 @@ def prepare_maps(
         remarks += new_remarks
         cleaned, new_remarks = _masked(cleaned, weight, label)
         remarks += new_remarks
-        target = prepared[0].mass if options.match == "mass" and prepared else None
-        matched, new_remarks = _of_mass(cleaned, target, label)
+        matched, new_remarks = _scaled_like(cleaned, prepared, options.match, label)
         remarks += new_remarks
         prepared.append(matched)
         prepared_levels.append(level * matched.mass / cleaned.mass)
@@ -360,12 +360,17 @@ def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: st
     return masked, [Remark(f"{label}: masked, {percent(outside)} of the mass outside set to zero")]
 
 
-def _of_mass(volume: Volume, mass: float | None, label: str) -> tuple[Volume, list[Remark]]:
-    if mass is None:
+def _scaled_like(
+    volume: Volume, before: Sequence[Volume], match: str, label: str
+) -> tuple[Volume, list[Remark]]:
+    """A map with the mass or the density of the first of those before it, where that is wanted."""
+    if match not in ("mass", "density") or not before:
         return volume, []
+    first = before[0]
+    mass = first.mass if match == "mass" else volume.mass / clean.density_ratio(first.data, volume.data)
     scaled = volume.with_data(with_mass(volume.data, mass).astype(volume.data.dtype))
-    factor = mass / volume.mass
-    return scaled, [Remark(f"{label}: densities multiplied by {factor:.6g}, so that its mass is that of map 1")]
+    now = "its mass is that of map 1" if match == "mass" else "it is as dense as map 1 where both are dense"
+    return scaled, [Remark(f"{label}: densities multiplied by {mass / volume.mass:.6g}, so that {now}")]
 
 
 def unit_mass(data: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:

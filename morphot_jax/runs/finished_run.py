@@ -14,7 +14,7 @@ from morphot_jax.runs import report
 from morphot_jax.runs.folder import rewrite
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.show import movie, viewer
-from morphot_jax.show.colouring import lengths_along
+from morphot_jax.show.colouring import fading_along, lengths_along
 from morphot_jax.show.scene import Scene, scene_of
 from morphot_jax.system import devices, files
 from morphot_jax.system.errors import InputError
@@ -64,6 +64,16 @@ class Finished:
         """Frame ``index`` as a map."""
         return read_volume(self.folder / self.names[index])
 
+    def faded(self) -> dict[int, tuple[Volume, Volume]]:
+        """What fades and what appears between neighbouring maps, by the index of the first; empty if nothing does."""
+        pairs = [report.fading_names(before)[:2] for before in range(len(self.content["inputs"]) - 1)]
+        found = {}
+        for before, names in enumerate(pairs):
+            if all((self.folder / name).is_file() for name in names):
+                fades, appears = (read_volume(self.folder / name) for name in names)
+                found[before] = (fades, appears)
+        return found if self.content.get("fading") else {}
+
     def scene(self, reporter: Reporter) -> Scene:
         """The frames as a scene to draw."""
         with reporter.working("reading") as report_progress:
@@ -71,7 +81,11 @@ class Finished:
 
 
 def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> Path:
-    """Write the viewer of a finished run again; 'displacement' colours surfaces by how far their mass goes."""
+    """Write the viewer of a finished run again.
+
+    ``colour``: 'displacement' colours surfaces by how far their mass goes, 'fading' those of an unbalanced morph by
+    what fades and appears.
+    """
     finished = Finished.read(folder)
     scene = finished.scene(reporter)
     coloured = None
@@ -83,7 +97,12 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
         devices.keep_compilations(reporter.say)
         with reporter.solving() as report_progress:
             values, longest = lengths_along(scene, _sigma(finished), report_progress)
-        coloured = viewer.Coloured(values, longest)
+        coloured = viewer.Coloured.by_length(values, longest)
+    if colour == "fading":
+        if not (faded := finished.faded()):
+            raise InputError(f"'{folder}' is no unbalanced morph, and nothing fades there: leave out --colour fading")
+        maps = len(finished.content["inputs"])
+        coloured = viewer.Coloured.by_fading(fading_along(scene, faded, maps, finished.volume(0)))
     text = viewer.page(scene, viewer.run_details(finished.content, finished.measured, scene), coloured)
     path = folder / viewer.VIEWER
     rewrite(folder, viewer.VIEWER, text)

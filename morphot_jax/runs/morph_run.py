@@ -35,7 +35,8 @@ from morphot_jax.runs.reporter import Reporter
 from morphot_jax.runs.request import Request
 from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, run_details, timed, with_memory
 from morphot_jax.show import chimerax, figures, viewer
-from morphot_jax.show.scene import scene_of
+from morphot_jax.show.colouring import fading_along
+from morphot_jax.show.scene import Scene, scene_of
 from morphot_jax.system import devices, files, memory
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.reporting import Report, percent
@@ -118,18 +119,20 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
 
 def file_names(frames: int, maps: int) -> list[str]:
     """The names of all files that a run of so many frames between so many maps may write."""
-    doubts = [name for before in range(maps - 1) for name in report.doubt_names(before)]
+    named = (report.doubt_names, report.fading_names)
+    parts = [name for before in range(maps - 1) for names in named for name in names(before)]
     pictures = [f"{FIGURES}/{file}" for name in figures.OF_A_RUN for file in figures.file_names(name)]
     tables = [
         report.METRICS,
         report.CONVERGENCE,
         report.ROUNDS,
+        report.FADING,
         chimerax.SERIES,
         chimerax.DOUBT,
         report.REPORT,
         report.MODEL,
     ]
-    return [*map(report.frame_name, range(frames)), *doubts, *tables, viewer.VIEWER, *pictures, LOG]
+    return [*map(report.frame_name, range(frames)), *parts, *tables, viewer.VIEWER, *pictures, LOG]
 
 
 def _fitting(settings: Settings, request: Request, bodies: Masks) -> Settings:
@@ -290,6 +293,19 @@ def _write_doubts(
     return doubts
 
 
+def _write_faded(request: Request, trajectory: Trajectory, scene: Scene) -> viewer.Coloured | None:
+    """Write what fades, appears and is carried in an unbalanced morph; the colours of its surfaces."""
+    if not trajectory.faded:
+        return None
+    for found in trajectory.faded:
+        parts = (*found.parts, found.carried)
+        for name, volume in zip(report.fading_names(found.before), parts, strict=True):
+            write_volume(volume, request.output / name, overwrite=True)
+    changed = {found.before: found.parts for found in trajectory.faded}
+    maps = len(request.maps)
+    return viewer.Coloured.by_fading(fading_along(scene, changed, maps, trajectory.template))
+
+
 def _write_pictures(
     request: Request,
     trajectory: Trajectory,
@@ -316,5 +332,5 @@ def _write_pictures(
             for file, picture in figures.both(name, figure).items():
                 files.write_bytes(request.output / FIGURES / file, picture)
     report_progress(work - 1, work)
-    text = viewer.page(scene, viewer.run_details(content, rows, scene))
+    text = viewer.page(scene, viewer.run_details(content, rows, scene), _write_faded(request, trajectory, scene))
     files.write_text(request.output / viewer.VIEWER, text)

@@ -200,7 +200,7 @@ def _write_field(
     for name, content in figures.both(figures.DISPLACEMENT, picture).items():
         files.write_bytes(request.output / name, content)
     scene = scene_of(first.data[None], np.zeros(1), np.array([level]), first)
-    coloured = viewer.Coloured(lengths_on(scene, first, field, np.zeros(1)), longest)
+    coloured = viewer.Coloured.by_length(lengths_on(scene, first, field, np.zeros(1)), longest)
     starts, ends = arrows(field, first, VIEWER_ARROWS)
     details = viewer.field_details([item.name for item in inputs], displacement)
     page = viewer.page(scene, details, coloured, viewer.Arrows(starts, ends - starts))

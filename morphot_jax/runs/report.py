@@ -16,6 +16,7 @@ from morphot_jax.maps.load import Input
 from morphot_jax.maps.resample import voxel_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
+from morphot_jax.morphing.fading import Fading
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody, RigidMorph, both_ways
@@ -36,7 +37,7 @@ from morphot_jax.transport.certificate import Certificate
 REPORT, PREPARED, ALIGNED = "report.json", "prepare.json", "align.json"
 METRICS = "metrics.csv"
 CERTIFICATE = "certificate"  # the key of report.json
-CONVERGENCE, ROUNDS = "convergence.csv", "rounds.csv"
+CONVERGENCE, ROUNDS, FADING = "convergence.csv", "rounds.csv", "fading.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
 FIELD, DOMAINS = "field.json", "domains.csv"
 MODEL = "model.cif"  # the atoms along the trajectory
@@ -78,6 +79,13 @@ def doubt_names(before: int) -> tuple[str, str]:
     return one, other
 
 
+def fading_names(before: int) -> tuple[str, str, str]:
+    """The file names of what fades of the map of that index, of what appears in the next, and of what is carried."""
+    start, end = both_ways(before)[0]
+    fades, appears, carried = (f"{name}_{start}_to_{end}.mrc" for name in ("fades", "appears", "carried"))
+    return fades, appears, carried
+
+
 def compose(
     run: Run, trajectory: Trajectory, peak_memory_bytes: int | None, *, written: bool = True
 ) -> dict[str, Any]:
@@ -95,6 +103,7 @@ def compose(
             and {name: _number(value) for name, value in asdict(plan.relaxation).items()},
             "stride": plan.stride,
             "max_iterations": plan.iterations,
+            "reach_sigma": plan.reach,
             "reasons": plan.reasons,
         }
     return _heading(run.command, run.inputs) | {
@@ -109,6 +118,7 @@ def compose(
             _doubt_entry(found, min(trajectory.template.voxel_size), written=written)
             for found in trajectory.motions
         ],
+        "fading": [_fading_entry(found, written=written) for found in trajectory.faded],
         "bodies": [[body_entry(body) for body in found] for found in trajectory.bodies],
         "symmetry": [
             [_symmetry_entry(one) for one in found.symmetry] for found in trajectory.motions if found.symmetry
@@ -125,6 +135,27 @@ def _doubt_entry(found: RigidMorph, edge: float, *, written: bool) -> list[dict[
         {"file": name if written else None, "median": median, "quantile_95": high}
         for name, median, high in zip(doubt_names(found.before), *quantiles, strict=True)
     ]
+
+
+def _fading_entry(found: Fading, *, written: bool) -> dict[str, Any]:
+    """How much fades of a map, appears in the next, and is carried, and the files of these densities."""
+    fades, appears, carried = fading_names(found.before)
+    rows = zip(("fades", "appears"), (fades, appears), found.parts, found.shares, strict=True)
+    entry: dict[str, Any] = {
+        name: {"file": file if written else None, "mass": part.mass, "share": share} for name, file, part, share in rows
+    }
+    return entry | {"carried": {"file": carried if written else None, "mass": found.carried.mass}}
+
+
+def regions_table(faded: Sequence[Fading]) -> str:
+    """One line for each connected region that fades or appears: its mass, volume (Å^3), centre (Å) and peak."""
+    rows = [
+        [found.before + 1 + k, what, number, region.mass, region.share, region.volume, *region.centre, region.peak]
+        for found in faded
+        for k, (what, regions) in enumerate(zip(("fades", "appears"), found.regions(), strict=True))
+        for number, region in enumerate(regions, 1)
+    ]
+    return to_csv(["map", "what", "region", "mass", "share_of_map", "volume", "x", "y", "z", "peak"], rows)
 
 
 def _symmetry_entry(found: Symmetry) -> dict[str, Any]:
@@ -385,10 +416,14 @@ def tables(trajectory: Trajectory, rows: Sequence[dict[str, Any]], model: str | 
     ``rows``: from ``frame_rows``. ``model``: the file of the atoms that were carried along.
     """
     names = [frame_name(frame.index) for frame in trajectory.frames]
+    levels = [row["level"] for row in rows]
+    parts = [name for found in trajectory.faded for name in fading_names(found.before)[:2]]
     texts = {
         METRICS: to_csv(list(rows[-1]), [[row.get(name) for name in rows[-1]] for row in rows]),
-        chimerax.SERIES: chimerax.series_script(names, [row["level"] for row in rows], model),
+        chimerax.SERIES: chimerax.series_script(names, levels, model, parts),
     }
+    if trajectory.faded:
+        texts[FADING] = regions_table(trajectory.faded)
     if any(len(frame.history) for frame in trajectory.frames):
         texts[CONVERGENCE] = convergence_table(trajectory)
     if trajectory.motions:

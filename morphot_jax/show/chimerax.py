@@ -4,7 +4,7 @@ ChimeraX runs a script in the folder of the script, so file names are relative t
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
@@ -12,17 +12,21 @@ from jaxtyping import Float
 
 from morphot_jax import __version__
 from morphot_jax.maps.pose import Pose
-from morphot_jax.show.colours import BLUE, DOUBT_PALETTE, GREY, MARK, PALETTE, PARTS
+from morphot_jax.show.colours import APPEARS, BLUE, DOUBT_PALETTE, FADES, GREY, MARK, PALETTE, PARTS
 
 SERIES, ALIGNMENT, FIELD, BODIES = "view.cxc", "align.cxc", "field.cxc", "bodies.cxc"
 DOUBT = "doubt.cxc"
 SHORTEST_ARROW = 0.2  # Å
+FADED_LEVEL = 0.5  # of the lowest level of the frames: for what fades and what appears
 
 
-def series_script(frames: Sequence[str], levels: Iterable[float], model: str | None = None) -> str:
+def series_script(
+    frames: Sequence[str], levels: Sequence[float], model: str | None = None, faded: Sequence[str] = ()
+) -> str:
     """A script that opens the frames as a volume series, each at its own level, and plays it back and forth.
 
-    ``model``: a file of atoms with a model for each frame, played beside. A comment tells how to record a movie.
+    ``model``: a file of atoms with a model for each frame, played beside. ``faded``: files of what fades and what
+    appears, in turn, shown as meshes. A comment tells how to record a movie.
     """
     volumes = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
     last = len(frames) - 1
@@ -38,6 +42,7 @@ def series_script(frames: Sequence[str], levels: Iterable[float], model: str | N
         "vseries slider #1",
         "vseries play #1 loop true direction oscillate maxFrameRate 12",
         *_with_model(model),
+        *_with_faded(faded, 2 if model is None else 3, FADED_LEVEL * min(levels)),
         "# For a movie: stop with 'vseries stop #1', then run these lines:",
         "# movie record",
         f"# vseries play #1 range 0,{last} maxFrameRate 12",
@@ -58,6 +63,14 @@ def _with_model(model: str | None) -> list[str]:
         "transparency #1 60",
         "coordset slider #2",
     ]
+
+
+def _with_faded(files: Sequence[str], first: int, level: float) -> list[str]:
+    """Commands that open what fades and what appears as meshes in their colours; the models count from ``first``."""
+    commands = []
+    for number, (file, colour) in enumerate(zip(files, cycle((FADES, APPEARS))), first):
+        commands += [f"open {quoted(file)}", f"volume #{number} style mesh step 1 level {level:.6g} color {colour}"]
+    return commands
 
 
 def alignment_script(aligned: str, moving: str | None, fixed: str | None, pose: Pose) -> str:

@@ -1,14 +1,17 @@
-"""Colour surfaces by displacement: how far the mass at each place of a frame goes in all."""
+"""Colour surfaces by displacement, how far the mass at each place of a frame goes in all, or by what fades."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from morphot_jax.maps.resample import indices_of
 from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.morphing.field import displacement_field, moving, starts_and_displacements
 from morphot_jax.morphing.progress import ProgressReport
 from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.trajectory import locate
 from morphot_jax.show.scene import Scene, shares_of
 from morphot_jax.system.reporting import silent
 
@@ -46,6 +49,33 @@ def lengths_on(
     shown = Grid((z, y, x), scene.voxel_size, scene.origin)
     places = (indices_of(shown, starts + share * ways) for share in shares)
     return np.stack([_means(at, mass, lengths, shape) for at in places])
+
+
+def fading_along(
+    scene: Scene, faded: Mapping[int, tuple[Volume, Volume]], maps: int, template: Volume
+) -> Float[np.ndarray, "t z y x"]:
+    """For each voxel of each frame 0 where its mass fades, 1 where it appears, and 1/2 where it does neither.
+
+    ``faded``: what fades and what appears between neighbouring maps, of ``maps`` in all, by the index of the first,
+    on the grid of ``template``.
+    """
+    z, y, x = scene.densities.shape[1:]
+    corner = indices_of(template, np.array([scene.origin]))[0]
+    steps = np.array(scene.voxel_size[::-1]) / np.array(template.voxel_size[::-1])
+    places = [start + step * np.arange(n) for start, step, n in zip(corner, steps, (z, y, x), strict=True)]
+    grid = np.stack(np.meshgrid(*places, indexing="ij"))
+    parts = {
+        before: [map_coordinates(part.data, grid, order=1) for part in pair] for before, pair in faded.items()
+    }
+    values = np.full(scene.densities.shape, 0.5, np.float32)
+    for index, time in enumerate(scene.times):
+        before, share = locate(float(time), maps)
+        if before in parts:
+            fades, appears = parts[before]
+            density = scene.densities[index] * scene.levels[index]
+            change = share * appears - (1.0 - share) * fades
+            values[index] += np.divide(change, 2.0 * density, out=np.zeros_like(change), where=density > 0)
+    return np.clip(values, 0.0, 1.0)
 
 
 def _means(

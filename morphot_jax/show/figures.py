@@ -18,10 +18,11 @@ from matplotlib.patches import Rectangle
 
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box
+from morphot_jax.morphing.fading import Fading
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody, both_ways
 from morphot_jax.morphing.trajectory import Trajectory
-from morphot_jax.show.colours import DOUBT_PALETTE, GREY, INK, MARK, PARTS, rgb
+from morphot_jax.show.colours import APPEARS, DOUBT_PALETTE, FADES, GREY, INK, MARK, PARTS, rgb
 from morphot_jax.show.render import VIEWS, Camera, Picture, surface_picture
 from morphot_jax.show.scene import Scene
 from morphot_jax.system.reporting import percent, printable
@@ -33,8 +34,8 @@ Doubts = Mapping[int, tuple[Volume, Volume]]  # of two neighbouring maps, by the
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT, BODIES = "convergence", "order", "displacement", "bodies"
-DOUBT = "doubt"
-OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE, DOUBT)
+DOUBT, FADING = "doubt", "fading"
+OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE, DOUBT, FADING)
 COLUMNS = 7  # of frames in a figure
 PANEL = 150  # pixels of a surface in the contact sheet
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
@@ -294,6 +295,33 @@ def doubt_figure(maps: Sequence[Volume], doubts: Doubts) -> Figure | None:
     return figure
 
 
+def fading_figure(faded: Sequence[Fading]) -> Figure | None:
+    """Projections of maps along z, y and x with what fades of them or appears in its colour; None without any."""
+    if not faded:
+        return None
+    window = _window(np.stack([volume.data for found in faded for volume in found.maps]))
+    ends = [
+        (f"{percent(share)} of map {found.before + 1 + k} {what}", whole, part, colour)
+        for found in faded
+        for k, (what, whole, part, share, colour) in enumerate(
+            zip(("fades", "appears"), found.maps, found.parts, found.shares, (FADES, APPEARS), strict=True)
+        )
+    ]
+    figure = Figure(figsize=(7.2, 2.4 * len(ends) + 0.2), layout="constrained")
+    rows = figure.subplots(len(ends), len(AXES), squeeze=False)
+    for row, (title, whole, part, colour) in zip(rows, ends, strict=True):
+        inks = 1.0 - np.array([rgb(GREY), rgb(colour)])
+        for panel, (axis, across, up) in zip(row, AXES, strict=True):
+            changed = _projection(part.data[window], axis)
+            planes = np.stack([np.maximum(_projection(whole.data[window], axis) - changed, 0.0), changed])
+            shades = (planes / (planes.sum(axis=0).max() or 1.0)) ** GAMMA
+            picture = np.clip(1.0 - np.tensordot(shades, inks, axes=(0, 0)), 0.0, 1.0)
+            _put(panel, picture, _extent(changed, whole.voxel_size, across, up), across, up)
+        row[0].set_title(title, loc="left", fontsize=9)
+    scale_bar(rows[0][0])
+    return figure
+
+
 def most_doubt(maps: Sequence[Volume], doubts: Doubts) -> float:
     """The end of a scale of doubts, in Å: a voxel at least, and so much that 5 % of the mass has more."""
     largest = list(maps[0].voxel_size)
@@ -423,4 +451,5 @@ def all_figures(
         ALONG: lambda: along_figure(rows),
         CONVERGENCE: lambda: convergence_figure(trajectory),
         DOUBT: lambda: doubt_figure(maps, doubts),
+        FADING: lambda: fading_figure(trajectory.faded),
     }

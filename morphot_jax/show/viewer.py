@@ -18,7 +18,7 @@ from jaxtyping import Float
 from morphot_jax.morphing.field import Displacement
 from morphot_jax.morphing.sharpness import FREQUENCIES
 from morphot_jax.morphing.trajectory import ENDED_WELL
-from morphot_jax.show.colours import BLUE, INK, PALETTE, packed, rgb
+from morphot_jax.show.colours import BLUE, FADING_PALETTE, INK, PALETTE, packed, rgb
 from morphot_jax.show.scene import FACTORS, Scene
 from morphot_jax.system.reporting import printable
 
@@ -50,10 +50,25 @@ class Details:
 
 @dataclass(frozen=True)
 class Coloured:
-    """Values on the voxels of a scene, from 0 to ``longest``, to colour its surfaces by."""
+    """Values on the voxels of a scene, from 0 to 1, to colour its surfaces by.
+
+    - ``name``: in the menu of colours. ``legend``: text at 0, at 1, and beside them. ``palette``: the colours.
+    """
 
     values: Float[np.ndarray, "t z y x"] = field(repr=False)
-    longest: float
+    name: str
+    legend: tuple[str, str, str]
+    palette: Mapping[float, str]
+
+    @classmethod
+    def by_length(cls, lengths: Float[np.ndarray, "t z y x"], longest: float) -> "Coloured":
+        """By how far the mass goes, in Å."""
+        return cls(lengths / (longest or 1.0), "displacement", ("0", f"{longest:.3g}", "displacement (Å)"), PALETTE)
+
+    @classmethod
+    def by_fading(cls, values: Float[np.ndarray, "t z y x"]) -> "Coloured":
+        """By which mass fades (0), stays (1/2) and appears (1)."""
+        return cls(values, "fading", ("fades", "appears", "share of the mass"), FADING_PALETTE)
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,7 @@ def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrow
     import k3d  # noqa: PLC0415 - importing it takes half a second
     from k3d.factory.plot import plot as new_plot  # noqa: PLC0415
 
+    palette = PALETTE if coloured is None else coloured.palette
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # K3D's widgets warn outside a notebook
         plot = new_plot(
@@ -81,7 +97,7 @@ def page(scene: Scene, details: Details, coloured: Coloured | None = None, arrow
                 -scene.densities[0].astype(np.float32),  # K3D's surfaces face where values are high
                 level=-1.0,
                 color=packed(BLUE),
-                color_map=np.array([[at, *rgb(colour)] for at, colour in PALETTE.items()], np.float32),
+                color_map=np.array([[at, *rgb(colour)] for at, colour in palette.items()], np.float32),
                 flat_shading=False,
                 opacity=1.0 if arrows is None else SEEN_THROUGH,
                 model_matrix=_placing(scene),
@@ -180,12 +196,15 @@ def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[
         "densities": halves & np.uint16(FINEST),
         "centre": scene.centre.tolist(),
         "radius": scene.radius,
-        "palette": list(PALETTE.values()),
-        "lengths": None,
+        "values": None,
     }
     if coloured is not None:
-        share = np.clip(coloured.values / (coloured.longest or 1.0), 0.0, 1.0)
-        content |= {"lengths": np.round(255.0 * share).astype(np.uint8), "longest": coloured.longest}
+        content |= {
+            "values": np.round(255.0 * np.clip(coloured.values, 0.0, 1.0)).astype(np.uint8),
+            "colouring": coloured.name,
+            "legend": list(coloured.legend),
+            "palette": list(coloured.palette.values()),
+        }
     return content
 
 

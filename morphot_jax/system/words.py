@@ -9,7 +9,7 @@ KernelKind = Literal["dense", "fft", "log", "heat", "truncated"]
 Criterion = Literal["marginal_error", "change_l1", "change_l2"]
 Motion = Literal["rigid", "translation"]
 View = Literal["z", "y", "x", "tilted"]
-Colour = Literal["plain", "displacement"]
+Colour = Literal["plain", "displacement", "fading"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 LARGEST_ORDER = 99  # of an axis

@@ -19,8 +19,9 @@ frame that turns with it:
 
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 
-Where mass may fade (``Fading``), the plan is the carried part of an unbalanced one (``unbalanced``). Motions are
-then fitted to the mass that it moves, and what fades goes with its surroundings.
+Where mass may fade (``Fading``), the plan is the carried part of an unbalanced one (``unbalanced``), which moves the
+share s of a voxel's mass. What fades stays, and a voxel's way is s^2 d in place of d: where little is moved, its way
+is that of the little that leaks towards mass farther off.
 """
 
 from dataclasses import dataclass, replace
@@ -52,7 +53,6 @@ from morphot_jax.transport.support import Side, side_of
 
 MOMENTUM = 0.6
 MOST_ITERATIONS = 100  # of the plan of a round
-LEAST = 1e-3  # of a voxel's mass counts in a fit, also where all of it fades
 PART = 2**17  # points that are carried at once: their values of 16 fields take memory
 HOLD = 1e-3  # r^2: as if so much mass around each voxel had gone on as it did, where a window fixes no rotation
 
@@ -181,8 +181,8 @@ def next_round(
     """
     positions = last.image + momentum * (last.positions - last.before)
     way, share, plan = remaining(task, task.mass, positions, last.guess, error)
-    found, mass = positions + way, task.mass * jnp.maximum(share, LEAST)
-    rotation, image = fitted(task, mass, found, radius, last.rotation)
+    found = positions + way
+    rotation, image = fitted(task, found, radius, last.rotation)
     return Round(
         positions,
         last.positions,
@@ -191,8 +191,8 @@ def next_round(
         rotation,
         share,
         plan.guess,
-        _rms(mass, way),
-        _rms(mass, image - positions),
+        _rms(task.mass, way),
+        _rms(task.mass, image - positions),
         plan.error,
         plan.iterations,
     )
@@ -201,8 +201,7 @@ def next_round(
 @jax.jit
 def motion_of(task: Task, last: Round, around: Float[Array, ""]) -> Motion:
     """The motions of the last round, and what is left of the ways, averaged over the radius ``around``."""
-    mass = task.mass * jnp.maximum(last.share, LEAST)
-    rest = _rest(task, mass, last.found - last.image, last.rotation, around)
+    rest = _rest(task, task.mass, last.found - last.image, last.rotation, around)
     return Motion(task.mass, task.start, last.image, last.rotation, rest)
 
 
@@ -223,14 +222,13 @@ def rest_of_parts(
     masses = task.mass * shares
     positions = jnp.moveaxis(images, 1, 0).reshape(3, -1)
     nothing = jnp.zeros(task.kernel.shape, masses.dtype)
-    way, share, _ = remaining(task, masses.ravel(), positions, nothing, error)
-    moved = masses * jnp.maximum(share, LEAST).reshape(masses.shape)
+    way, *_ = remaining(task, masses.ravel(), positions, nothing, error)
 
     def rest(part: tuple[Float[Array, " n"], Vectors, Rotations]) -> Vectors:
         return _rest(task, *part, around)
 
     ways = jnp.moveaxis(way.reshape(3, *shares.shape), 1, 0)
-    return jax.lax.map(rest, (moved, ways, rotations)), _rms(moved.ravel(), way)
+    return jax.lax.map(rest, (masses, ways, rotations)), _rms(masses.ravel(), way)
 
 
 def _rest(
@@ -243,12 +241,12 @@ def _rest(
 class Found(NamedTuple):
     """The plan of masses on a box.
 
-    - ``log_v``: of its potentials. ``share``: of the mass of each voxel that it moves; None for all of it.
+    - ``log_v``: of its potentials. ``share``: of the mass of each voxel that it moves.
     - ``guess``: the start of the next plan. ``error``, ``iterations``: of the solve.
     """
 
     log_v: Float[Array, "z y x"]
-    share: Float[Array, "z y x"] | None
+    share: Float[Array, "z y x"]
     guess: Float[Array, "z y x"]
     error: Float[Array, ""]
     iterations: Int[Array, ""]
@@ -267,15 +265,13 @@ def remaining(
     own = self_plan(box, kernel, tolerance)
     options = Options(tolerance, PLAIN, MOST_ITERATIONS)
     if task.fading is None:
-        found, moved = _plan(task, box, guess, options), box > 0
-        share = jnp.ones_like(mass)
+        found = _plan(task, box, guess, options)
     else:
         found = _fading_plan(task, task.fading, box, own, guess, options)
-        moved = found.share > 0
-        share = jnp.clip(interpolated(found.share[None], voxels)[0], 0.0, 1.0)
     there = mean_places(kernel, jnp.exp(found.log_v - jnp.max(found.log_v)))
-    way = jnp.where(moved, there - mean_places(kernel, own), 0.0)
-    return interpolated(way, voxels) * task.edges[:, None], share, found
+    way = jnp.where(found.share > 0, found.share**2 * (there - mean_places(kernel, own)), 0.0)
+    *way, share = interpolated(jnp.concatenate([way, found.share[None]]), voxels)
+    return jnp.stack(way) * task.edges[:, None], jnp.clip(share, 0.0, 1.0), found
 
 
 def _plan(task: Task, box: Float[Array, "z y x"], guess: Float[Array, "z y x"], options: Options) -> Found:
@@ -283,7 +279,8 @@ def _plan(task: Task, box: Float[Array, "z y x"], guess: Float[Array, "z y x"], 
     problem = Problem(side_of(box), task.target, task.kernel)
     solution = solve(MultilevelSinkhorn(with_cost=False), problem, options, (guess, guess))
     log_u, log_v = solution.potentials
-    return Found(log_v, None, task.kernel.log_apply(log_u), solution.marginal_error, solution.iterations)
+    every = jnp.where(box > 0, 1.0, 0.0).astype(box.dtype)
+    return Found(log_v, every, task.kernel.log_apply(log_u), solution.marginal_error, solution.iterations)
 
 
 def _fading_plan(
@@ -335,17 +332,15 @@ def mean_places(kernel: Kernel, v: Float[Array, "z y x"]) -> Float[Array, "3 z y
 
 
 @jax.jit
-def fitted(
-    task: Task, mass: Float[Array, " n"], found: Vectors, radius: Float[Array, ""], rotation: Rotations
-) -> tuple[Rotations, Vectors]:
+def fitted(task: Task, found: Vectors, radius: Float[Array, ""], rotation: Rotations) -> tuple[Rotations, Vectors]:
     """The rigid motion around each voxel that takes the map best to the places found: R, and its image.
 
-    ``mass``: by which places are weighted. ``rotation``: those of the last round, which hold where a window has too little mass to fix one.
+    ``rotation``: those of the last round, which hold where a window has too little mass to fix one.
     """
     middle = (jnp.array(task.kernel.shape, found.dtype) * task.edges / 2.0)[:, None]
     x, y = task.start - middle, found - middle
     products = (y[:, None] * x[None]).reshape(9, -1)
-    means = _windowed(task, mass, jnp.concatenate([x, y, products]), radius)
+    means = _windowed(task, task.mass, jnp.concatenate([x, y, products]), radius)
     c, m = means[:3], means[3:6]
     spread = means[6:].reshape(3, 3, -1) - m[:, None] * c[None] + HOLD * radius**2 * rotation
     rotation = nearest_rotation(spread, rotation)

@@ -43,7 +43,7 @@ def test_a_fit_is_procrustes_in_a_window(double, edges):
     start, mass, radius = rows(task.start), np.asarray(task.mass), 3.0
     found = Rotation.from_rotvec([0.2, -0.3, 0.1]).apply(start) + 0.3 * rng.normal(size=start.shape) + 2.0
     unmoved = locally_rigid.unmoved(task)
-    rotation, image = locally_rigid.fitted(task, task.mass, jnp.asarray(found.T), jnp.asarray(radius), unmoved.rotation)
+    rotation, image = locally_rigid.fitted(task, jnp.asarray(found.T), jnp.asarray(radius), unmoved.rotation)
     for voxel in (0, 57, 200):
         weight = mass * np.exp(-((start - start[voxel]) ** 2).sum(axis=1) / (2 * radius**2))
         some = mass > 0

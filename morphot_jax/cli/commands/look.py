@@ -14,7 +14,7 @@ Folder = Annotated[Path, typer.Argument(metavar="OUT", help="The folder that mor
 def view(
     folder: Folder,
     colour: Annotated[
-        Colour, typer.Option(help="Colour of the surfaces; displacement: how far the mass there goes in all.")
+        Colour, typer.Option(help="Colour of the surfaces; displacement: how far the mass there goes in all; fading: what fades and appears.")
     ] = "plain",
     quiet: Quiet = False,
 ) -> None:

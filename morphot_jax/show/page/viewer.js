@@ -18,7 +18,7 @@ for (let bits = 0; bits < 65536; bits += 1) {
   halves[bits] = bits & 0x8000 ? -value : value;
 }
 const densities = content.densities.data;
-const lengths = content.lengths ? content.lengths.data : null;
+const values = content.values ? content.values.data : null;
 const fields = new Map();
 
 // K3D's surfaces face high values, so the field is negated to make them face outwards.
@@ -53,9 +53,9 @@ async function draw() {
       const index = state.frame;
       surface.scalar_field = { data: fieldOf(index), shape };
       surface.level = -contour(index, state.factor);
-      const coloured = lengths !== null && state.colour === "displacement";
+      const coloured = values !== null && state.colour !== "plain";
       surface.attribute = coloured
-        ? { data: Float32Array.from(lengths.subarray(index * voxels, (index + 1) * voxels)), shape }
+        ? { data: Float32Array.from(values.subarray(index * voxels, (index + 1) * voxels)), shape }
         : { data: new Float32Array(0), shape: [0] };
       surface.color_range = coloured ? [0, 255] : [];
       await K3DInstance.reload(surface, null, true);
@@ -74,7 +74,7 @@ function describe(index) {
   const level = content.levels[index] * contour(index, state.factor);
   byId("level-now").textContent = `${level.toPrecision(3)} (${state.factor.toFixed(2)} ×)`;
   document.querySelectorAll("#frames tr").forEach((row, place) => row.classList.toggle("now", place === index));
-  byId("legend").hidden = lengths === null || state.colour !== "displacement";
+  byId("legend").hidden = values === null || state.colour === "plain";
   document.body.dataset.frame = index;
 }
 
@@ -154,18 +154,17 @@ function fillPanel() {
     row.addEventListener("click", () => { play(false); go(index); });
   });
   byId("time").max = count - 1;
-  byId("colours").hidden = lengths === null;
+  byId("colours").hidden = values === null;
   byId("arrows").hidden = arrows === undefined;
   byId("table").hidden = content.rows.length === 0;
   byId("speeds").hidden = count < 2;
   document.body.classList.toggle("still", count < 2);
-  if (lengths !== null) {
+  if (values !== null) {
     byId("legend").querySelector("div").style.background = `linear-gradient(90deg, ${content.palette.join(", ")})`;
-    const [least, most] = byId("legend").querySelectorAll("span");
-    least.textContent = "0";
-    most.textContent = content.longest.toPrecision(3);
-    state.colour = "displacement";
-    byId("colour").value = "displacement";
+    byId("legend").querySelectorAll("span").forEach((part, index) => { part.textContent = content.legend[index]; });
+    append(byId("colour"), content.colouring, "option");
+    state.colour = content.colouring;
+    byId("colour").value = content.colouring;
   }
 }
 
