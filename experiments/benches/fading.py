@@ -8,8 +8,8 @@ it. Frames are made without and with ``Settings.unbalanced``; the linear blend s
 
 OUT holds ``results.csv`` (a row for each case, method and reach: relative rms and voxel difference at 1 %, means
 over the frames; the share of the new mass that is reported within two voxels of where it is, and its share in all
-that is reported to fade or appear; how far what does not change moves, in voxels, mean over its mass), ``fading.png`` (slices half way)
-and ``claims.json``. About two minutes in full on 2 cores.
+that is reported to fade or appear; how far what does not change moves, in voxels, mean over its mass),
+``fading.png`` (slices half way) and ``claims.json``. About two minutes in full on 2 cores.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,17 @@ NEAR = 2  # voxels
 SOME = 0.01  # of its maximum: density of the new mass that counts as it
 CAP_ATOMS, CAP_RADIUS, CAP_FROM, CAP_TO = 600, 45.0, 80.0, 100.0  # Å: a disc above the ring
 ENOUGH, AT_REST = 0.95, 0.05  # of the new mass; voxels
-COLUMNS = ("case", "method", "reach", "relative_rms", "voxel_difference_1", "reported", "near", "moved", "iterations")
+COLUMNS = (
+    "case",
+    "method",
+    "reach",
+    "relative_rms",
+    "voxel_difference_1",
+    "reported",
+    "near",
+    "moved",
+    "iterations",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +145,12 @@ def measure(point: Point) -> Outcome:
     """Morph one case, and compare its frames and what it says of the new mass."""
     case = CASES[point["case"]]()
     maps = prepare_maps([case.first, case.last])
-    settings = Settings(
-        method=point["method"], sigma=GRID / 60, times=TIMES, unbalanced=point["reach"] or None
-    )
+    settings = Settings(method=point["method"], sigma=GRID / 60, times=TIMES, unbalanced=point["reach"] or None)
     found = morph(maps, settings)
     compared = [measures(frame, case.reference(t)) for frame, t in zip(found.densities, TIMES, strict=True)]
-    row = {name: float(np.mean([one[name] for one in compared])) for name in ("relative_rms", "voxel_difference_1")}
+    row = {
+        name: float(np.mean([one[name] for one in compared])) for name in ("relative_rms", "voxel_difference_1")
+    }
     if found.faded:
         row |= told(case, found)
     if case.still and point["method"] in ("displacement", "rigid"):
@@ -152,7 +162,7 @@ def measure(point: Point) -> Outcome:
 
 def told(case: Growing, found: Trajectory) -> dict[str, float]:
     """What a morph says of the new mass: how much of it appears where it is, and its share in all that changes."""
-    fades, appears = (volume.data.astype(np.float64) for volume in found.faded[0])
+    fades, appears = (volume.data.astype(np.float64) for volume in found.faded[0].parts)
     there, everything = float(appears[case.near].sum()), float(appears.sum() + fades.sum())
     return {"reported": there / float(case.new.sum()), "near": there / everything}
 
@@ -194,7 +204,9 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
                 f"{value[0]:.3f}/{other[0]:.3f}" for value, other in [(values[0], values[1])]
             )
             nearer = all(value[0] < value[1] for value in values)
-            measured += f", without {values[0][1]:.3f}/{values[1][1]:.3f}, linear {values[0][2]:.3f}/{values[1][2]:.3f}"
+            measured += (
+                f", without {values[0][1]:.3f}/{values[1][1]:.3f}, linear {values[0][2]:.3f}/{values[1][2]:.3f}"
+            )
             made.append(Claim(text, GOAL, "smaller rms and voxel difference", measured, nearer))
             share = float(fading["reported"])
             text = f"{case}, {method}: the new mass is reported where it appears"
@@ -217,9 +229,7 @@ def fading_figure(sweep: Sweep) -> Figure:
     for line, case in zip(axes, cases, strict=True):
         for panel, (name, reach) in zip(line, columns, strict=True):
             method = LINEAR if name == "truth" else name
-            (point,) = [
-                p for p in given if (p["case"], p["method"], p["reach"]) == (case, method, reach)
-            ]
+            (point,) = [p for p in given if (p["case"], p["method"], p["reach"]) == (case, method, reach)]
             arrays = sweep.arrays(point)
             truth = unit_mass(arrays["truth"])
             picture = truth if name == "truth" else unit_mass(arrays["frame"])

@@ -16,9 +16,9 @@ in shells of frequency s, half way between the maps:
 What is noise by both measures, e = sqrt((1 - n)(1 - c)), fades on the way: the amplitude of a shell is times
 1 - e h(t), with h = 1 - (2 t - 1)^4. What is structure, 1 - e, gets back the power that blending took, up to the
 power (1 - t) Q_0 + t Q_1 of the moved maps that are blended, but at most to ``MOST_POWER`` times that of the maps
-themselves, (1 - t) P_0 + t P_1: mass that draws together has grains that neither map shows. Detail is changed only
-where the frame has density, so that no ripples appear around it. At t = 0 and 1 nothing changes; between equal maps
-nothing does at any time.
+themselves, (1 - t) P_0 + t P_1: mass that draws together has grains that neither map shows. Detail is changed
+only where the frame has density, so that no ripples appear around it. At t = 0 and 1 nothing changes; between
+equal maps nothing does at any time.
 """
 
 from dataclasses import dataclass, field, replace

@@ -77,14 +77,11 @@ def regions_of(part: Volume, whole: Volume) -> tuple[Region, ...]:
 
     A region reaches to where the part has ``DENSE`` times the map's maximum; the mass beyond that belongs to none.
     """
-    labels, count = ndimage.label(part.data > DENSE * whole.data.max(), TOUCHING)
-    if not count:
-        return ()
-    numbers = np.arange(1, count + 1)
-    masses = ndimage.sum_labels(part.data.astype(np.float64), labels, numbers)
-    shares = masses / whole.mass
-    found = [number for number in numbers[np.argsort(-masses)] if shares[number - 1] >= LEAST]
-    return tuple(_region(part, labels == number, shares[number - 1]) for number in found)
+    labels = np.zeros(part.shape, np.int32)
+    ndimage.label(part.data > DENSE * whole.data.max(), TOUCHING, output=labels)
+    masses = np.bincount(labels.ravel(), part.data.ravel().astype(np.float64))[1:]
+    largest = [int(k) for k in np.argsort(-masses) if masses[k] >= LEAST * whole.mass]
+    return tuple(_region(part, labels == k + 1, float(masses[k]) / whole.mass) for k in largest)
 
 
 def _region(part: Volume, inside: Bool[np.ndarray, "z y x"], share: float) -> Region:
@@ -102,7 +99,7 @@ def about_fading(faded: Sequence[Fading]) -> tuple[str, ...]:
         if abs(np.log(ratio)) > np.log1p(SAME):
             one, other = found.before + 1, found.before + 2
             warnings.append(
-                f"where both are dense, map {other} has {ratio:.3g} times the density of map {one}, and an unbalanced "
-                "morph takes that as mass: --match density brings the maps to one scale"
+                f"where both are dense, map {other} has {ratio:.3g} times the density of map {one}, and an "
+                "unbalanced morph takes that as mass: --match density brings the maps to one scale"
             )
     return tuple(warnings)

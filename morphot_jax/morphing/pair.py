@@ -129,7 +129,9 @@ def frames_between(
         with plan.scope(), clock.solving():
             frames = np.asarray(frames_at(jnp.asarray(filled, plan.dtype)))
         if transport.fading is not None:
-            frames = frames + np.tensordot(np.stack([1.0 - filled, filled], axis=1), transport.fading.faded, axes=1)
+            frames = frames + np.tensordot(
+                np.stack([1.0 - filled, filled], axis=1), transport.fading.faded, axes=1
+            )
         yield from ((int(index), frames[index - first]) for index in indices)
 
 

@@ -228,7 +228,9 @@ def _reach(settings: Settings, sigma: tuple[float, float, float], volume: Volume
     """In sigma; in the widest one where the kernel is not round in Å."""
     if settings.unbalanced is None:
         return None
-    return settings.unbalanced / max(width * edge for width, edge in zip(sigma, volume.voxel_size[::-1], strict=True))
+    return settings.unbalanced / max(
+        width * edge for width, edge in zip(sigma, volume.voxel_size[::-1], strict=True)
+    )
 
 
 def _kernel(settings: Settings, distance: float, dtype: np.dtype) -> tuple[KernelKind, KernelKind | None, str]:

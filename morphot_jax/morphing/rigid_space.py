@@ -158,11 +158,15 @@ class InBlocks(NamedTuple):
         masses = self.maps.sum(axis=(1, 2, 3))[[first, 1 - first]]
         in_sigma = reach / max(np.array(self.sigma) * self.edges)
         return Fading(
-            jnp.asarray(masses / masses.mean()), on_device(in_sigma, self.maps.dtype), self_potential(target, kernel)
+            jnp.asarray(masses / masses.mean()),
+            on_device(in_sigma, self.maps.dtype),
+            self_potential(target, kernel),
         )
 
 
-def on_device(values: float | Float[np.ndarray, "..."] | list[Float[np.ndarray, "3"]], dtype: np.dtype) -> Float[Array, "..."]:
+def on_device(
+    values: float | Float[np.ndarray, "..."] | list[Float[np.ndarray, "3"]], dtype: np.dtype
+) -> Float[Array, "..."]:
     """Numbers on the device, without a compilation."""
     return jnp.asarray(np.asarray(values, dtype))
 

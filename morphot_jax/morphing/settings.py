@@ -263,7 +263,9 @@ def _check_unbalanced(settings: Settings) -> None:
             f"{given} and the method is '{settings.method}': give {', '.join(UNBALANCED)}, or leave out unbalanced"
         )
     if settings.relaxation is not None:
-        raise InputError(f"{given} and relaxation is {settings.relaxation:g}, which it does not use: leave out one")
+        raise InputError(
+            f"{given} and relaxation is {settings.relaxation:g}, which it does not use: leave out one"
+        )
 
 
 def _check_debias(settings: Settings) -> None:

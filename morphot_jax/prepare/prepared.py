@@ -360,9 +360,7 @@ def _masked(volume: Volume, weight: Float[np.ndarray, "z y x"] | None, label: st
     return masked, [Remark(f"{label}: masked, {percent(outside)} of the mass outside set to zero")]
 
 
-def _scaled_like(
-    volume: Volume, before: Sequence[Volume], match: str, label: str
-) -> tuple[Volume, list[Remark]]:
+def _scaled_like(volume: Volume, before: Sequence[Volume], match: str, label: str) -> tuple[Volume, list[Remark]]:
     """A map with the mass or the density of the first of those before it, where that is wanted."""
     if match not in ("mass", "density") or not before:
         return volume, []

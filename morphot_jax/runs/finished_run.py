@@ -65,7 +65,7 @@ class Finished:
         return read_volume(self.folder / self.names[index])
 
     def faded(self) -> dict[int, tuple[Volume, Volume]]:
-        """What fades and what appears between neighbouring maps, by the index of the first; empty if nothing does."""
+        """What fades and what appears between neighbouring maps, by the index of the first of them."""
         pairs = [report.fading_names(before)[:2] for before in range(len(self.content["inputs"]) - 1)]
         found = {}
         for before, names in enumerate(pairs):
@@ -83,8 +83,8 @@ class Finished:
 def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> Path:
     """Write the viewer of a finished run again.
 
-    ``colour``: 'displacement' colours surfaces by how far their mass goes, 'fading' those of an unbalanced morph by
-    what fades and appears.
+    ``colour``: 'displacement' colours surfaces by how far their mass goes, 'fading' those of an unbalanced morph
+    by what fades and appears.
     """
     finished = Finished.read(folder)
     scene = finished.scene(reporter)
@@ -100,7 +100,9 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
         coloured = viewer.Coloured.by_length(values, longest)
     if colour == "fading":
         if not (faded := finished.faded()):
-            raise InputError(f"'{folder}' is no unbalanced morph, and nothing fades there: leave out --colour fading")
+            raise InputError(
+                f"'{folder}' is no unbalanced morph, and nothing fades there: leave out --colour fading"
+            )
         maps = len(finished.content["inputs"])
         coloured = viewer.Coloured.by_fading(fading_along(scene, faded, maps, finished.volume(0)))
     text = viewer.page(scene, viewer.run_details(finished.content, finished.measured, scene), coloured)

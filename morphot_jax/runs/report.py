@@ -80,7 +80,7 @@ def doubt_names(before: int) -> tuple[str, str]:
 
 
 def fading_names(before: int) -> tuple[str, str, str]:
-    """The file names of what fades of the map of that index, of what appears in the next, and of what is carried."""
+    """The file names of what fades of the map of that index, appears in the next, and is carried to it."""
     start, end = both_ways(before)[0]
     fades, appears, carried = (f"{name}_{start}_to_{end}.mrc" for name in ("fades", "appears", "carried"))
     return fades, appears, carried
@@ -142,7 +142,8 @@ def _fading_entry(found: Fading, *, written: bool) -> dict[str, Any]:
     fades, appears, carried = fading_names(found.before)
     rows = zip(("fades", "appears"), (fades, appears), found.parts, found.shares, strict=True)
     entry: dict[str, Any] = {
-        name: {"file": file if written else None, "mass": part.mass, "share": share} for name, file, part, share in rows
+        name: {"file": file if written else None, "mass": part.mass, "share": share}
+        for name, file, part, share in rows
     }
     return entry | {"carried": {"file": carried if written else None, "mass": found.carried.mass}}
 

@@ -66,10 +66,13 @@ def _with_model(model: str | None) -> list[str]:
 
 
 def _with_faded(files: Sequence[str], first: int, level: float) -> list[str]:
-    """Commands that open what fades and what appears as meshes in their colours; the models count from ``first``."""
+    """Commands that open what fades and what appears as meshes in their colours, as models from ``first`` on."""
     commands = []
     for number, (file, colour) in enumerate(zip(files, cycle((FADES, APPEARS))), first):
-        commands += [f"open {quoted(file)}", f"volume #{number} style mesh step 1 level {level:.6g} color {colour}"]
+        commands += [
+            f"open {quoted(file)}",
+            f"volume #{number} style mesh step 1 level {level:.6g} color {colour}",
+        ]
     return commands
 
 

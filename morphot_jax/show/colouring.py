@@ -56,8 +56,8 @@ def fading_along(
 ) -> Float[np.ndarray, "t z y x"]:
     """For each voxel of each frame 0 where its mass fades, 1 where it appears, and 1/2 where it does neither.
 
-    ``faded``: what fades and what appears between neighbouring maps, of ``maps`` in all, by the index of the first,
-    on the grid of ``template``.
+    ``faded``: what fades and what appears between neighbouring maps, of ``maps`` in all, by the index of the
+    first, on the grid of ``template``.
     """
     z, y, x = scene.densities.shape[1:]
     corner = indices_of(template, np.array([scene.origin]))[0]

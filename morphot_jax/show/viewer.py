@@ -63,7 +63,9 @@ class Coloured:
     @classmethod
     def by_length(cls, lengths: Float[np.ndarray, "t z y x"], longest: float) -> "Coloured":
         """By how far the mass goes, in Å."""
-        return cls(lengths / (longest or 1.0), "displacement", ("0", f"{longest:.3g}", "displacement (Å)"), PALETTE)
+        return cls(
+            lengths / (longest or 1.0), "displacement", ("0", f"{longest:.3g}", "displacement (Å)"), PALETTE
+        )
 
     @classmethod
     def by_fading(cls, values: Float[np.ndarray, "t z y x"]) -> "Coloured":

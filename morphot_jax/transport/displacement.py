@@ -16,8 +16,8 @@ are blended 1-t : t. The mass then spreads as the plan's own random walks do (``
 t (1-t) sigma^2; the sharing supplies 1/6 voxel^2 of it on average, the heat kernel the rest. At t = 0 and 1 the
 frames are the maps.
 
-Where most of a map stays as it is, as in unbalanced transport, what the plan of each map to itself does is taken off
-the ways, T - T_self in place of T - x, and nothing spreads: then what does not change stays exactly.
+Where most of a map stays as it is, as in unbalanced transport, what the plan of each map to itself does is taken
+off the ways, T - T_self in place of T - x, and nothing spreads: then what does not change stays exactly.
 
 Against morphs of the atoms (``experiments.benches.accuracy``), averaging the displacements brings rms and contour
 nearer on every pair that was tried; radii from 1.25 to 2 voxels do equally well there.
@@ -88,20 +88,22 @@ def paths_of(
 ) -> Paths:
     """The averaged paths x + t D and y + (1-t) E of the plan diag(u) K diag(v) between two maps.
 
-    ``own``: log d of the plans diag(d) K diag(d) of both maps to themselves, to take off what these do. ``sigma``: standard deviation of the kernel in voxels, one number or one for each axis. Positions of grids with
-    one or two axes are those in a box with one voxel along the others (``fewer_axes``).
+    - ``sigma``: standard deviation of the kernel in voxels, one number or one for each axis.
+    - ``own``: log d of the plans diag(d) K diag(d) of both maps to themselves, to take off what these do.
+
+    Positions of grids with one or two axes are those in a box with one voxel along the others (``fewer_axes``).
     """
     axes, kernel = axes_of(kernel), boxed(kernel)
     log_u, log_v = in_box(log_u, axes), in_box(log_v, axes)
     sigma = width_in_box(sigma, axes, 1.0, log_u.dtype)
     smooth = kernels.dense(kernel.shape, SMOOTHING * jnp.asarray(sigma, log_u.dtype), log_u.dtype)
-    own = (None, None) if own is None else (in_box(own[0], axes), in_box(own[1], axes))
+    log_da, log_db = (None, None) if own is None else (in_box(own[0], axes), in_box(own[1], axes))
     return Paths(
         source_mass=jnp.exp(source.log_mass),
         source_start=source.positions(),
-        source_end=_averaged(source, _ends(source, log_v, own[0], kernel), smooth),
+        source_end=_averaged(source, _ends(source, log_v, log_da, kernel), smooth),
         target_mass=jnp.exp(target.log_mass),
-        target_start=_averaged(target, _ends(target, log_u, own[1], kernel), smooth),
+        target_start=_averaged(target, _ends(target, log_u, log_db, kernel), smooth),
         target_end=target.positions(),
     )
 

@@ -17,7 +17,8 @@ whose derivative by psi, times q, is symmetric too.
 Both systems are solved by conjugate gradients, preconditioned with the grids of the solver (``hierarchy``).
 Forward and reverse mode, jit and vmap follow from the tangents. Voxels without mass have a gradient of zero.
 
-A debiased solve, and one with a guard, have no such rule (``forward_only``).
+An unbalanced plan has its own rule (``unbalanced``). A debiased solve, and one with a guard, have none
+(``forward_only``).
 """
 
 from collections.abc import Callable
@@ -114,13 +115,18 @@ def _solved(
     def preconditioned(r: Field) -> Field:
         return centred(jnp.where(some, r / jnp.where(some, mass, 1.0), 0.0) + coarse(r))
 
+    return centred(positive_solve(lambda x: balanced(operator(centred(x))), balanced(wanted), preconditioned))
+
+
+def positive_solve(
+    operator: Callable[[Field], Field], wanted: Field, preconditioned: Callable[[Field], Field]
+) -> Field:
+    """The x with operator(x) = wanted, for a symmetric positive operator; linear in ``wanted``, in both modes."""
+
     def solve(matrix: Callable[[Field], Field], r: Field) -> Field:
         return _conjugate_gradients(matrix, r, preconditioned)
 
-    x = jax.lax.custom_linear_solve(
-        lambda x: balanced(operator(centred(x))), balanced(wanted), solve=solve, symmetric=True
-    )
-    return centred(x)
+    return jax.lax.custom_linear_solve(operator, wanted, solve=solve, symmetric=True)
 
 
 def _conjugate_gradients(

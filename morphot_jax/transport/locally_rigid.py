@@ -19,9 +19,9 @@ frame that turns with it:
 
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 
-Where mass may fade (``Fading``), the plan is the carried part of an unbalanced one (``unbalanced``), which moves the
-share s of a voxel's mass. What fades stays, and a voxel's way is s^2 d in place of d: where little is moved, its way
-is that of the little that leaks towards mass farther off.
+Where mass may fade (``Fading``), the plan is the carried part of an unbalanced one (``unbalanced``), which moves
+the share s of a voxel's mass. What fades stays, and a voxel's way is s^2 d in place of d: where little is moved,
+its way is that of the little that leaks towards mass farther off.
 """
 
 from dataclasses import dataclass, replace
@@ -78,8 +78,9 @@ class Fading:
 class Task:
     """A map that is to be moved, the map that it is moved to, and the kernel of their grid.
 
-    ``fading``: where mass may fade. ``edges``: of a voxel along z, y, x, in any unit. Motions are rigid in space, where the middle of voxel i lies
-    at (i + 1/2) times the edge, so that a map and its blocks of voxels share one space.
+    - ``edges``: of a voxel along z, y, x, in any unit. Motions are rigid in space, where the middle of voxel i
+      lies at (i + 1/2) times the edge, so that a map and its blocks of voxels share one space.
+    - ``fading``: where mass may fade.
     """
 
     source: Side
@@ -298,16 +299,20 @@ def _fading_plan(
         replace(source, log_mass=source.log_mass + jnp.log(first)),
         replace(target, log_mass=target.log_mass + jnp.log(last)),
         task.kernel,
-        (source.places.pick_from(safe_log(own), -jnp.inf) + jnp.log(first) / 2.0, fading.prior + jnp.log(last) / 2.0),
+        (
+            source.places.pick_from(safe_log(own), -jnp.inf) + jnp.log(first) / 2.0,
+            fading.prior + jnp.log(last) / 2.0,
+        ),
         (fading.reach / 2.0) ** 2,
     )
     solution = solve(unbalanced.UnbalancedSinkhorn(), problem, options, places.pick_from(guess, 0.0))
-    density, goal = box * first, places.spread_in(box.shape, jnp.exp(problem.target.log_mass), 0.0)
+    shape = task.kernel.shape
+    density, goal = box * first, places.spread_in(shape, jnp.exp(problem.target.log_mass), 0.0)
     part = unbalanced.carried_part(density, goal, solution, task.kernel)
     share = jnp.where(density > 0, part.kept / jnp.where(density > 0, density, 1.0), 0.0)
     begun = fading.prior + jnp.log(last) / 2.0
     g = places.pick_from(solution.potentials[1], -jnp.inf) - begun
-    next_guess = places.spread_in(box.shape, jnp.where(jnp.isfinite(g), g, 0.0), 0.0)
+    next_guess = places.spread_in(shape, jnp.where(jnp.isfinite(g), g, 0.0), 0.0)
     return Found(part.log_v, share, next_guess, solution.marginal_error, solution.iterations)
 
 

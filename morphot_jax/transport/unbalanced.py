@@ -34,15 +34,25 @@ so that what fades, a - P' 1, and what appears, b - P'^T 1, are nowhere negative
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from morphot_jax.transport import kernels, way_back
 from morphot_jax.transport.checks import check_reach, check_solve
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, out_of_box, solution_out_of_box
+from morphot_jax.transport.gradients import (
+    Static,
+    fields_of,
+    joined,
+    no_tangents,
+    positive_solve,
+    solution_of,
+    split,
+)
 from morphot_jax.transport.hierarchy import Grids, Hierarchy, hierarchy_of
 from morphot_jax.transport.kernels import Kernel, safe_log
 from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
@@ -62,8 +72,8 @@ Sides = tuple[Side, Side]
 class Carried(NamedTuple):
     """The part of an unbalanced plan that moves what both maps have, on their grid.
 
-    - ``log_u``, ``log_v``: of P' = diag(u) K diag(v). ``kept``, ``made``: P' 1 and P'^T 1, for densities divided by
-      the mean of their masses.
+    ``log_u``, ``log_v``: of P' = diag(u) K diag(v). ``kept``, ``made``: P' 1 and P'^T 1, for densities divided by
+    the mean of their masses.
     """
 
     log_u: Float[Array, "*grid"]
@@ -187,23 +197,141 @@ def solve_unbalanced(
     - ``tolerance``: the solve stops when the marginal error is at or below it.
 
     The solution's ``value`` is the minimum, for the densities divided by the mean of their masses; so are its
-    ``potentials``, log u and log v of P = diag(u) K diag(v), and ``carried``, P 1 and P^T 1. ``carried_part`` makes
-    of them what moves, fades and appears. Errors are those of ``solve_sinkhorn``.
+    ``potentials``, log u and log v of P = diag(u) K diag(v), and ``carried``, P 1 and P^T 1. ``carried_part``
+    makes of them what moves, fades and appears. Errors are those of ``solve_sinkhorn``.
     """
     check_solve(tolerance, max_iterations, None)
     check_reach(reach)
     check_maps(source, target, kernel)
     axes = axes_of(kernel)
     source, target, kernel = in_box(source, axes), in_box(target, axes), boxed(kernel)
+    static, values = split(UnbalancedSinkhorn(), Options(tolerance, PLAIN, max_iterations))
+    found = _solved(static, source, target, kernel, jnp.asarray(reach, source.dtype), values)
+    return in_range(solution_out_of_box(solution_of(found), axes))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _solved(
+    static: Static,
+    source: Float[Array | np.ndarray, "z y x"],
+    target: Float[Array | np.ndarray, "z y x"],
+    kernel: Kernel,
+    reach: Float[Array, ""],
+    values: list[Any],
+) -> dict[str, Any]:
+    """The fields of the solution, whose derivatives by the maps, the kernel and the reach are implicit."""
+    solver, options = joined(static, values)
     problem = problem_of((side_of(source), side_of(target)), masses_of(source, target), kernel, reach)
-    solution = solve(UnbalancedSinkhorn(), problem, Options(tolerance, PLAIN, max_iterations))
-    return in_range(solution_out_of_box(solution, axes))
+    return fields_of(solve(solver, problem, options))
 
 
-def masses_of(source: Field, target: Field) -> tuple[Float[Array, ""], Float[Array, ""]]:
+@_solved.defjvp
+def _solved_jvp(static, primals, tangents):
+    """Tangents of the value, the potentials and what is carried, by the implicit function theorem."""
+    source, target, kernel, reach, _ = primals
+    d_source, d_target, d_kernel, d_reach, _ = tangents
+    solution = _solved(static, *primals)
+    problem = problem_of((side_of(source), side_of(target)), masses_of(source, target), kernel, reach)
+    places = problem.source.places, problem.target.places
+
+    def logs(source: Field, target: Field) -> tuple[Field, Field]:
+        mean = _mean_mass(source, target)
+        picked = (side.pick_from(field, 0.0) for side, field in zip(places, (source, target), strict=True))
+        one, other = (safe_log(values / mean) for values in picked)
+        return one, other
+
+    _, d_masses = jax.jvp(logs, (jnp.asarray(source), jnp.asarray(target)), (d_source, d_target))
+    changed = _tangents(problem, solution["potentials"], d_masses, d_kernel, reach * d_reach / 2.0)
+    return solution, no_tangents(solution) | changed
+
+
+@jax.jit
+def _tangents(problem: Problem, potentials, d_masses, d_kernel, d_fading) -> dict[str, Any]:
+    """Tangents for those of both log masses, of the kernel and of r.
+
+    With c = P^T 1, the g of a solution has c (g + log d_b + log K u - log b + g / r) = 0, whose derivative by g,
+    (1 + 1/r) diag(c) - l P^T diag(1 / P 1) P, is symmetric and positive.
+    """
+    source, target, kernel, r = problem.source, problem.target, problem.kernel, problem.fading
+    sides = source, target
+    d_prior = tuple(
+        _prior_tangent(side, kernel, log_d, change, d_kernel)
+        for side, log_d, change in zip(sides, problem.prior, d_masses, strict=True)
+    )
+    log_v = target.places.pick_from(potentials[1], -jnp.inf)
+    some = jnp.isfinite(log_v)
+    g = jnp.where(some, log_v - problem.prior[1], 0.0)
+
+    def of(masses, prior, kernel, fading) -> Problem:
+        one, other = (replace(side, log_mass=mass) for side, mass in zip(sides, masses, strict=True))
+        return Problem(one, other, kernel, prior, fading)
+
+    def outcome(g: Field, *given: Any) -> tuple[Field, tuple[Field, ...]]:
+        problem = of(*given)
+        f, log_ku = there_and_back(problem, jnp.where(some, g, -jnp.inf))
+        r, log_b = problem.fading, problem.target.log_mass
+        f, log_c = jnp.where(jnp.isfinite(f), f, 0.0), jnp.where(some, problem.prior[1] + g + log_ku, 0.0)
+        misfit = jnp.where(some, log_c - jnp.where(some, log_b, 0.0) + g / r, 0.0)
+        kept, made = _exp(problem.source.log_mass - f / r), jnp.where(some, jnp.exp(log_c), 0.0)
+        return misfit, (problem.prior[0] + f, problem.prior[1] + g, kept, made)
+
+    given = (source.log_mass, target.log_mass), problem.prior, kernel, r
+    changes = d_masses, d_prior, d_kernel, d_fading
+    (_, parts), (own, directly) = jax.jvp(lambda *of: outcome(g, *of), given, changes)
+    _, linear = jax.linearize(lambda g: outcome(g, *given), g)
+    c = parts[3]
+    grids = hierarchy_of(kernel, c).damped(2.0 / r)
+    sums = partial(_sums, problem, grids)
+    wanted = sums(c)
+
+    def preconditioned(residual: Field) -> Field:
+        plain = jnp.where(c > 0, residual / jnp.where(c > 0, c, 1.0), 0.0) / (1.0 + 1.0 / r)
+        return jnp.where(c > 0, plain + target.places.pick_from(grids.linear(wanted, sums(residual)), 0.0), 0.0)
+
+    d_g = positive_solve(lambda x: c * linear(x)[0], -c * own, preconditioned)
+    _, through_g = linear(d_g)
+    d_u, d_v, d_kept, d_made = (one + other for one, other in zip(directly, through_g, strict=True))
+    f = jnp.where(jnp.isfinite(parts[0]), parts[0] - problem.prior[0], 0.0)
+
+    def dual(*given: Any) -> Float[Array, ""]:
+        return dual_value(of(*given), f, g, some)
+
+    def spread(side: Side, change: Field, where: Field) -> Field:
+        return side.places.spread_in(kernel.shape, jnp.where(where, change, 0.0), 0.0)
+
+    return {
+        "value": jax.jvp(dual, given, changes)[1],
+        "potentials": (spread(source, d_u, jnp.isfinite(parts[0])), spread(target, d_v, some)),
+        "carried": (spread(source, d_kept, parts[2] > 0), spread(target, d_made, c > 0)),
+    }
+
+
+def _prior_tangent(side: Side, kernel: Kernel, log_d: Field, change: Field, d_kernel: Kernel) -> Field:
+    """The tangent x of log d, with diag(a) x + diag(d) K diag(d) x = a (d log a - d log K d)."""
+    a, some = jnp.exp(side.log_mass), jnp.isfinite(side.log_mass)
+
+    def smoothed(log_d: Field, kernel: Kernel) -> Field:
+        found = kernels.log_apply_between(kernel, jnp.where(some, log_d, -jnp.inf), side.places, side.places)
+        return jnp.where(some, found, 0.0)
+
+    at = jnp.where(some, log_d, 0.0)
+    _, own = jax.jvp(lambda kernel: smoothed(at, kernel), (kernel,), (d_kernel,))
+    _, linear = jax.linearize(lambda log_d: smoothed(log_d, kernel), at)
+    wanted = a * jnp.where(some, change - own, 0.0)
+    divisor = jnp.where(a > 0, a, 1.0)
+    return positive_solve(lambda x: a * (x + linear(x)), wanted, lambda r: jnp.where(a > 0, r / divisor, 0.0))
+
+
+def masses_of(source: Field | np.ndarray, target: Field | np.ndarray) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The masses of two densities, divided by their mean."""
-    one, other = jnp.sum(source), jnp.sum(target)
-    return 2.0 * one / (one + other), 2.0 * other / (one + other)
+    mean = _mean_mass(source, target)
+    return jnp.sum(source) / mean, jnp.sum(target) / mean
+
+
+def _mean_mass(source: Field | np.ndarray, target: Field | np.ndarray) -> Float[Array, ""]:
+    """The mean of two masses. By empty voxels its derivative is zero."""
+    one, other = (jnp.sum(jnp.where(density == 0, 0.0, density)) for density in (source, target))
+    return (one + other) / 2.0
 
 
 @jax.jit
@@ -225,7 +353,7 @@ def carried_part(
     ``source``, ``target``: the densities of the solve.
     """
     axes, kernel = axes_of(kernel), boxed(kernel)
-    mean = (jnp.sum(source) + jnp.sum(target)) / 2.0
+    mean = _mean_mass(source, target)
     a, b = (in_box(density / mean, axes) for density in (source, target))
     assert solution.carried is not None  # unbalanced solves have it
     log_u, log_v = (
@@ -244,7 +372,7 @@ def _scaled_down(log_field: Field, density: Field, moved: Field) -> Field:
 
 
 def self_potential(side: Side, kernel: Kernel) -> Float[Array, " n"]:
-    """log d of the plan diag(d) K diag(d) of a map to itself: d <- sqrt(d a / K d) (Knight, Ruiz, Ucar 2014)."""
+    """Log d of the plan diag(d) K diag(d) of a map to itself: d <- sqrt(d a / K d) (Knight, Ruiz, Ucar 2014)."""
 
     def halve(_, log_d: Field) -> Field:
         smoothed = kernels.log_apply_between(kernel, log_d, side.places, side.places)
@@ -253,8 +381,31 @@ def self_potential(side: Side, kernel: Kernel) -> Float[Array, " n"]:
     return jax.lax.fori_loop(0, PRIOR_STEPS, halve, side.log_mass / 2.0)
 
 
+def dual_value(
+    problem: Problem, f: Float[Array, " n"], g: Float[Array, " m"], some: Bool[Array, " m"]
+) -> Float[Array, ""]:
+    """The dual r <a, 1 - e^(-f/r)> + r <b, 1 - e^(-g/r)> + <R, 1> - <R, e^(f + g)>, largest at the solution.
+
+    ``some``: where g is known; elsewhere, and where f is not finite, all of the mass fades.
+    """
+    source, target, r = problem.source, problem.target, problem.fading
+
+    def lost(side: Side, potential: Field, known: Bool[Array, " n"]) -> Float[Array, ""]:
+        mass = jnp.exp(side.log_mass)
+        return r * jnp.sum(mass * jnp.where(known, -jnp.expm1(-jnp.where(known, potential, 0.0) / r), 1.0))
+
+    def mass_of(log_u: Field, log_v: Field) -> Float[Array, ""]:
+        moved = kernels.log_apply_between(problem.kernel, log_u, source.places, target.places)
+        return jnp.sum(_exp(log_v + moved))
+
+    reached = jnp.isfinite(f)
+    u = jnp.where(reached, problem.prior[0] + jnp.where(reached, f, 0.0), -jnp.inf)
+    v = jnp.where(some, problem.prior[1] + jnp.where(some, g, 0.0), -jnp.inf)
+    return lost(source, f, reached) + lost(target, g, some) + mass_of(*problem.prior) - mass_of(u, v)
+
+
 def _faded(log_ratio: Field, r: Float[Array, ""]) -> Field:
-    """l times the log of a ratio; -inf where it is not finite: there is no mass, or none that reaches it."""
+    """The log of a ratio, times l; -inf where it is not finite: there is no mass, or none that reaches it."""
     return jnp.where(jnp.isfinite(log_ratio), log_ratio / (1.0 + 1.0 / r), -jnp.inf)
 
 
@@ -273,15 +424,11 @@ def _plan(problem: Problem, g: Float[Array, " m"], ending: Ending) -> Solution:
     shape = problem.kernel.shape
     f, log_ku = there_and_back(problem, g)
     log_u, log_v = problem.prior[0] + f, problem.prior[1] + g
-    a, b = jnp.exp(source.log_mass), jnp.exp(target.log_mass)
     kept, wanted, made = _exp(source.log_mass - f / r), _exp(target.log_mass - g / r), _exp(log_v + log_ku)
     error = jnp.sum(jnp.abs(made - wanted))
-    smoothed = kernels.log_apply_between(problem.kernel, problem.prior[0], source.places, target.places)
-    before = jnp.sum(_exp(problem.prior[1] + smoothed))  # the mass of R
-    value = r * (jnp.sum(a - kept) + jnp.sum(b - wanted)) + before - jnp.sum(made)
     iterations = ending.iterations[0]
     return Solution(
-        value=value,
+        value=dual_value(problem, f, g, jnp.isfinite(g)),
         potentials=(
             source.places.spread_in(shape, log_u, -jnp.inf),
             target.places.spread_in(shape, log_v, -jnp.inf),

@@ -14,7 +14,10 @@ Folder = Annotated[Path, typer.Argument(metavar="OUT", help="The folder that mor
 def view(
     folder: Folder,
     colour: Annotated[
-        Colour, typer.Option(help="Colour of the surfaces; displacement: how far the mass there goes in all; fading: what fades and appears.")
+        Colour,
+        typer.Option(
+            help="Colour of the surfaces; displacement: how far mass goes in all; fading: what fades and appears."
+        ),
     ] = "plain",
     quiet: Quiet = False,
 ) -> None:
