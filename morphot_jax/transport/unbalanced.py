@@ -296,7 +296,7 @@ def _tangents(problem: Problem, potentials, d_masses, d_kernel, d_fading) -> dic
     def dual(*given: Any) -> Float[Array, ""]:
         return dual_value(of(*given), f, g, some)
 
-    def spread(side: Side, change: Field, where: Field) -> Field:
+    def spread(side: Side, change: Field, where: Bool[Array, " n"]) -> Field:
         return side.places.spread_in(kernel.shape, jnp.where(where, change, 0.0), 0.0)
 
     return {
@@ -334,7 +334,6 @@ def _mean_mass(source: Field | np.ndarray, target: Field | np.ndarray) -> Float[
     return (one + other) / 2.0
 
 
-@jax.jit
 def problem_of(sides: Sides, masses: tuple[Field, Field], kernel: Kernel, reach: Field) -> Problem:
     """The problem of two maps, given at unit mass, of these masses; ``reach``: L in sigma."""
     source, target = (
@@ -371,6 +370,7 @@ def _scaled_down(log_field: Field, density: Field, moved: Field) -> Field:
     return jnp.where(some, log_field + jnp.minimum(0.0, jnp.log(density) - safe_log(moved)), -jnp.inf)
 
 
+@jax.jit
 def self_potential(side: Side, kernel: Kernel) -> Float[Array, " n"]:
     """Log d of the plan diag(d) K diag(d) of a map to itself: d <- sqrt(d a / K d) (Knight, Ruiz, Ucar 2014)."""
 
@@ -406,12 +406,14 @@ def dual_value(
 
 def _faded(log_ratio: Field, r: Float[Array, ""]) -> Field:
     """The log of a ratio, times l; -inf where it is not finite: there is no mass, or none that reaches it."""
-    return jnp.where(jnp.isfinite(log_ratio), log_ratio / (1.0 + 1.0 / r), -jnp.inf)
+    known = jnp.isfinite(log_ratio)
+    return jnp.where(known, jnp.where(known, log_ratio, 0.0) / (1.0 + 1.0 / r), -jnp.inf)
 
 
 def _exp(logs: Field) -> Field:
     """exp, zero for what is not a number: -inf + inf of voxels that do not reach."""
-    return jnp.where(jnp.isfinite(logs), jnp.exp(logs), 0.0)
+    known = jnp.isfinite(logs)
+    return jnp.where(known, jnp.exp(jnp.where(known, logs, 0.0)), 0.0)
 
 
 def _sums(problem: Problem, hierarchy: Hierarchy, values: Float[Array, " m"]) -> Grids:
