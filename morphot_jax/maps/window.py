@@ -1,7 +1,8 @@
-"""Windows: the part of the box that holds the maps, and a margin for the spread of their mass."""
+"""Windows: the part of the box that holds the maps, and margins around it and around voxels."""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Num
+from scipy.ndimage import distance_transform_edt
 
 Window = tuple[slice, slice, slice]
 
@@ -39,3 +40,16 @@ def widened(window: Window, sigma: tuple[float, float, float], sigmas: float, sh
         for part, wide, n in zip(window, margin, shape, strict=True)
     )
     return z, y, x
+
+
+def grown(
+    values: Num[np.ndarray, "z y x"], rim: float, some: Bool[np.ndarray, "z y x"] | None = None
+) -> Num[np.ndarray, "z y x"]:
+    """Values, and for ``rim`` voxels around them that of the nearest; zero beyond.
+
+    ``some``: where there are values; where they are not zero, if it is not given.
+    """
+    some = values != 0 if some is None else some
+    nearest = np.asarray(distance_transform_edt(np.logical_not(some), return_distances=False, return_indices=True))
+    beside = np.linalg.norm(nearest - np.indices(values.shape), axis=0) <= rim
+    return np.where(beside, values[tuple(nearest)], 0)

@@ -13,9 +13,12 @@ from scipy import ndimage
 
 from morphot_jax.maps.resample import places_of, voxel_volume
 from morphot_jax.maps.volume import Volume
+from morphot_jax.maps.window import grown
 from morphot_jax.prepare.clean import density_ratio
+from morphot_jax.system.reporting import percent
 
 DENSE = 0.05  # of the map's maximum: fading density above it forms regions
+RIM = 2.0  # voxels of fainter density around these
 LEAST = 1e-3  # of the map's mass: smaller regions are told together
 TOUCHING = np.ones((3, 3, 3), int)  # voxels that share a corner belong together
 SAME = 0.1  # how far the densities of two maps on one scale may differ
@@ -75,10 +78,12 @@ class Fading:
 def regions_of(part: Volume, whole: Volume) -> tuple[Region, ...]:
     """The connected regions of a part of a map with at least ``LEAST`` of its mass, the largest first.
 
-    A region reaches to where the part has ``DENSE`` times the map's maximum; the mass beyond that belongs to none.
+    A region is connected where the part has ``DENSE`` times the map's maximum, and has a rim of ``RIM`` voxels.
     """
     labels = np.zeros(part.shape, np.int32)
-    ndimage.label(part.data > DENSE * whole.data.max(), TOUCHING, output=labels)
+    if not ndimage.label(part.data > DENSE * whole.data.max(), TOUCHING, output=labels):
+        return ()
+    labels = grown(labels, RIM)
     masses = np.bincount(labels.ravel(), part.data.ravel().astype(np.float64))[1:]
     largest = [int(k) for k in np.argsort(-masses) if masses[k] >= LEAST * whole.mass]
     return tuple(_region(part, labels == k + 1, float(masses[k]) / whole.mass) for k in largest)
@@ -89,6 +94,15 @@ def _region(part: Volume, inside: Bool[np.ndarray, "z y x"], share: float) -> Re
     x, y, z = np.average(places_of(part, voxels), axis=0, weights=values)
     volume = len(voxels) * voxel_volume(part)
     return Region(float(values.sum()), float(share), volume, (float(x), float(y), float(z)), float(values.max()))
+
+
+def shares_of_fading(faded: Sequence[Fading]) -> tuple[str, ...]:
+    """How much fades of each map and appears in the next, in a sentence."""
+    return tuple(
+        f"{percent(found.shares[0])} of map {found.before + 1} fades, and {percent(found.shares[1])} of map "
+        f"{found.before + 2} appears: nothing within reach matches it"
+        for found in faded
+    )
 
 
 def about_fading(faded: Sequence[Fading]) -> tuple[str, ...]:

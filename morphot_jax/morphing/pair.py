@@ -97,7 +97,7 @@ def solve_pair(
     host = Host.of(plan, settings, clock, report)
     with plan.scope():
         if plan.reach is not None:
-            return _unbalanced(pair, maps, (inner, outer), host, plan.reach)
+            return _unbalanced(maps, (inner, outer), host, plan.reach)
         problem = _problem(maps, host.kernel(maps.shape[1:]), room)
         guess = _coarse_start(maps, host, room)
         solution = host.solve(host.plan_solver(), problem, host.options(), lambda: guess)
@@ -166,7 +166,6 @@ def _paths(transport: Transport, plan: Plan) -> tuple[Paths, Float[Array, "3"]]:
 
 
 def _unbalanced(
-    pair: Float[np.ndarray, "2 z y x"],
     maps: Float[np.ndarray, "2 z y x"],
     windows: tuple[Window, Window],
     host: Host,
@@ -174,15 +173,14 @@ def _unbalanced(
 ) -> Transport:
     """The same by an unbalanced plan: what it moves of both maps, and what fades and appears."""
     inner, outer = windows
-    kernel, total = host.kernel(maps.shape[1:]), maps.sum(axis=(1, 2, 3))
-    masses = total / total.mean()
-    sides = side_of(maps[0]), side_of(maps[1])
-    problem = unbalanced.problem_of(sides, (masses[0], masses[1]), kernel, reach)
+    kernel, mean = host.kernel(maps.shape[1:]), maps.sum() / 2.0
+    masses, sides = unbalanced.masses_of(*maps), (side_of(maps[0]), side_of(maps[1]))
+    problem = unbalanced.problem_of(sides, masses, kernel, jnp.asarray(reach, maps.dtype))
     solution = host.solve(unbalanced.UnbalancedSinkhorn(), problem, host.options())
     part = unbalanced.carried_part(*maps, solution, kernel)
     carried = np.stack([part.kept, part.made])
     pads = _pads(inner, outer)
-    faded = np.pad(np.maximum(maps / total.mean() - carried, 0.0), ((0, 0), *pads))
+    faded = np.pad(np.maximum(maps / mean - carried, 0.0), ((0, 0), *pads))
     one, other = (_with_its_mass(data) for data in np.pad(carried, ((0, 0), *pads)))
     own = tuple(
         _padded(side.places.spread_in(kernel.shape, log_d, -jnp.inf), pads)

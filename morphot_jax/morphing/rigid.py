@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from scipy.ndimage import distance_transform_edt
 
 from morphot_jax.maps.check import several_maps
 from morphot_jax.maps.pose import Pose
 from morphot_jax.maps.resample import places_of
 from morphot_jax.maps.volume import Volume
-from morphot_jax.maps.window import Window, window_shape
+from morphot_jax.maps.window import Window, grown, window_shape
 from morphot_jax.morphing.bodies import shares_of
 from morphot_jax.morphing.detail import UNKNOWN, Detail, Signals, detail_of, with_detail
 from morphot_jax.morphing.plan import Plan, plan_for
@@ -340,11 +339,9 @@ def _doubt_map(morph: RigidMorph, k: int, template: Volume) -> Volume:
     z, y, x = np.rint(voxels).astype(int)
     part = data[morph.window]
     part[z, y, x] = morph.doubt[k][some] * min(template.voxel_size)
-    empty = np.ones(part.shape, bool)
-    empty[z, y, x] = False
-    nearest = np.asarray(distance_transform_edt(empty, return_distances=False, return_indices=True))
-    beside = np.linalg.norm(nearest - np.indices(part.shape), axis=0) <= BESIDE
-    part[...] = np.where(beside, part[tuple(nearest)], 0.0)
+    dense = np.zeros(part.shape, bool)
+    dense[z, y, x] = True
+    part[...] = grown(part, BESIDE, dense)
     return template.with_data(data)
 
 

@@ -29,7 +29,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.detail import UNKNOWN, Signals
-from morphot_jax.morphing.fading import Fading, about_fading
+from morphot_jax.morphing.fading import Fading, about_fading, shares_of_fading
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
 from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
@@ -260,6 +260,7 @@ def morph(
         if wanted is not None:
             warnings += about_bodies(found.bodies, sought=wanted == AUTO)
     faded = tuple(run.faded)
+    actions += shares_of_fading(faded)
     warnings += about_fading(faded)
     return Trajectory(
         densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions, faded

@@ -4,7 +4,7 @@ ChimeraX runs a script in the folder of the script, so file names are relative t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -21,13 +21,14 @@ FADED_LEVEL = 0.5  # of the lowest level of the frames: for what fades and what 
 
 
 def series_script(
-    frames: Sequence[str], levels: Sequence[float], model: str | None = None, faded: Sequence[str] = ()
+    frames: Sequence[str], levels: Iterable[float], model: str | None = None, faded: Sequence[str] = ()
 ) -> str:
     """A script that opens the frames as a volume series, each at its own level, and plays it back and forth.
 
     ``model``: a file of atoms with a model for each frame, played beside. ``faded``: files of what fades and what
     appears, in turn, shown as meshes. A comment tells how to record a movie.
     """
+    levels = list(levels)
     volumes = [f"volume #1.{number} level {level:.6g}" for number, level in enumerate(levels, start=1)]
     last = len(frames) - 1
     return _script(

@@ -64,7 +64,7 @@ class Coloured:
     def by_length(cls, lengths: Float[np.ndarray, "t z y x"], longest: float) -> "Coloured":
         """By how far the mass goes, in Å."""
         return cls(
-            lengths / (longest or 1.0), "displacement", ("0", f"{longest:.3g}", "displacement (Å)"), PALETTE
+            lengths / (longest or 1.0), "displacement", ("0", f"{longest:#.3g}", "displacement (Å)"), PALETTE
         )
 
     @classmethod
@@ -130,7 +130,10 @@ def run_details(content: Mapping[str, Any], measured: Sequence[Mapping[str, Any]
     resolved = settings.get("resolved") or {}
     x, y, z = content["inputs"][0]["voxel_size"]
     facts = [(f"map {number}", str(item["path"])) for number, item in enumerate(content["inputs"], start=1)]
-    facts += [("method", str(settings["method"])), ("voxel", f"{x:.4g} x {y:.4g} x {z:.4g} Å")]
+    facts += [("method", str(settings["method"]))]
+    if settings.get("unbalanced"):
+        facts += [("reach", f"{settings['unbalanced']:g} Å: farther off, mass fades and appears")]
+    facts += [("voxel", f"{x:.4g} x {y:.4g} x {z:.4g} Å")]
     if resolved:
         widths = dict.fromkeys(f"{value:.4g}" for value in resolved["sigma_voxels_zyx"])
         facts += [("sigma", f"{' x '.join(widths)} voxels"), ("kernel", f"{resolved['kernel']}")]

@@ -258,7 +258,7 @@ def test_single_maps_have_no_time(opened):
 def test_surface_is_coloured_by_what_is_given(opened):
     scene = frames_scene()
     values = np.broadcast_to(np.linspace(0.0, 10.0, scene.densities.shape[3]), scene.densities.shape)
-    viewer = opened(page(scene, details(), Coloured(values.astype(np.float32), 10.0)))
+    viewer = opened(page(scene, details(), Coloured.by_length(values.astype(np.float32), 10.0)))
     assert viewer.page.locator("#legend").is_visible()
     assert "10.0" in viewer.page.locator("#legend").inner_text()
     coloured = colours_of(viewer)
