@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from morphot_jax.transport.divergence import sinkhorn_divergence
     from morphot_jax.transport.sinkhorn import solve_sinkhorn
     from morphot_jax.transport.status import Status
+    from morphot_jax.transport.unbalanced import carried_part, solve_unbalanced
 
 __version__ = version("morphot_jax")
 
@@ -33,6 +34,7 @@ _HOMES = {
     "Certificate": "transport.certificate",
     "InputError": "system.errors",
     "align_maps": "prepare.align",
+    "carried_part": "transport.unbalanced",
     "certify": "transport.certificate",
     "displacement_field": "morphing.field",
     "find_bodies": "morphing.rigid",
@@ -48,6 +50,7 @@ _HOMES = {
     "Status": "transport.status",
     "Trajectory": "morphing.trajectory",
     "solve_sinkhorn": "transport.sinkhorn",
+    "solve_unbalanced": "transport.unbalanced",
     "write_volume": "maps.mrc",
 }
 _MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
@@ -62,6 +65,7 @@ __all__ = [
     "Volume",
     "__version__",
     "align_maps",
+    "carried_part",
     "certify",
     "displacement_field",
     "find_bodies",
@@ -74,6 +78,7 @@ __all__ = [
     "sinkhorn_divergence",
     "solve_barycenter",
     "solve_sinkhorn",
+    "solve_unbalanced",
     "write_volume",
 ]
 

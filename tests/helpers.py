@@ -35,6 +35,7 @@ QUICK = {  # the experiments that tests run with --quick, and how many pictures 
     "benches.alignment": 1,
     "benches.certificate": 1,
     "benches.estimates": 1,
+    "benches.fading": 1,
     "benches.nulls": 1,
     "benches.peers": 1,
     "benches.robustness": 1,

@@ -49,7 +49,7 @@ def grown(
 
     ``some``: where there are values; where they are not zero, if it is not given.
     """
-    some = values != 0 if some is None else some
-    nearest = np.asarray(distance_transform_edt(np.logical_not(some), return_distances=False, return_indices=True))
+    empty = values == 0 if some is None else ~some
+    nearest = np.asarray(distance_transform_edt(empty, return_distances=False, return_indices=True))
     beside = np.linalg.norm(nearest - np.indices(values.shape), axis=0) <= rim
     return np.where(beside, values[tuple(nearest)], 0)
