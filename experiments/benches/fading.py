@@ -4,7 +4,8 @@
 
 Cases in which one map has mass that the other lacks, with known frames between them: the spike without one of its
 receptor-binding domains and with it, closed and open; adenylate kinase without its lid and with it; and a ring of
-Mm-cpn that closes while a cap fades in above it. Frames are made without and with ``Settings.unbalanced``; the linear blend stands beside them.
+Mm-cpn that closes while a cap fades in above it. Frames are made without and with ``Settings.unbalanced``; the
+linear blend stands beside them.
 
 OUT holds ``results.csv`` (a row for each case, method and reach: relative rms and voxel difference at 1 %, means
 over the frames; the share of the new mass that is reported within two voxels of where it is, and its share in all
