@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from morphot_jax.transport.sinkhorn import solve_sinkhorn
     from morphot_jax.transport.status import Status
     from morphot_jax.transport.unbalanced import carried_part, solve_unbalanced
+    from morphot_jax.transport.unbalanced_barycenter import solve_unbalanced_barycenter
 
 __version__ = version("morphot_jax")
 
@@ -51,6 +52,7 @@ _HOMES = {
     "Trajectory": "morphing.trajectory",
     "solve_sinkhorn": "transport.sinkhorn",
     "solve_unbalanced": "transport.unbalanced",
+    "solve_unbalanced_barycenter": "transport.unbalanced_barycenter",
     "write_volume": "maps.mrc",
 }
 _MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
@@ -79,6 +81,7 @@ __all__ = [
     "solve_barycenter",
     "solve_sinkhorn",
     "solve_unbalanced",
+    "solve_unbalanced_barycenter",
     "write_volume",
 ]
 

@@ -20,8 +20,9 @@ frame that turns with it:
 A pure shift and a pure rotation of a whole map are therefore exact, and equal maps do not move.
 
 Where mass may fade (``Fading``), the plan is the carried part of an unbalanced one (``unbalanced``), which moves
-the share s of a voxel's mass. What fades stays, and a voxel's way is s^2 d in place of d: where little is moved,
-its way is that of the little that leaks towards mass farther off.
+the share s of a voxel's mass, to voxels whose mass is brought by it to the mean share S. What fades stays, and a
+voxel's way is s^2 S d in place of d: where little is moved, its way is that of the little that leaks towards mass
+farther off, and where little is brought, it leads into mass that appears.
 """
 
 from dataclasses import dataclass, replace
@@ -242,12 +243,13 @@ def _rest(
 class Found(NamedTuple):
     """The plan of masses on a box.
 
-    - ``log_v``: of its potentials. ``share``: of the mass of each voxel that it moves.
+    - ``log_v``: of its potentials. ``share``: of the mass of each voxel that it moves. ``trust``: in its mean way.
     - ``guess``: the start of the next plan. ``error``, ``iterations``: of the solve.
     """
 
     log_v: Float[Array, "z y x"]
     share: Float[Array, "z y x"]
+    trust: Float[Array, "z y x"]
     guess: Float[Array, "z y x"]
     error: Float[Array, ""]
     iterations: Int[Array, ""]
@@ -270,7 +272,7 @@ def remaining(
     else:
         found = _fading_plan(task, task.fading, box, own, guess, options)
     there = mean_places(kernel, jnp.exp(found.log_v - jnp.max(found.log_v)))
-    way = jnp.where(found.share > 0, found.share**2 * (there - mean_places(kernel, own)), 0.0)
+    way = jnp.where(found.share > 0, found.trust * (there - mean_places(kernel, own)), 0.0)
     *way, share = interpolated(jnp.concatenate([way, found.share[None]]), voxels)
     return jnp.stack(way) * task.edges[:, None], jnp.clip(share, 0.0, 1.0), found
 
@@ -281,7 +283,7 @@ def _plan(task: Task, box: Float[Array, "z y x"], guess: Float[Array, "z y x"], 
     solution = solve(MultilevelSinkhorn(with_cost=False), problem, options, (guess, guess))
     log_u, log_v = solution.potentials
     every = jnp.where(box > 0, 1.0, 0.0).astype(box.dtype)
-    return Found(log_v, every, task.kernel.log_apply(log_u), solution.marginal_error, solution.iterations)
+    return Found(log_v, every, every, task.kernel.log_apply(log_u), solution.marginal_error, solution.iterations)
 
 
 def _fading_plan(
@@ -309,11 +311,18 @@ def _fading_plan(
     shape = task.kernel.shape
     density, goal = box * first, places.spread_in(shape, jnp.exp(problem.target.log_mass), 0.0)
     part = unbalanced.carried_part(density, goal, solution, task.kernel)
-    share = jnp.where(density > 0, part.kept / jnp.where(density > 0, density, 1.0), 0.0)
+    share, met = (_divided(*both) for both in ((part.kept, density), (part.made, goal)))
+    v = jnp.exp(part.log_v - jnp.max(part.log_v))
+    there = _divided(task.kernel.apply(v * met), task.kernel.apply(v))
     begun = fading.prior + jnp.log(last) / 2.0
     g = places.pick_from(solution.potentials[1], -jnp.inf) - begun
     next_guess = places.spread_in(shape, jnp.where(jnp.isfinite(g), g, 0.0), 0.0)
-    return Found(part.log_v, share, next_guess, solution.marginal_error, solution.iterations)
+    return Found(part.log_v, share, share**2 * there, next_guess, solution.marginal_error, solution.iterations)
+
+
+def _divided(values: Float[Array, "z y x"], weight: Float[Array, "z y x"]) -> Float[Array, "z y x"]:
+    """The ratio; zero where there is no weight."""
+    return jnp.where(weight > 0, values / jnp.where(weight > 0, weight, 1.0), 0.0)
 
 
 def self_plan(box: Float[Array, "z y x"], kernel: Kernel, tolerance: Float[Array, ""]) -> Float[Array, "z y x"]:

@@ -32,6 +32,7 @@ maps have (``carried_part``) is scaled down at both ends,
 so that what fades, a - P' 1, and what appears, b - P'^T 1, are nowhere negative.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -143,9 +144,9 @@ class UnbalancedSinkhorn:
         target, r, g = problem.target, problem.fading, state.next_g[0]
         f, log_ku = there_and_back(problem, g)
         log_c = problem.prior[1] + g + log_ku
-        c, wanted = _exp(log_c), _exp(target.log_mass - g / r)
+        c, wanted = exp_or_zero(log_c), exp_or_zero(target.log_mass - g / r)
         error = jnp.sum(jnp.abs(c - wanted))
-        plain = _faded(target.log_mass - problem.prior[1] - log_ku, r)
+        plain = faded(target.log_mass - problem.prior[1] - log_ku, r)
         plain = plain - best_shift(problem, f, plain)
         sums = partial(_sums, problem, memory.hierarchy)
         # What both marginals differ by as a whole is the constant's business.
@@ -166,7 +167,7 @@ def there_and_back(problem: Problem, g: Float[Array, " m"]) -> tuple[Float[Array
     """The f that is exact for g, and log K(d_a e^f) at the target; f is -inf where the kernel does not reach."""
     source, target, kernel = problem.source, problem.target, problem.kernel
     log_kv = kernels.log_apply_between(kernel, problem.prior[1] + g, target.places, source.places)
-    f = _faded(source.log_mass - problem.prior[0] - log_kv, problem.fading)
+    f = faded(source.log_mass - problem.prior[0] - log_kv, problem.fading)
     return f, kernels.log_apply_between(kernel, problem.prior[0] + f, source.places, target.places)
 
 
@@ -174,7 +175,7 @@ def best_shift(problem: Problem, f: Float[Array, " n"], g: Float[Array, " m"]) -
     """s, with <a, e^(-(f + s) / r)> = <b, e^(-(g - s) / r)>."""
     r = problem.fading
     kept, made = (
-        jnp.sum(_exp(side.log_mass - jnp.where(jnp.isfinite(x), x, jnp.inf) / r))
+        jnp.sum(exp_or_zero(side.log_mass - jnp.where(jnp.isfinite(x), x, jnp.inf) / r))
         for side, x in ((problem.source, f), (problem.target, g))
     )
     return r / 2.0 * jnp.log(kept / made)
@@ -235,7 +236,7 @@ def _solved_jvp(static, primals, tangents):
     places = problem.source.places, problem.target.places
 
     def logs(source: Field, target: Field) -> tuple[Field, Field]:
-        mean = _mean_mass(source, target)
+        mean = mean_mass((source, target))
         picked = (side.pick_from(field, 0.0) for side, field in zip(places, (source, target), strict=True))
         one, other = (safe_log(values / mean) for values in picked)
         return one, other
@@ -272,7 +273,7 @@ def _tangents(problem: Problem, potentials, d_masses, d_kernel, d_fading) -> dic
         r, log_b = problem.fading, problem.target.log_mass
         f, log_c = jnp.where(jnp.isfinite(f), f, 0.0), jnp.where(some, problem.prior[1] + g + log_ku, 0.0)
         misfit = jnp.where(some, log_c - jnp.where(some, log_b, 0.0) + g / r, 0.0)
-        kept, made = _exp(problem.source.log_mass - f / r), jnp.where(some, jnp.exp(log_c), 0.0)
+        kept, made = exp_or_zero(problem.source.log_mass - f / r), jnp.where(some, jnp.exp(log_c), 0.0)
         return misfit, (problem.prior[0] + f, problem.prior[1] + g, kept, made)
 
     given = (source.log_mass, target.log_mass), problem.prior, kernel, r
@@ -324,14 +325,14 @@ def _prior_tangent(side: Side, kernel: Kernel, log_d: Field, change: Field, d_ke
 
 def masses_of(source: Field | np.ndarray, target: Field | np.ndarray) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The masses of two densities, divided by their mean."""
-    mean = _mean_mass(source, target)
+    mean = mean_mass((source, target))
     return jnp.sum(source) / mean, jnp.sum(target) / mean
 
 
-def _mean_mass(source: Field | np.ndarray, target: Field | np.ndarray) -> Float[Array, ""]:
-    """The mean of two masses. By empty voxels its derivative is zero."""
-    one, other = (jnp.sum(jnp.where(density == 0, 0.0, density)) for density in (source, target))
-    return (one + other) / 2.0
+def mean_mass(densities: Sequence[Field | np.ndarray] | Field) -> Float[Array, ""]:
+    """The mean of some masses. By empty voxels its derivative is zero."""
+    masses = [jnp.sum(jnp.where(density == 0, 0.0, density)) for density in densities]
+    return jnp.sum(jnp.stack(masses)) / len(masses)
 
 
 def problem_of(sides: Sides, masses: tuple[Field, Field], kernel: Kernel, reach: Field) -> Problem:
@@ -352,14 +353,17 @@ def carried_part(
     ``source``, ``target``: the densities of the solve.
     """
     axes, kernel = axes_of(kernel), boxed(kernel)
-    mean = _mean_mass(source, target)
+    mean = mean_mass((source, target))
     a, b = (in_box(density / mean, axes) for density in (source, target))
     assert solution.carried is not None  # unbalanced solves have it
     log_u, log_v = (
         _scaled_down(in_box(log_field, axes), density, in_box(moved, axes))
         for log_field, density, moved in zip(solution.potentials, (a, b), solution.carried, strict=True)
     )
-    kept, made = _exp(log_u + kernel.log_apply(log_v)), _exp(log_v + kernel.log_apply(log_u))
+    kept, made = (
+        exp_or_zero(log_u + kernel.log_apply(log_v)),
+        exp_or_zero(log_v + kernel.log_apply(log_u)),
+    )
     found = log_u, log_v, jnp.minimum(kept, a), jnp.minimum(made, b)
     return Carried(*(out_of_box(field, axes) for field in found))
 
@@ -396,7 +400,7 @@ def dual_value(
 
     def mass_of(log_u: Field, log_v: Field) -> Float[Array, ""]:
         moved = kernels.log_apply_between(problem.kernel, log_u, source.places, target.places)
-        return jnp.sum(_exp(log_v + moved))
+        return jnp.sum(exp_or_zero(log_v + moved))
 
     reached = jnp.isfinite(f)
     u = jnp.where(reached, problem.prior[0] + jnp.where(reached, f, 0.0), -jnp.inf)
@@ -404,14 +408,14 @@ def dual_value(
     return lost(source, f, reached) + lost(target, g, some) + mass_of(*problem.prior) - mass_of(u, v)
 
 
-def _faded(log_ratio: Field, r: Float[Array, ""]) -> Field:
+def faded(log_ratio: Field, r: Float[Array, ""]) -> Field:
     """The log of a ratio, times l; -inf where it is not finite: there is no mass, or none that reaches it."""
     known = jnp.isfinite(log_ratio)
     return jnp.where(known, jnp.where(known, log_ratio, 0.0) / (1.0 + 1.0 / r), -jnp.inf)
 
 
-def _exp(logs: Field) -> Field:
-    """exp, zero for what is not a number: -inf + inf of voxels that do not reach."""
+def exp_or_zero(logs: Field) -> Field:
+    """Exp of logs; zero where they are infinite, or no numbers, as -inf + inf is of voxels out of reach."""
     known = jnp.isfinite(logs)
     return jnp.where(known, jnp.exp(jnp.where(known, logs, 0.0)), 0.0)
 
@@ -426,7 +430,11 @@ def _plan(problem: Problem, g: Float[Array, " m"], ending: Ending) -> Solution:
     shape = problem.kernel.shape
     f, log_ku = there_and_back(problem, g)
     log_u, log_v = problem.prior[0] + f, problem.prior[1] + g
-    kept, wanted, made = _exp(source.log_mass - f / r), _exp(target.log_mass - g / r), _exp(log_v + log_ku)
+    kept, wanted, made = (
+        exp_or_zero(source.log_mass - f / r),
+        exp_or_zero(target.log_mass - g / r),
+        exp_or_zero(log_v + log_ku),
+    )
     error = jnp.sum(jnp.abs(made - wanted))
     iterations = ending.iterations[0]
     return Solution(
