@@ -342,8 +342,15 @@ def _plan(problem: Problem, state: State | MultilevelState, ending: Ending, *, w
 def _shift(
     log_a: Float[Array, " n"], log_b: Float[Array, " m"], log_u: Float[Array, " n"], log_v: Float[Array, " m"]
 ) -> Float[Array, ""]:
-    """The constant from log v to log u, which is free, that makes <a, log u> = <b, log v>."""
-    return (_expectation(jnp.exp(log_b), log_v) - _expectation(jnp.exp(log_a), log_u)) / 2.0
+    """The constant from log v to log u, which is free, that makes <a, log u> = <b, log v>.
+
+    Both over what the kernel reaches: where it reaches nothing, potentials are -inf.
+    """
+
+    def mean(log_mass: Field, log_values: Field) -> Float[Array, ""]:
+        return _expectation(jnp.exp(log_mass), jnp.where(jnp.isfinite(log_values), log_values, 0.0))
+
+    return (mean(log_b, log_v) - mean(log_a, log_u)) / 2.0
 
 
 def _convolved(kernel: Kernel, log_values: Float[Array, " n"], source: Side, target: Side) -> Float[Array, " m"]:

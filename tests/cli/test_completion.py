@@ -56,7 +56,7 @@ def in_bash(*typed):
         (["mor"], ["morph"]),
         (["morph", "--method", "b"], ["barycenter", "bridge"]),
         (["morph", "--method", "=", "bri"], ["bridge"]),  # --method=bri
-        (["order", "--match", ""], ["none", "mass", "spectrum"]),
+        (["order", "--match", ""], ["none", "mass", "density", "spectrum"]),
         (["morph", "--level", ""], ["auto", "none"]),
         (["morph", "--dry"], ["--dry-run"]),
         (["morph", "closed.mrc", "sample", ":", "mm"], ["mmcpn-open", "mmcpn-closed"]),

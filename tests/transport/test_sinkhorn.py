@@ -232,3 +232,16 @@ def test_sides_on_a_part_of_the_box_give_the_same_plan():
     np.testing.assert_allclose(found[1].potentials[0], found[0].potentials[0], rtol=1e-9)
     np.testing.assert_allclose(found[1].transport_cost, found[0].transport_cost, rtol=1e-9)
     assert sides[0].places.part == part
+
+
+def test_a_plan_that_cannot_reach_keeps_its_potentials_where_it_can(double):
+    source, target = np.zeros((2, 1, 1, 80))
+    source[..., 2:5], source[..., 70], target[..., 3:6] = 1.0, 0.5, 1.0
+    found = solve_sinkhorn(
+        jnp.asarray(source), jnp.asarray(target), kernels.dense((1, 1, 80), 1.0), max_iterations=20
+    )
+    assert int(found.status) == Status.INFEASIBLE
+    log_u, log_v = (np.asarray(potential)[0, 0] for potential in found.potentials)
+    assert np.isfinite(log_u[2:5]).all()
+    assert np.isneginf(log_u[70])
+    assert np.isfinite(log_v[3:6]).all()
