@@ -172,13 +172,14 @@ def there_and_back(problem: Problem, g: Float[Array, " m"]) -> tuple[Float[Array
 
 
 def best_shift(problem: Problem, f: Float[Array, " n"], g: Float[Array, " m"]) -> Float[Array, ""]:
-    """s, with <a, e^(-(f + s) / r)> = <b, e^(-(g - s) / r)>."""
+    """s, with <a, e^(-(f + s) / r)> = <b, e^(-(g - s) / r)>; zero where nothing is carried at all."""
     r = problem.fading
     kept, made = (
         jnp.sum(exp_or_zero(side.log_mass - jnp.where(jnp.isfinite(x), x, jnp.inf) / r))
         for side, x in ((problem.source, f), (problem.target, g))
     )
-    return r / 2.0 * jnp.log(kept / made)
+    some = (kept > 0) & (made > 0)
+    return r / 2.0 * jnp.log(jnp.where(some, kept, 1.0) / jnp.where(some, made, 1.0))
 
 
 def solve_unbalanced(

@@ -190,6 +190,17 @@ def test_mass_out_of_reach_fades_and_appears():
     assert np.abs(appears - come).sum() < 0.05 * come.sum()
 
 
+def test_maps_that_the_kernel_cannot_join_fade_whole():
+    source, target = np.zeros((2, 1, 1, 90))
+    source[..., 2:5], target[..., 80:84] = 1.0, 1.0
+    kernel = kernels.dense((1, 1, 90), 1.0)
+    found = solve_unbalanced(jnp.asarray(source), jnp.asarray(target), kernel, reach=3.0)
+    assert int(found.status) == Status.CONVERGED
+    part = carried_part(jnp.asarray(source), jnp.asarray(target), found, kernel)
+    assert float(part.kept.sum()) == float(part.made.sum()) == 0.0
+    assert float(found.value) == pytest.approx(2.0 * 1.5**2, rel=1e-9)
+
+
 def test_one_axis_and_vmap_and_one_compilation(count_compilations):
     source, target = (density[0, 0] + 0.01 for density in maps(2, (1, 1, 12)))
     kernel = kernels.heat((12,), SIGMA)
