@@ -19,7 +19,7 @@ from morphot_jax.system.reporting import percent
 
 DENSE = 0.05  # of the map's maximum: fading density above it forms regions
 RIM = 2.0  # voxels of fainter density around these
-LEAST = 1e-3  # of the map's mass: smaller regions are told together
+LEAST = 1e-3  # of the map's mass: smaller regions are left out
 TOUCHING = np.ones((3, 3, 3), int)  # voxels that share a corner belong together
 SAME = 0.1  # how far the densities of two maps on one scale may differ
 
