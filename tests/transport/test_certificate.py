@@ -24,6 +24,7 @@ def random_maps(shape, seed, share=1.0):
     random = np.random.default_rng(seed)
     maps, order = random.random((2, *shape)), random.random((2, *shape))
     for corner in (0, -1):  # always of one box
+        maps[:, *(corner for _ in shape)] += 0.1
         order[:, *(corner for _ in shape)] = -1.0
     last = np.sort(order.reshape(2, -1))[:, round(share * order[0].size) - 1]
     return maps * (order <= last.reshape(2, *(1 for _ in shape)))
