@@ -84,6 +84,13 @@ def log_ticks(panel: Axes, values: Sequence[float], label: str = "{:g}") -> None
     panel.set_xticks([], minor=True)
 
 
+def bare(panel: Axes, *, framed: bool = False) -> None:
+    """A panel for a picture: without ticks, and without a frame unless it is wanted."""
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_visible(framed)
+
+
 def letter(axes: Iterable[Axes]) -> None:
     """Put (a), (b) ... before the titles."""
     for mark, panel in zip("abcdefghijklmnopqrstuvwxyz", axes, strict=False):

@@ -99,9 +99,7 @@ def nulls_figure(pairs: Sequence[str], methods: Sequence[str]) -> Figure:
         pictures = [unit_mass(body(HALF * SHIFTS[pair])), *(half_way(pair, method)[0] for method in methods)]
         for panel, picture in zip(row, pictures, strict=True):
             panel.imshow(picture[EDGE // 2], cmap="Greys", vmin=0, vmax=pictures[0].max(), origin="lower")
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.spines[:].set_visible(True)
+            figures.bare(panel, framed=True)
         row[0].set_ylabel(pair)
     for panel, name in zip(axes[0], ("answer", *methods), strict=True):
         panel.set_title(name.replace(", ", "\n"))

@@ -185,9 +185,7 @@ def half_way_figure(sweep: Sweep) -> Figure:
     for panel, column in zip(axes[0], columns, strict=True):
         panel.set_title(column)
     for panel in axes.flat:
-        panel.set_xticks([])
-        panel.set_yticks([])
-        panel.spines[:].set_visible(False)
+        figures.bare(panel)
     return figure
 
 

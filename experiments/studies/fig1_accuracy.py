@@ -124,9 +124,7 @@ def frames_figure(sweep: Sweep, pair: tuple[str, str]) -> Figure:
     for row, (name, stack) in zip(axes, images.items(), strict=True):
         for panel, image in zip(row, stack, strict=True):
             panel.imshow(image[low:high, left:right], origin="lower", cmap="gray_r", vmin=0, vmax=top)
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.spines[:].set_visible(False)
+            figures.bare(panel)
         row[0].set_ylabel(name.replace(" along", "\nalong"))
     for panel, k in zip(axes[0], chosen, strict=True):
         panel.set_title(f"t = {times[k]:g}")

@@ -181,7 +181,7 @@ def _unbalanced(
     carried = np.stack([part.kept, part.made])
     pads = _pads(inner, outer)
     faded = np.pad(np.maximum(maps / mean - carried, 0.0), ((0, 0), *pads))
-    one, other = (_with_its_mass(data) for data in np.pad(carried, ((0, 0), *pads)))
+    one, other = (side_of(data).of_mass(data.sum()) for data in np.pad(carried, ((0, 0), *pads)))
     own = tuple(
         _padded(side.places.spread_in(kernel.shape, log_d, -jnp.inf), pads)
         for side, log_d in zip(sides, problem.prior, strict=True)
@@ -189,12 +189,6 @@ def _unbalanced(
     of_part = replace(solution, potentials=(part.log_u, part.log_v), carried=None)
     found, fading = (float(masses[0]), float(masses[1])), Fading(faded, (own[0], own[1]))
     return Transport(outer, _on_outer(of_part, inner, outer), (one, other), found, fading)
-
-
-def _with_its_mass(density: Float[np.ndarray, "z y x"]) -> Side:
-    """A map on its support that is not brought to unit mass."""
-    side = side_of(density)
-    return replace(side, log_mass=side.log_mass + np.log(density.sum()))
 
 
 def _coarse_start(maps: Float[np.ndarray, "2 z y x"], host: Host, room: int) -> Start | None:

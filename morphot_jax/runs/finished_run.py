@@ -66,13 +66,13 @@ class Finished:
 
     def faded(self) -> dict[int, tuple[Volume, Volume]]:
         """What fades and what appears between neighbouring maps, by the index of the first of them."""
-        pairs = [report.fading_names(before)[:2] for before in range(len(self.content["inputs"]) - 1)]
         found = {}
-        for before, names in enumerate(pairs):
-            if all((self.folder / name).is_file() for name in names):
-                fades, appears = (read_volume(self.folder / name) for name in names)
+        for before in range(len(self.content["inputs"]) - 1 if self.content.get("fading") else 0):
+            paths = [self.folder / name for name in report.fading_names(before)[:2]]
+            if all(path.is_file() for path in paths):
+                fades, appears = map(read_volume, paths)
                 found[before] = (fades, appears)
-        return found if self.content.get("fading") else {}
+        return found
 
     def scene(self, reporter: Reporter) -> Scene:
         """The frames as a scene to draw."""

@@ -149,7 +149,7 @@ class Barycenter:
         first_error = jnp.sum(jnp.abs(jnp.exp(log_u + log_kv) - mass), axis=-1)
         second_error = jnp.sum(jnp.abs(jnp.exp(log_second) - q[:, None]), axis=(-3, -2, -1))
         unreached = weighted_sum(weights, jnp.sum(jnp.where(reached, 0.0, mass), axis=-1))
-        measures = _measures(weights, weighted_sum(weights, first_error + second_error), q, state.barycenter)
+        measures = measures_of(weights, weighted_sum(weights, first_error + second_error), q, state.barycenter)
         return State(log_u, log_v, q, unreached, state.bias), None, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
@@ -231,7 +231,7 @@ class MultilevelBarycenter:
         )
         moved = MultilevelState(psi, next_psi, q, weighted_sum(weights, missed))
         shown = way_back.recoverable(error, memory.mixing)
-        return moved, replace(memory, mixing=mixing), _measures(weights, shown, q, state.barycenter)
+        return moved, replace(memory, mixing=mixing), measures_of(weights, shown, q, state.barycenter)
 
     def finish(self, problem: Problem, state: MultilevelState, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
@@ -325,7 +325,7 @@ class Debiased:
         )
         log_v = jnp.where(jnp.isfinite(image), jnp.clip(mixed, image - MIXED, image + MIXED), mixed)
 
-        measures = _measures(weights, error, q, state.barycenter)
+        measures = measures_of(weights, error, q, state.barycenter)
         moved = State(log_u, log_v, q, weighted_sum(weights, unreached), bias)
         return moved, replace(memory, mixing=mixing), measures
 
@@ -572,12 +572,13 @@ def _spread(log_u: Float[Array, "t k n"], maps: Side, shape: kernels.Shape) -> F
     return maps.places.spread_in(shape, log_u, -jnp.inf)
 
 
-def _measures(
+def measures_of(
     weights: Float[Array, "t k"],
     error: Float[Array, " t"],
     q: Float[Array, "t z y x"],
     previous: Float[Array, "t z y x"],
 ) -> Measures:
+    """The measures of an iteration that took the barycenters from ``previous`` to q."""
     change = q - previous
     return Measures(
         # Weights that are not finite or sum to nothing have no barycenter; traced ones are found out here alone.

@@ -25,7 +25,7 @@ voxel's way is s^2 S d in place of d: where little is moved, its way is that of 
 farther off, and where little is brought, it leads into mass that appears.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -295,27 +295,17 @@ def _fading_plan(
     options: Options,
 ) -> Found:
     """The carried part of the unbalanced plan to the target. ``own``: d of the plan of the density to itself."""
-    first, last = fading.masses
     source, target, places = side_of(box), task.target, task.target.places
-    problem = unbalanced.Problem(
-        replace(source, log_mass=source.log_mass + jnp.log(first)),
-        replace(target, log_mass=target.log_mass + jnp.log(last)),
-        task.kernel,
-        (
-            source.places.pick_from(safe_log(own), -jnp.inf) + jnp.log(first) / 2.0,
-            fading.prior + jnp.log(last) / 2.0,
-        ),
-        (fading.reach / 2.0) ** 2,
-    )
+    masses, shape = (fading.masses[0], fading.masses[1]), task.kernel.shape
+    log_d = source.places.pick_from(safe_log(own), -jnp.inf), fading.prior
+    problem = unbalanced.problem_of((source, target), masses, task.kernel, fading.reach, log_d)
     solution = solve(unbalanced.UnbalancedSinkhorn(), problem, options, places.pick_from(guess, 0.0))
-    shape = task.kernel.shape
-    density, goal = box * first, places.spread_in(shape, jnp.exp(problem.target.log_mass), 0.0)
+    density, goal = box * masses[0], places.spread_in(shape, jnp.exp(problem.target.log_mass), 0.0)
     part = unbalanced.carried_part(density, goal, solution, task.kernel)
     share, met = (_divided(*both) for both in ((part.kept, density), (part.made, goal)))
     v = jnp.exp(part.log_v - jnp.max(part.log_v))
     there = _divided(task.kernel.apply(v * met), task.kernel.apply(v))
-    begun = fading.prior + jnp.log(last) / 2.0
-    g = places.pick_from(solution.potentials[1], -jnp.inf) - begun
+    g = places.pick_from(solution.potentials[1], -jnp.inf) - problem.prior[1]
     next_guess = places.spread_in(shape, jnp.where(jnp.isfinite(g), g, 0.0), 0.0)
     return Found(part.log_v, share, share**2 * there, next_guess, solution.marginal_error, solution.iterations)
 

@@ -32,6 +32,10 @@ class Side:
         """The k-th of several maps."""
         return Side(replace(self.places, index=self.places.index[k]), self.log_mass[k])
 
+    def of_mass(self, mass: float | Float[Array, "..."]) -> "Side":
+        """The same shape with another mass than one; with several maps, a row for each."""
+        return replace(self, log_mass=self.log_mass + jnp.log(mass))
+
     def positions(self) -> Float[Array, "3 *maps n"]:
         """Positions of the voxels in the box, along z, y, x; padding lies outside the part."""
         extent = tuple(stop - start for start, stop in self.places.part)

@@ -43,6 +43,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from morphot_jax.transport import kernels, way_back
+from morphot_jax.transport.barycenter import MultilevelMemory
 from morphot_jax.transport.checks import check_reach, check_solve
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, out_of_box, solution_out_of_box
 from morphot_jax.transport.gradients import (
@@ -62,7 +63,6 @@ from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import PLAIN
 from morphot_jax.transport.sinkhorn import DEPTH, LIMIT, check_maps
 from morphot_jax.transport.support import Side, side_of
-from morphot_jax.transport.way_back import Memory
 
 PRIOR_STEPS = 40  # of the plan of a map to itself; each halves its error, or does better
 
@@ -112,17 +112,6 @@ class State:
     __repr__ = one_line
 
 
-@pytree
-@dataclass(frozen=True, repr=False)
-class Steps:
-    """The grids of the steps, and the iterates that are mixed."""
-
-    hierarchy: Hierarchy
-    mixing: Memory
-
-    __repr__ = one_line
-
-
 @dataclass(frozen=True)
 class UnbalancedSinkhorn:
     """The solver of an unbalanced plan by steps on all grids of a hierarchy, mixed."""
@@ -135,11 +124,11 @@ class UnbalancedSinkhorn:
         g = jnp.where(b > 0, 0.0 if guess is None else guess, -jnp.inf)
         hierarchy = hierarchy_of(problem.kernel, b).damped(2.0 / problem.fading)
         state = State(g[None], g[None], unreached=jnp.zeros((1,), b.dtype))
-        return Start(state, Steps(hierarchy, way_back.start(DEPTH, g)), jnp.ones((1,), bool))
+        return Start(state, MultilevelMemory(hierarchy, way_back.start(DEPTH, g)), jnp.ones((1,), bool))
 
     def step(
-        self, problem: Problem, options: Options, state: State, memory: Steps, iteration: Int[Array, ""]
-    ) -> tuple[State, Steps, Measures]:
+        self, problem: Problem, options: Options, state: State, memory: MultilevelMemory, iteration: Int[Array, ""]
+    ) -> tuple[State, MultilevelMemory, Measures]:
         """The plan of the next g, and the g after it."""
         target, r, g = problem.target, problem.fading, state.next_g[0]
         f, log_ku = there_and_back(problem, g)
@@ -336,13 +325,21 @@ def mean_mass(densities: Sequence[Field | np.ndarray] | Field) -> Float[Array, "
     return jnp.sum(jnp.stack(masses)) / len(masses)
 
 
-def problem_of(sides: Sides, masses: tuple[Field, Field], kernel: Kernel, reach: Field) -> Problem:
-    """The problem of two maps, given at unit mass, of these masses; ``reach``: L in sigma."""
-    source, target = (
-        replace(side, log_mass=side.log_mass + jnp.log(mass)) for side, mass in zip(sides, masses, strict=True)
-    )
-    prior = self_potential(source, kernel), self_potential(target, kernel)
-    return Problem(source, target, kernel, prior, jnp.asarray((reach / 2.0) ** 2, source.log_mass.dtype))
+def problem_of(
+    sides: Sides,
+    masses: tuple[Field, Field],
+    kernel: Kernel,
+    reach: Field,
+    own: tuple[Float[Array, " n"], Float[Array, " m"]] | None = None,
+) -> Problem:
+    """The problem of two maps, given at unit mass, of these masses; ``reach``: L in sigma.
+
+    ``own``: log d of the plans of the two to themselves at unit mass, where they are known.
+    """
+    own = own or (self_potential(sides[0], kernel), self_potential(sides[1], kernel))
+    source, target = (side.of_mass(mass) for side, mass in zip(sides, masses, strict=True))
+    one, other = (log_d + jnp.log(mass) / 2.0 for log_d, mass in zip(own, masses, strict=True))
+    return Problem(source, target, kernel, (one, other), jnp.asarray((reach / 2.0) ** 2, source.log_mass.dtype))
 
 
 @jax.jit

@@ -19,13 +19,21 @@ has the share alpha^2 in q: this geometry blends the square roots of densities (
 2018).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from morphot_jax.transport import kernels
-from morphot_jax.transport.barycenter import check_maps, weighted_sum
+from morphot_jax.transport import barycenter, kernels
+from morphot_jax.transport.barycenter import (
+    BIAS_SHARE,
+    DEBIASING_STEPS,
+    State,
+    check_maps,
+    measures_of,
+    solution_from,
+    weighted_sum,
+)
 from morphot_jax.transport.checks import check_reach, check_solve
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, solution_out_of_box
 from morphot_jax.transport.kernels import Kernel, safe_log
@@ -33,113 +41,71 @@ from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Star
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import PLAIN
-from morphot_jax.transport.support import Side, side_of
+from morphot_jax.transport.support import side_of
 from morphot_jax.transport.unbalanced import exp_or_zero, faded, mean_mass, self_potential
-
-STEPS_OF_D = 2
-BIAS_SHARE = 0.01  # weight of || d K d - q ||_1 in the error, as of debiased barycenters
-
-Field = Float[Array, "..."]
 
 
 @pytree
 @dataclass(frozen=True, repr=False)
 class Problem:
-    """Maps on their supports with the mass that each has, weights, the kernel, log d_k, and r."""
+    """Maps with the mass that each has, weights and kernel, as of plain barycenters; log d_k, and r."""
 
-    maps: Side
-    weights: Float[Array, "t k"]
-    kernel: Kernel
+    blend: barycenter.Problem
     priors: Float[Array, "k n"]
     fading: Float[Array, ""]
-
-    __repr__ = one_line
-
-    @property
-    def shares(self) -> Float[Array, "t k"]:
-        """The weights with unit sums."""
-        return self.weights / jnp.sum(self.weights, axis=1, keepdims=True)
-
-
-@pytree
-@dataclass(frozen=True, repr=False)
-class State:
-    """Log d, log v_k = log d + g_k, and log u_k = log d_k + f_k of the barycenters q."""
-
-    log_d: Float[Array, "t z y x"]
-    log_v: Float[Array, "t k z y x"]
-    log_u: Float[Array, "t k n"]
-    barycenter: Float[Array, "t z y x"]
-    bias: Float[Array, " t"]
-    unreached: Float[Array, " t"]
 
     __repr__ = one_line
 
 
 @dataclass(frozen=True)
 class UnbalancedBarycenter:
-    """The solver of unbalanced barycenters by plain iterations."""
+    """The solver of unbalanced barycenters by plain iterations; its memory is log d."""
 
     measured = ("marginal_error", "change_l1", "change_l2")
 
     def start(self, problem: Problem, guess: None) -> Start:
         """Start from the blurred blend of the maps: d as its square root, and g = 0."""
-        maps, box = problem.maps, problem.kernel.shape
+        blend, priors = problem.blend, problem.priors
+        maps, (lanes, k), box = blend.maps, blend.weights.shape, blend.kernel.shape
         densities = maps.places.spread_in(box, jnp.exp(maps.log_mass), 0.0)
-        blend = weighted_sum(problem.shares, jnp.broadcast_to(densities, (len(problem.weights), *densities.shape)))
-        log_d = problem.kernel.log_apply(safe_log(blend)) / 2.0
-        lanes, k = problem.weights.shape
+        mixed = weighted_sum(blend.shares, jnp.broadcast_to(densities, (lanes, *densities.shape)))
+        log_d = blend.kernel.log_apply(safe_log(mixed)) / 2.0
+        log_u = jnp.broadcast_to(priors, (lanes, *priors.shape))
         log_v = jnp.broadcast_to(log_d[:, None], (lanes, k, *box))
         zeros = jnp.zeros((lanes,), log_d.dtype)
-        log_u = jnp.broadcast_to(problem.priors, (lanes, *problem.priors.shape))
-        state = State(log_d, log_v, log_u, blend, zeros, zeros)
-        return Start(state, None, jnp.ones((lanes,), bool))
+        return Start(State(log_u, log_v, mixed, zeros, zeros), log_d, jnp.ones((lanes,), bool))
 
     def step(
-        self, problem: Problem, options: Options, state: State, memory: None, iteration: Int[Array, ""]
-    ) -> tuple[State, None, Measures]:
+        self,
+        problem: Problem,
+        options: Options,
+        state: State,
+        memory: Float[Array, "t z y x"],
+        iteration: Int[Array, ""],
+    ) -> tuple[State, Float[Array, "t z y x"], Measures]:
         """Update all u_k, then q, then d, then all v_k."""
-        maps, weights, kernel, r = problem.maps, problem.shares, problem.kernel, problem.fading
+        maps, weights, kernel = problem.blend.maps, problem.blend.shares, problem.blend.kernel
+        log_d, r = memory, problem.fading
         log_kv = kernels.log_apply_between(kernel, state.log_v, None, maps.places)
         log_u = problem.priors + faded(maps.log_mass - problem.priors - log_kv, r)
         log_ku = kernels.log_apply_between(kernel, log_u, maps.places, None)
         log_g = (1.0 + r) * jnp.log(weighted_sum(weights, jnp.exp(log_ku / (1.0 + r))))
-        q = exp_or_zero(state.log_d + log_g)
-        c = exp_or_zero(state.log_v + log_ku)
-        wanted = exp_or_zero((state.log_d + log_g)[:, None] - (state.log_v - state.log_d[:, None]) / r)
-        log_d, log_kd = state.log_d, kernel.log_apply(state.log_d)
+        q, c = exp_or_zero(log_d + log_g), exp_or_zero(state.log_v + log_ku)
+        wanted = exp_or_zero((log_d + log_g)[:, None] - (state.log_v - log_d[:, None]) / r)
+        log_kd = kernel.log_apply(log_d)
         bias = jnp.sum(jnp.abs(exp_or_zero(log_d + log_kd) - q), axis=(-3, -2, -1))
         error = weighted_sum(weights, jnp.sum(jnp.abs(c - wanted), axis=(-3, -2, -1))) + BIAS_SHARE * bias
-        for _ in range(STEPS_OF_D):
+        for _ in range(DEBIASING_STEPS):
             step = (log_g - log_kd) / 2.0
             log_d = jnp.where(jnp.isfinite(step), log_d + step, -jnp.inf)
             log_kd = kernel.log_apply(log_d)
         log_v = log_d[:, None] + faded(log_g[:, None] - log_ku, r)
-        change = q - state.barycenter
-        measures = Measures(
-            jnp.where(jnp.sum(weights, axis=1) > 0.5, error, jnp.nan),
-            jnp.sum(jnp.abs(change), axis=(-3, -2, -1)),
-            jnp.sqrt(jnp.sum(change**2, axis=(-3, -2, -1))),
-        )
-        return State(log_d, log_v, log_u, q, bias, state.unreached), None, measures
+        measures = measures_of(weights, error, q, state.barycenter)
+        return State(log_u, log_v, q, state.unreached, bias), log_d, measures
 
     def finish(self, problem: Problem, state: State, ending: Ending) -> Solution:
         """Make the solution, with the potentials on the grid."""
-        return Solution(
-            value=state.barycenter,
-            potentials=(
-                problem.maps.places.spread_in(problem.kernel.shape, state.log_u, -jnp.inf),
-                state.log_v,
-            ),
-            status=ending.status,
-            iterations=ending.iterations,
-            marginal_error=ending.last.marginal_error,
-            unreached=state.unreached,
-            history=ending.history,
-            change_l1=ending.last.change_l1,
-            change_l2=ending.last.change_l2,
-            bias=state.bias,
-        )
+        return solution_from(problem.blend, state, ending)
 
 
 def solve_unbalanced_barycenter(
@@ -174,7 +140,7 @@ def problem_of(
     densities: Float[Array, "k z y x"], weights: Float[Array, "t k"], kernel: Kernel, reach: Float[Array, ""]
 ) -> Problem:
     """The problem of these maps, divided by the mean of their masses; ``reach`` in sigma."""
-    sides, masses = side_of(densities), jnp.sum(densities, axis=(-3, -2, -1)) / mean_mass(densities)
-    sides = replace(sides, log_mass=sides.log_mass + jnp.log(masses)[:, None])
-    priors = jnp.stack([self_potential(sides[k], kernel) for k in range(len(densities))])
-    return Problem(sides, weights, kernel, priors, (reach / 2.0) ** 2)
+    masses = jnp.sum(densities, axis=(-3, -2, -1)) / mean_mass(densities)
+    maps = side_of(densities).of_mass(masses[:, None])
+    priors = jnp.stack([self_potential(maps[k], kernel) for k in range(len(densities))])
+    return Problem(barycenter.Problem(maps, weights, kernel), priors, (reach / 2.0) ** 2)
