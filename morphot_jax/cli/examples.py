@@ -20,7 +20,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "noisy maps whose solvent was masked: half maps show what is noise",
             "morphot morph a.mrc b.mrc -o out --half-maps a1.mrc:a2.mrc --half-maps b1.mrc:b2.mrc",
         ),
+        ("a loop through three maps", "morphot morph a.mrc b.mrc c.mrc -o out --loop"),
         ("continue an interrupted run", "morphot morph closed.mrc open.mrc -o out --resume"),
+    ),
+    "barycenter": (
+        ("the mean of three maps", "morphot barycenter a.mrc b.mrc c.mrc -o out"),
+        (
+            "two barycenters that are nearer to the first map, as sharp as the maps",
+            "morphot barycenter a.mrc b.mrc c.mrc -o out --weights 0.6,0.2,0.2 --weights 0.8,0.1,0.1 --debias",
+        ),
     ),
     "demo": (
         ("25 frames of Mm-cpn closing", "morphot demo -o demo"),

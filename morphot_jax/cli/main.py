@@ -32,6 +32,7 @@ app = typer.Typer(
 for command in (
     solve.morph,
     solve.demo,
+    solve.barycenter,
     solve.order,
     solve.field,
     solve.bodies,

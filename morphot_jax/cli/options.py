@@ -113,6 +113,8 @@ def _parameter(one: Declared, default: Any) -> Parameter:
 def _typed(one: Declared) -> Any:
     """The type that typer converts to; text for an option that ``read`` converts."""
     kind = one.kind
+    if kind.rows:
+        return list[str] | None
     if one.spelled:
         return str if one.option.none or kind.words else str | None
     plain: Any = Literal[kind.words] if kind.words else _plain_type(kind)
@@ -129,9 +131,10 @@ def _plain_type(kind: Kind) -> Any:
 
 def _metavar(one: Declared) -> str:
     """The placeholder in the help for the value of an option that ``read`` converts, such as <auto|float>."""
-    number = one.kind.number or one.kind.many
+    number = one.kind.number or one.kind.many or one.kind.rows
     assert number is not None
-    return f"<{'|'.join([*words_of(one, typed=True), number.__name__ + ',...' * bool(one.kind.many)])}>"
+    several = bool(one.kind.many or one.kind.rows)
+    return f"<{'|'.join([*words_of(one, typed=True), number.__name__ + ',...' * several])}>"
 
 
 def _text(one: Declared, value: Any) -> str | None:

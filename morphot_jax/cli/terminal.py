@@ -230,14 +230,15 @@ class Terminal:
     def summary(self, trajectory: Trajectory, seconds: dict[str, float]) -> None:
         """Show a table of the frames, one row for each group (``_solved_alike``), and the times of the parts."""
         frames = trajectory.frames
-        groups = _solved_alike(frames)
+        labels = None if trajectory.settings.weights is None else trajectory.labels
+        groups = _solved_alike(frames) if labels is None else [[frame] for frame in frames]
         step = -(-len(groups) // ROWS)
         rows = [[frame] for frame in frames] if self.verbose else [*groups[:-1:step], groups[-1]]
         columns = list(COLUMNS)
         for spare in DISPENSABLE:
-            if self._width_of(_table_of(rows, columns)) > self.console.width:
+            if self._width_of(_table_of(rows, columns, labels)) > self.console.width:
                 columns.remove(spare)
-        self._show(_table_of(rows, columns), _table_of(groups, COLUMNS))
+        self._show(_table_of(rows, columns, labels), _table_of(groups, COLUMNS, labels))
         self._times(seconds)
 
     def ordering(self, ordering: Ordering, names: Sequence[str], seconds: dict[str, float]) -> None:
@@ -310,11 +311,14 @@ def _solved_alike(frames: Sequence[Frame]) -> list[list[Frame]]:
     return [list(group) for _, group in groupby(frames, solve)]
 
 
-def _table_of(rows: Sequence[Sequence[Frame]], columns: Sequence[str]) -> Table:
-    """The ``columns`` of ``COLUMNS``, one row for each group of frames."""
+def _table_of(
+    rows: Sequence[Sequence[Frame]], columns: Sequence[str], labels: Sequence[str] | None = None
+) -> Table:
+    """The ``columns`` of ``COLUMNS``, one row for each group of frames; ``labels``: of frames that have no t."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="left" if name == "status" else "right", overflow="fold")
+        title = "weights" if name == "t" and labels else name
+        table.add_column(title, justify="left" if name == "status" else "right", overflow="fold")
     for group in rows:
         first, last = group[0], group[-1]
         times, masses = [frame.time for frame in group], [frame.mass for frame in group]
@@ -322,7 +326,7 @@ def _table_of(rows: Sequence[Sequence[Frame]], columns: Sequence[str]) -> Table:
         colour = COLOURS.get(first.status, "red")
         values = (
             _range(str(first.index), str(last.index)),
-            _range(f"{min(times):.4g}", f"{max(times):.4g}"),
+            labels[first.index] if labels else _range(f"{min(times):.4g}", f"{max(times):.4g}"),
             _range(f"{min(masses):.6g}", f"{max(masses):.6g}"),
             str(first.iterations),
             error,

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import prod
 
 import jax
@@ -115,17 +115,18 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
         )
     precision, precision_reason = _precision(settings)
     dtype = dtype_of(precision)
-    distance = max(gap(a.data > 0, b.data > 0, sigma) for a, b in pairwise(volumes))
+    groups = list(pairwise(volumes)) if settings.weights is None else [volumes]  # maps that are solved together
+    distance = max(gap(a.data > 0, b.data > 0, sigma) for maps in groups for a, b in combinations(maps, 2))
     kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
-    boxes = [solve_window(np.stack([a.data, b.data]), sigma, kernel) for a, b in pairwise(volumes)]
+    boxes = [solve_window(np.stack([volume.data for volume in maps]), sigma, kernel) for maps in groups]
     extent = max(map(window_shape, boxes), key=prod)
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
     stride, stride_reason = _stride(settings, kernel, sigma, extent)
-    lane = lane_bytes(extent, 2, dtype, relaxation, debias=settings.debias)
-    batch, batch_reason = _batch(
-        settings, lanes, lane, anchor_bytes(extent, lanes, relaxation, debias=settings.debias)
-    )
+    together = len(groups[0])
+    lane = lane_bytes(extent, together, dtype, relaxation, debias=settings.debias)
+    shared = anchor_bytes(extent, lanes, relaxation, debias=settings.debias, maps=together)
+    batch, batch_reason = _batch(settings, lanes, lane, shared)
     return Plan(
         sigma=sigma,
         distance=distance,
@@ -188,26 +189,29 @@ def lane_bytes(
     return int(np.prod(shape)) * fields
 
 
-def anchor_count(lanes: int, relaxation: Relaxation | None, *, debias: bool = False) -> int:
-    """How many of so many barycenters the others start from; none where they are few, relaxed or debiased."""
-    return ANCHORS if relaxation is None and not debias and lanes >= FEW * ANCHORS else 0
+def anchor_count(lanes: int, relaxation: Relaxation | None, *, debias: bool = False, maps: int = 2) -> int:
+    """How many of so many barycenters the others start from.
+
+    None where they are few, relaxed, debiased, or of more than two maps.
+    """
+    return ANCHORS if relaxation is None and not debias and maps == 2 and lanes >= FEW * ANCHORS else 0
 
 
 def anchor_bytes(
-    shape: tuple[int, ...], lanes: int, relaxation: Relaxation | None, *, debias: bool = False
+    shape: tuple[int, ...], lanes: int, relaxation: Relaxation | None, *, debias: bool = False, maps: int = 2
 ) -> int:
     """Bytes of the barycenters that others start from, in single precision."""
-    return 4 * anchor_count(lanes, relaxation, debias=debias) * int(np.prod(shape))
+    return 4 * anchor_count(lanes, relaxation, debias=debias, maps=maps) * int(np.prod(shape))
 
 
 def solve_window(
-    pair: Float[np.ndarray, "2 z y x"], sigma: tuple[float, float, float], kernel: KernelKind
+    maps: Float[np.ndarray, "k z y x"], sigma: tuple[float, float, float], kernel: KernelKind
 ) -> Window:
     """The part of the box where barycenters can have mass; all of it for the original's kernel, which reflects."""
-    shape = pair.shape[1:]
+    shape = maps.shape[1:]
     if kernel == "truncated":
         return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
-    return widened(bounding_box(pair.sum(axis=0) > 0), sigma, BARYCENTER_SIGMAS, shape)
+    return widened(bounding_box(maps.sum(axis=0) > 0), sigma, BARYCENTER_SIGMAS, shape)
 
 
 def _sigma(settings: Settings, volume: Volume) -> tuple[tuple[float, float, float], str]:

@@ -29,7 +29,8 @@ LARGEST_STRIDE = 8  # voxels between two nodes
 ITERATIONS = 500  # by default
 MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
 MOST_FRAMES = 10_000  # each is a file
-WITH_SIGMA = ("morph", "order", "field", "bodies")
+BARYCENTERS = ("morph", "barycenter")  # commands that solve barycenters
+WITH_SIGMA = (*BARYCENTERS, "order", "field", "bodies")
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
@@ -78,6 +79,19 @@ class Settings:
         commands=("morph",),
     )
     rate: Rate = option("linear", "Speed along the trajectory.", group=TRAJECTORY, commands=("morph",))
+    loop: bool = option(
+        False,
+        "End with the first map again; the last frame comes one step before it.",
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    weights: Sequence[Sequence[float]] | None = option(
+        None,
+        "Weights of all maps in one barycenter, as in 0.2,0.5,0.3; repeat for more. [equal weights]",
+        least=0,
+        group=TRAJECTORY,
+        commands=("barycenter",),
+    )
     keyframes: int = option(
         5,
         "Barycenters for each pair of maps, for the method mixed.",
@@ -94,16 +108,16 @@ class Settings:
         commands=WITH_SIGMA,
     )
     sigma_angstrom: float | None = option(None, "The same in Å.", above=0, group=SOLVE, commands=WITH_SIGMA)
-    kernel: KernelChoice = option("auto", "How to convolve.", group=SOLVE, commands=("morph",))
+    kernel: KernelChoice = option("auto", "How to convolve.", group=SOLVE, commands=BARYCENTERS)
     tolerance: float = option(
         1e-6,
         "A frame is converged when the criterion is at most this.",
         above=0,
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     criterion: Criterion = option(
-        "marginal_error", "What the tolerance is compared with.", group=SOLVE, commands=("morph",)
+        "marginal_error", "What the tolerance is compared with.", group=SOLVE, commands=BARYCENTERS
     )
     max_iterations: int = option(
         ITERATIONS,
@@ -111,7 +125,7 @@ class Settings:
         least=1,
         most=MOST_ITERATIONS,
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     iterations: int | None = option(
         None,
@@ -119,7 +133,7 @@ class Settings:
         least=1,
         most=MOST_ITERATIONS,
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     relaxation: float | None = option(
         None,
@@ -129,7 +143,7 @@ class Settings:
         none="auto",
         advice=" (1 is the plain iteration)",
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     stride: int | None = option(
         None,
@@ -138,13 +152,13 @@ class Settings:
         most=LARGEST_STRIDE,
         none="auto",
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     debias: bool = option(
         False,
         "Take the kernel's blur out of barycenters; the ends are the maps.",
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     unbalanced: float | None = option(
         None,
@@ -160,7 +174,7 @@ class Settings:
         commands=("morph",),
     )
     precision: Precision = option(
-        "auto", "Of the solve; frames are single precision.", group=SOLVE, commands=("morph",)
+        "auto", "Of the solve; frames are single precision.", group=SOLVE, commands=BARYCENTERS
     )
     batch: int | None = option(
         None,
@@ -168,7 +182,7 @@ class Settings:
         least=1,
         none="auto",
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     memory: int | None = option(None, "Bytes that the solve may use.", least=1)
 
@@ -185,6 +199,8 @@ def with_method(settings: Settings) -> tuple[Settings, str]:
     """
     if settings.method != "auto":
         return settings, "asked for"
+    if settings.weights is not None:
+        return replace(settings, method="barycenter"), "weights are given, which only it has"
     for name, without in RIGID_ONLY.items():
         if (value := getattr(settings, name)) != without:
             return replace(settings, method="rigid"), f"{name} is {value!r}, which only it has"
@@ -196,6 +212,11 @@ def with_method(settings: Settings) -> tuple[Settings, str]:
         name, value, _ = refused
         why = f"{name} is {value!r}, which {next_method} has and {method} has not"
     return replace(settings, method="barycenter"), why
+
+
+def solved_together(settings: Settings) -> int:
+    """How many maps a solve joins: two neighbours, or all that have weights."""
+    return 2 if settings.weights is None else len(settings.weights[0])
 
 
 def keyframes_between(maps: int, settings: Settings) -> int:
@@ -211,7 +232,11 @@ def _check_together(settings: Settings) -> None:
         )
     if settings.times is not None and settings.rate != "linear":
         raise InputError(f"rate is '{settings.rate}' and times are given too: give one of the two")
+    if settings.loop and settings.rate != "linear":
+        raise InputError(f"rate is '{settings.rate}' and a loop has no ends: leave out one of the two")
     settings, _ = with_method(settings)
+    if settings.weights is not None:
+        _check_weights(settings, settings.weights)
     for name, without in RIGID_ONLY.items():
         if (value := getattr(settings, name)) != without and settings.method != "rigid":
             raise InputError(
@@ -254,6 +279,27 @@ def _check_single_plan(settings: Settings) -> None:
         name, value, allowed = refused
         advice = f"give {' or '.join(map(str, allowed))}" if len(allowed) > 1 else "leave it out"
         raise InputError(f"{name} '{value}' does not go with the method '{settings.method}': {advice}")
+
+
+def _check_weights(settings: Settings, rows: Sequence[Sequence[float]]) -> None:
+    if settings.method != "barycenter":
+        raise InputError(
+            f"weights are given and the method is '{settings.method}': give barycenter, or leave it out"
+        )
+    for name, value in (("times", settings.times), ("loop", settings.loop or None)):
+        if value is not None:
+            raise InputError(
+                f"weights and {name} are given: weights say which barycenters to make; give one of the two"
+            )
+    for row in rows:
+        if len(row) != len(rows[0]):
+            raise InputError(f"weights has rows of {len(rows[0])} and of {len(row)}: give one weight for each map")
+        if not sum(row) > 0:
+            raise InputError(
+                f"weights holds {', '.join(f'{weight:g}' for weight in row)}: give some map more than 0"
+            )
+    if len(rows) > MOST_FRAMES:
+        raise InputError(f"weights has {len(rows)} rows: give {MOST_FRAMES} or fewer")
 
 
 def _check_unbalanced(settings: Settings) -> None:

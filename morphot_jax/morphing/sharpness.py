@@ -1,8 +1,8 @@
 """How sharp the frames of a trajectory are: the power that each keeps of that of the maps around it.
 
-A frame between maps a and b, with the fraction s of the way behind it, should have the power
+A frame in which the maps have the weights w_k (1 - s and s for the two around it) should have the power
 
-    P_s = (1 - s) P_a + s P_b
+    P = sum_k w_k P_k
 
 in each shell of frequency; with less it is blurred there. All is measured on a part of the box that holds all
 density.
@@ -16,7 +16,6 @@ from jaxtyping import Float
 from morphot_jax.maps import spectrum
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
-from morphot_jax.morphing.trajectory import locate
 
 FREQUENCIES = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75}  # of the Nyquist frequency
 RESOLVED = 0.5  # share of power: a frame resolves the shells before the first with less
@@ -28,12 +27,11 @@ class Sharpness:
     def __init__(self, maps: Sequence[Volume], window: Window):
         self.shape, self.voxel_size = maps[0].data[window].shape, maps[0].voxel_size
         self.shell = spectrum.shells(self.shape, self.voxel_size)
-        self.powers = [self._power(volume.data[window]) for volume in maps]
+        self.powers = np.stack([self._power(volume.data[window]) for volume in maps])
 
-    def measured(self, time: float, density: Float[np.ndarray, "z y x"]) -> dict[str, float]:
+    def measured(self, weights: Float[np.ndarray, " k"], density: Float[np.ndarray, "z y x"]) -> dict[str, float]:
         """The share of power kept at three frequencies, and the resolution in Å, of a frame on the window."""
-        before, share = locate(time, len(self.powers))
-        wanted = (1.0 - share) * self.powers[before] + share * self.powers[before + 1]
+        wanted = weights @ self.powers
         last = spectrum.last_shell(self.shape, self.voxel_size)
         kept = np.divide(self._power(density), wanted, out=np.zeros_like(wanted), where=wanted > 0)[1 : last + 1]
         row = {f"power_kept_{name}": _at(kept, part) for name, part in FREQUENCIES.items()}

@@ -12,14 +12,15 @@ Frame t between two maps a and b, where a is given first and lies at t = 0:
 | `mixed`        | barycenters at a few keyframes, linear between them                  | the paper      |
 
 Solves use unit mass; frame t is scaled to the mass (1 - t) mass_a + t mass_b, so that a contour level keeps its
-meaning along the trajectory.
+meaning along the trajectory. With ``Settings.weights`` the frames are barycenters of all maps at once, each
+with its own row of weights, which it has of their masses too.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -52,8 +53,8 @@ from morphot_jax.morphing.settings import (
     keyframes_between,
     with_method,
 )
-from morphot_jax.morphing.times import frame_times
-from morphot_jax.prepare.prepared import Prepared, prepare_maps
+from morphot_jax.morphing.times import frame_times, labels_of, locate, map_weights
+from morphot_jax.prepare.prepared import Item, Prepared, prepare_maps
 from morphot_jax.prepare.signal import Signal
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_is
@@ -175,6 +176,15 @@ class Trajectory:
         return self.template.with_data(self.densities[index])
 
     @property
+    def labels(self) -> list[str]:
+        """What tells each frame from the others in pictures: its time, or its weights."""
+        return labels_of([frame.time for frame in self.frames], self.settings.weights)
+
+    def weights(self, maps: int) -> Float[np.ndarray, "t maps"]:
+        """How much each of the maps, so many in all, counts in every frame (``times.map_weights``)."""
+        return map_weights(self.settings, [frame.time for frame in self.frames], maps)
+
+    @property
     def bodies(self) -> tuple[tuple[RigidBody, ...], ...]:
         """The parts that moved as rigid bodies, for each pair of neighbouring maps that was solved with some."""
         return tuple(motion.bodies for motion in self.motions if motion.bodies)
@@ -226,6 +236,7 @@ def morph(
     prepared = maps
     if len(prepared.volumes) < 2:
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
+    prepared = looped(prepared) if settings.loop else prepared
     settings = with_masks(settings, bodies, len(prepared.volumes))
     plan = plan or plan_for(prepared.volumes, settings)
     settings, _ = with_method(settings)
@@ -254,7 +265,7 @@ def morph(
     warnings = prepared.warnings + warnings_about(frames, plan, settings, template)
     wanted = wanted_bodies(settings, bodies)
     if motions:
-        actions += about_signals(prepared.signals)
+        actions += about_signals(prepared.signals[: len(prepared.signals) - settings.loop])
     for found in motions:
         warnings += about_doubt(found, template)
         if wanted is not None:
@@ -264,6 +275,24 @@ def morph(
     warnings += about_fading(faded)
     return Trajectory(
         densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions, faded
+    )
+
+
+def looped(prepared: Prepared) -> Prepared:
+    """The maps with the first again at the end, unless it is there already."""
+    if prepared.volumes[-1] is prepared.volumes[0]:
+        return prepared
+
+    def with_first(items: tuple[Item, ...]) -> tuple[Item, ...]:
+        return items + items[:1]
+
+    return replace(
+        prepared,
+        volumes=with_first(prepared.volumes),
+        masses=with_first(prepared.masses),
+        levels=prepared.levels and with_first(prepared.levels),
+        backgrounds=with_first(prepared.backgrounds),
+        signals=with_first(prepared.signals),
     )
 
 
@@ -280,7 +309,9 @@ def with_rigid(settings: Settings, maps: int, given: str) -> Settings:
     ``given``: what that is, and its verb, as in 'a model does'.
     """
     if maps > 2:
-        raise InputError(f"{given} not go with more than two maps, and {maps} maps were given: give two of them")
+        raise InputError(
+            f"{given} not go with more than two maps, and the way leads through {maps}: give two of them"
+        )
     return as_rigid(settings, given)
 
 
@@ -306,16 +337,6 @@ def wanted_bodies(settings: Settings, masks: Masks) -> Wanted:
     return masks or (AUTO if settings.bodies == AUTO else None)
 
 
-def locate(time: float, anchors: int) -> tuple[int, float]:
-    """Between which evenly spaced anchors a time lies: index of the one before, fraction s to the next.
-
-    Time 0 is the start of the first interval; time 1 is the end of the last, s = 1.
-    """
-    position = time * (anchors - 1)
-    before = min(int(position), anchors - 2)
-    return before, position - before
-
-
 def blend(
     anchors: Sequence[Float[np.ndarray, "z y x"]] | Float[np.ndarray, "k z y x"], times: Float[np.ndarray, " t"]
 ) -> Float[np.ndarray, "t z y x"]:
@@ -334,20 +355,33 @@ def mass_of(density: Float[np.ndarray, "z y x"]) -> float:
 
 
 class _Segment(NamedTuple):
-    """The frames between two neighbouring maps.
+    """The frames between two neighbouring maps, or among all.
 
-    - ``before``: the index of the first of them. ``pair``: the two maps. ``masses``: their masses.
-    - ``indices``: of the frames in the trajectory. ``shares``: fraction s of each between the two maps.
+    - ``before``: the index of the first of these maps. ``maps``: the maps. ``masses``: their masses.
+    - ``indices``: of the frames in the trajectory. ``weights``: of the maps in each.
     - ``wanted``: which frames have yet to be made. ``report``: takes progress within the segment.
     """
 
     before: int
-    pair: Float[np.ndarray, "2 z y x"]
+    maps: Float[np.ndarray, "k z y x"]
     masses: Sequence[float]
     indices: list[int]
-    shares: Float[np.ndarray, " n"]
+    weights: Float[np.ndarray, "n k"]
     wanted: Bool[np.ndarray, " n"]
     report: ProgressReport
+
+    @property
+    def shares(self) -> Float[np.ndarray, " n"]:
+        """The fraction of the way from the first of two maps to the other that lies behind each frame."""
+        return self.weights[:, 1]
+
+    @classmethod
+    def of(
+        cls, prepared: Prepared, maps: slice, indices: list[int], weights: Float[np.ndarray, "n k"], **beside: Any
+    ) -> "_Segment":
+        """The frames of these indices among the maps of a slice."""
+        data = np.stack([volume.data for volume in prepared.volumes[maps]])
+        return cls(maps.start, data, prepared.masses[maps], indices, weights[indices, maps], **beside)
 
 
 class _SegmentFrame(NamedTuple):
@@ -407,42 +441,45 @@ class _Run:
     def segments(self, times: Float[np.ndarray, " t"]) -> Iterator[_Segment]:
         """The segments, one for each pair of neighbouring maps with frames yet to be made between them.
 
+        With given weights all frames are one segment among all maps.
         The method rigid and unbalanced ones have those whose frames are all known too, for what they tell beside
         the frames.
         """
-        maps = self.prepared
-        places = [locate(float(time), len(maps.volumes)) for time in times]
-        passed = 0
-        for before in sorted({place for place, _ in places}):
-            indices = [index for index, place in enumerate(places) if place[0] == before]
+        prepared, passed = self.prepared, 0
+        count = len(prepared.volumes)
+        weights = map_weights(self.settings, times, count)
+        groups: dict[int, list[int]] = {}
+        if self.settings.weights is not None:
+            groups[0], together = list(range(len(times))), count
+        else:
+            together = 2
+            for index, time in enumerate(times):
+                groups.setdefault(locate(float(time), count)[0], []).append(index)
+        for before, indices in sorted(groups.items()):
             wanted = np.array([index not in self.known for index in indices])
             if wanted.any() or self.settings.method == "rigid" or self.settings.unbalanced is not None:
-                pair = np.stack([volume.data for volume in maps.volumes[before : before + 2]])
-                shares = np.array([places[index][1] for index in indices])
-                report = _shifted(self.report, passed, len(times))
-                yield _Segment(before, pair, maps.masses[before : before + 2], indices, shares, wanted, report)
+                maps, report = slice(before, before + together), _shifted(self.report, passed, len(times))
+                yield _Segment.of(prepared, maps, indices, weights, wanted=wanted, report=report)
             passed += len(indices)
 
 
 def _barycenters(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
-    """Barycenters (Eq 2.4) between the two maps of a segment."""
-    window = solve_window(segment.pair, plan.sigma, plan.kernel)
-    weights = np.stack([1.0 - segment.shares, segment.shares], axis=1)
+    """Barycenters (Eq 2.4) of the maps of a segment."""
+    window = solve_window(segment.maps, plan.sigma, plan.kernel)
     known = [run.known[index].frame for index in segment.indices if index in run.known]
     used = plan.fallen_back() if any(frame.kernel != plan.kernel for frame in known) else plan
-    maps, callbacks = segment.pair[(slice(None), *window)], {"clock": run.clock, "report": segment.report}
-    for position, lane in solve_lanes(maps, weights, used, run.settings, segment.wanted, **callbacks):
-        share = float(segment.shares[position])
-        density = _scaled(lane, segment.masses, share, run.settings)
+    maps, callbacks = segment.maps[(slice(None), *window)], {"clock": run.clock, "report": segment.report}
+    for position, lane in solve_lanes(maps, segment.weights, used, run.settings, segment.wanted, **callbacks):
+        density = _scaled(lane, segment, position, run.settings)
         yield _SegmentFrame(position, window, density, _frame_of_lane(lane, run.settings))
 
 
 def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
     """Frames from one plan between the two maps of a segment."""
-    transport = solve_pair(segment.pair, plan, run.settings, clock=run.clock, report=segment.report)
+    transport = solve_pair(segment.maps, plan, run.settings, clock=run.clock, report=segment.report)
     shared = _frame_of_plan(transport, plan, run.settings)
     if transport.fading is not None:
-        faded = np.zeros(segment.pair.shape)
+        faded = np.zeros(segment.maps.shape)
         faded[(slice(None), *transport.window)] = transport.fading.faded * np.mean(segment.masses)
         run.note(segment, faded)
     made = (
@@ -463,7 +500,7 @@ def _strayed(transport: Transport, share: float, density: Float[np.ndarray, "z y
 def _rigidly_moved(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
     """Frames by locally rigid motions between the two maps of a segment."""
     template = run.prepared.volumes[0]
-    first, last = (template.with_data(data) for data in segment.pair)
+    first, last = (template.with_data(data) for data in segment.maps)
     settings = run.settings
     found = solve_rigid(
         first,
@@ -498,9 +535,9 @@ def _from_one_solve(
         share = float(segment.shares[position])
         own = shared if position == 0 else replace(shared, history=shared.history[:0])  # only the first has it
         if share in (0.0, 1.0):
-            yield _SegmentFrame(position, WHOLE, segment.pair[int(share)], own)
+            yield _SegmentFrame(position, WHOLE, segment.maps[int(share)], own)
         else:
-            scaled = _to_mass(density, segment.masses, share)
+            scaled = _to_mass(density, segment, position)
             yield _SegmentFrame(position, window, scaled, replace(own, strayed=strayed))
         segment.report(Progress(position + 1, 1, shared.iterations, shared.marginal_error or 0.0, None))
 
@@ -610,19 +647,17 @@ def _bad_endings(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _scaled(lane: Lane, masses: Sequence[float], share: float, settings: Settings) -> Float[np.ndarray, "z y x"]:
+def _scaled(lane: Lane, segment: _Segment, position: int, settings: Settings) -> Float[np.ndarray, "z y x"]:
     """Scaled from unit mass to the mass of ``settings.mass``."""
     if settings.mass == "original":
-        return lane.value * (sum(masses) / 2.0)
-    return _to_mass(lane.value, masses, share)
+        return lane.value * (sum(segment.masses) / len(segment.masses))
+    return _to_mass(lane.value, segment, position)
 
 
-def _to_mass(
-    density: Float[np.ndarray, "z y x"], masses: Sequence[float], share: float
-) -> Float[np.ndarray, "z y x"]:
-    """Scaled to the mass (1 - s) m_0 + s m_1; a frame stays empty where the kernel reached no mass."""
-    mass = density.sum(dtype=np.float64)
-    return density * (((1.0 - share) * masses[0] + share * masses[1]) / mass) if mass > 0 else density
+def _to_mass(density: Float[np.ndarray, "z y x"], segment: _Segment, position: int) -> Float[np.ndarray, "z y x"]:
+    """Scaled to the mass sum_k w_k m_k; a frame stays empty where the kernel reached no mass."""
+    mass, wanted = density.sum(dtype=np.float64), float(segment.weights[position] @ np.array(segment.masses))
+    return density * (wanted / mass) if mass > 0 else density
 
 
 def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:

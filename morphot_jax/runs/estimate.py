@@ -16,7 +16,13 @@ import numpy as np
 
 from morphot_jax.morphing.plan import Plan, anchor_bytes, anchor_count, lane_bytes
 from morphot_jax.morphing.rigid_space import BLOCK
-from morphot_jax.morphing.settings import SINGLE_PLAN, Settings, keyframes_between, with_method
+from morphot_jax.morphing.settings import (
+    SINGLE_PLAN,
+    Settings,
+    keyframes_between,
+    solved_together,
+    with_method,
+)
 from morphot_jax.morphing.times import frame_times
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.show.scene import MOST_VOXELS
@@ -82,8 +88,9 @@ def estimate(prepared: Prepared, plan: Plan | None, settings: Settings, *, on_cp
 
 
 def _lanes_bytes(plan: Plan, settings: Settings, frames: int) -> int:
-    lane = lane_bytes(plan.extent, 2, plan.dtype, plan.relaxation, debias=settings.debias)
-    return plan.batch * lane + anchor_bytes(plan.extent, frames, plan.relaxation, debias=settings.debias)
+    maps, debias = solved_together(settings), settings.debias
+    lane = lane_bytes(plan.extent, maps, plan.dtype, plan.relaxation, debias=debias)
+    return plan.batch * lane + anchor_bytes(plan.extent, frames, plan.relaxation, debias=debias, maps=maps)
 
 
 def _kind(settings: Settings) -> str:
@@ -111,9 +118,10 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
     h = plan.stride  # products along x, y and z go between all voxels and the nodes
     share = max(LEAST_SHARE, (1 / h + 1 / h**2 + 1 / h**3) / 3)
     brought = solves if h > 1 else 0  # to all voxels, at the cost of an iteration
-    if anchors := anchor_count(solves, plan.relaxation, debias=settings.debias):
+    together = solved_together(settings)
+    if anchors := anchor_count(solves, plan.relaxation, debias=settings.debias, maps=together):
         solves = anchors + AMONG * (solves - anchors)
-    return (solves * iterations * share + brought) * CONVOLUTIONS[kind]
+    return (solves * iterations * share + brought) * CONVOLUTIONS[kind] * together / 2
 
 
 def _convolution(plan: Plan) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from morphot_jax.maps.mrc import read_volume
 from morphot_jax.maps.volume import Volume
+from morphot_jax.morphing.times import labels_of
 from morphot_jax.runs import report
 from morphot_jax.runs.folder import rewrite
 from morphot_jax.runs.reporter import Reporter
@@ -64,10 +65,25 @@ class Finished:
         """Frame ``index`` as a map."""
         return read_volume(self.folder / self.names[index])
 
+    @property
+    def labels(self) -> list[str]:
+        """What tells each frame from the others."""
+        return labels_of(self.times, self.content["settings"].get("weights"))
+
+    @property
+    def cyclic(self) -> bool:
+        """Whether the first map comes again after the last frame."""
+        return bool(self.content["settings"].get("loop"))
+
+    @property
+    def maps(self) -> int:
+        """How many maps the frames lead through."""
+        return len(self.content["inputs"]) + self.cyclic
+
     def faded(self) -> dict[int, tuple[Volume, Volume]]:
         """What fades and what appears between neighbouring maps, by the index of the first of them."""
         found = {}
-        for before in range(len(self.content["inputs"]) - 1 if self.content.get("fading") else 0):
+        for before in range(self.maps - 1 if self.content.get("fading") else 0):
             paths = [self.folder / name for name in report.fading_names(before)[:2]]
             if all(path.is_file() for path in paths):
                 fades, appears = map(read_volume, paths)
@@ -90,7 +106,7 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
     scene = finished.scene(reporter)
     coloured = None
     if colour == "displacement":
-        if (maps := len(finished.content["inputs"])) != 2:
+        if (maps := finished.maps) != 2:
             raise InputError(
                 f"'{folder}' is a morph of {maps} maps, and --colour displacement needs two: leave it out"
             )
@@ -103,8 +119,8 @@ def run_view(folder: Path, reporter: Reporter, *, colour: Colour = "plain") -> P
             raise InputError(
                 f"'{folder}' is no unbalanced morph, and nothing fades there: leave out --colour fading"
             )
-        maps = len(finished.content["inputs"])
-        coloured = viewer.Coloured.by_fading(fading_along(scene, faded, maps, finished.volume(0)))
+        values = fading_along(scene, faded, finished.maps, finished.volume(0))
+        coloured = viewer.Coloured.by_fading(values)
     text = viewer.page(scene, viewer.run_details(finished.content, finished.measured, scene), coloured)
     path = folder / viewer.VIEWER
     rewrite(folder, viewer.VIEWER, text)
@@ -122,7 +138,7 @@ def run_movie(
     rate: int = 12,
     overwrite: bool = False,
 ) -> Path:
-    """Write a movie of a finished run, forwards and backwards; .mp4 or .gif by its name."""
+    """Write a movie of a finished run, forwards and backwards, or once around a loop; .mp4 or .gif by its name."""
     write = movie.writer_for(output)
     movie.check(size, rate)
     if output.exists() and not overwrite:
@@ -130,10 +146,12 @@ def run_movie(
     finished = Finished.read(folder)
     scene = finished.scene(reporter)
     with reporter.working("drawing") as report_progress:
-        pictures = movie.pictures(scene, view, size, report_progress)
+        pictures = movie.pictures(scene, finished.labels, view, size, report_progress)
     files.make_folder(output.absolute().parent)
-    write(movie.forth_and_back(pictures), output, rate)
-    reporter.say(f"{output}: {len(pictures)} frames, forwards and backwards, {rate} per second")
+    cyclic = finished.cyclic
+    write(pictures if cyclic else movie.forth_and_back(pictures), output, rate)
+    way = "in a loop" if cyclic else "forwards and backwards"
+    reporter.say(f"{output}: {len(pictures)} frames, {way}, {rate} per second")
     return output
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from morphot_jax.maps import metrics
 from morphot_jax.maps.atoms import Atoms, read_atoms, read_positions, simulate_density, write_models
+from morphot_jax.maps.load import Input
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.contours import levels_along
@@ -22,8 +23,17 @@ from morphot_jax.morphing.plan import plan_for
 from morphot_jax.morphing.progress import Progress, ProgressReport
 from morphot_jax.morphing.rigid import Masks, carried_points
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.times import frame_times
-from morphot_jax.morphing.trajectory import Frame, Keep, Trajectory, as_rigid, morph, with_masks, with_rigid
+from morphot_jax.morphing.times import frame_times, map_weights
+from morphot_jax.morphing.trajectory import (
+    Frame,
+    Keep,
+    Trajectory,
+    as_rigid,
+    looped,
+    morph,
+    with_masks,
+    with_rigid,
+)
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -57,17 +67,14 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     files of that run are. A dry run solves nothing. Raises InputError for bad input, before anything is written.
     """
     started, seconds = time.perf_counter(), dict[str, float]()
-    if len(request.maps) < 2:
-        raise InputError(f"{len(request.maps)} map was given: a morph needs two or more")
-    times = frame_times(settings)
+    times = _times(request, settings)
     asked = [read_body(text) for text in request.body]
-    folder = OutputFolder.of(
-        request, file_names(len(times), len(request.maps)), [name for body in asked for name in body.masks]
-    )
+    names = file_names(len(times), len(request.maps) + settings.loop)
+    folder = OutputFolder.of(request, names, [name for body in asked for name in body.masks])
     folder.check()
     atoms = read_atoms(request.model) if request.model else None
     device = device_of(request, reporter)
-    inputs, prepared = prepared_maps(request, reporter, seconds)
+    inputs, prepared = _visited(request, settings, reporter, seconds)
     bodies = body_masks(asked, atoms, prepared.volumes[0], reporter)
     settings = _fitting(settings, request, bodies)
     folder.fingerprint = checkpoint.fingerprint(prepared, settings, bodies)
@@ -117,6 +124,23 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     return trajectory
 
 
+def _times(request: Request, settings: Settings) -> Float[np.ndarray, " t"]:
+    """The times of the frames; InputError where there are too few maps, or weights of another number of maps."""
+    count, times = len(request.maps), frame_times(settings)
+    if count < 2:
+        raise InputError(f"{count} map was given: a morph needs two or more")
+    map_weights(settings, times, count)
+    return times
+
+
+def _visited(
+    request: Request, settings: Settings, reporter: Reporter, seconds: dict[str, float]
+) -> tuple[list[Input], Prepared]:
+    """The maps as they were read, and prepared, in the order in which the frames lead through them."""
+    inputs, prepared = prepared_maps(request, reporter, seconds)
+    return inputs, looped(prepared) if settings.loop else prepared
+
+
 def file_names(frames: int, maps: int) -> list[str]:
     """The names of all files that a run of so many frames between so many maps may write."""
     named = (report.doubt_names, report.fading_names)
@@ -137,8 +161,9 @@ def file_names(frames: int, maps: int) -> list[str]:
 
 def _fitting(settings: Settings, request: Request, bodies: Masks) -> Settings:
     """The settings where bodies, a model or half maps are given; InputError where they do not go together."""
-    settings = with_masks(settings, bodies, len(request.maps))
-    settings = with_rigid(settings, len(request.maps), "a model does") if request.model else settings
+    visited = len(request.maps) + settings.loop
+    settings = with_masks(settings, bodies, visited)
+    settings = with_rigid(settings, visited, "a model does") if request.model else settings
     return as_rigid(settings, "half maps do") if request.half_maps else settings
 
 
@@ -302,7 +327,7 @@ def _write_faded(request: Request, trajectory: Trajectory, scene: Scene) -> view
         for name, volume in zip(report.fading_names(found.before), parts, strict=True):
             write_volume(volume, request.output / name, overwrite=True)
     changed = {found.before: found.parts for found in trajectory.faded}
-    maps = len(request.maps)
+    maps = len(request.maps) + trajectory.settings.loop
     return viewer.Coloured.by_fading(fading_along(scene, changed, maps, trajectory.template))
 
 

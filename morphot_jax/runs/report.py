@@ -310,7 +310,7 @@ def preparation_entry(request: Request) -> dict[str, Any]:
 
 def signal_entries(request: Request, prepared: Prepared) -> list[dict[str, Any] | None]:
     """How much of each map is signal, as entries of report.json: in shells of frequency (cycles per Å)."""
-    halves = request.halves or [None] * len(prepared.signals)
+    halves = request.halves or [None] * len(request.maps)
     return [
         known
         and {
@@ -320,7 +320,7 @@ def signal_entries(request: Request, prepared: Prepared) -> list[dict[str, Any] 
             "frequency": known.frequency.tolist(),
             "share": known.share.tolist(),
         }
-        for known, names in zip(prepared.signals, halves, strict=True)
+        for known, names in zip(prepared.signals[: len(halves)], halves, strict=True)
     ]
 
 
@@ -345,7 +345,7 @@ def frame_rows(
     # All densities are zero outside this window.
     window = bounding_box((trajectory.densities.max(axis=0) > 0) | (first.data > 0) | (last.data > 0))
     ends = {"first": first.data[window], "last": last.data[window]}
-    sharpness = Sharpness(maps, window)
+    sharpness, weights = Sharpness(maps, window), trajectory.weights(len(maps))
 
     def row_of(frame: Frame) -> dict[str, Any]:
         density = trajectory.densities[frame.index][window]
@@ -360,7 +360,9 @@ def frame_rows(
             "level": float(levels[frame.index]),
             "enclosed_volume": enclosed(density, levels[frame.index]) * voxel_volume(trajectory.template),
         }
-        row |= sharpness.measured(frame.time, density)
+        if trajectory.settings.weights is not None:
+            row |= {f"weight_{k}": float(weight) for k, weight in enumerate(weights[frame.index], 1)}
+        row |= sharpness.measured(weights[frame.index], density)
         for end, reference in ends.items():
             row[f"relative_rms_to_{end}"] = float(metrics.relative_rms(density, reference))
             row[f"voxel_difference_to_{end}"] = float(metrics.voxel_difference(density, reference))

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from morphot_jax.morphing.settings import SOLVE, TRAJECTORY
+from morphot_jax.morphing.settings import BARYCENTERS, SOLVE, TRAJECTORY
 from morphot_jax.prepare.preparation import MAPS, PREPARING, Preparation
 from morphot_jax.system.errors import InputError, quoted
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
-SOLVING = ("morph", "demo", "order", "field", "bodies", "align")  # commands that compute on a device
+SOLVING = ("morph", "demo", "barycenter", "order", "field", "bodies", "align")  # commands that compute on a device
 
 
 @declares_options
@@ -26,13 +26,13 @@ class Request:
         "Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY.",
         argument=True,
         maps=True,
-        commands=("morph", "order", "prepare"),
+        commands=("morph", "barycenter", "order", "prepare"),
     )
     output: Path = option(help="Folder for the results.", flags=("--output", "-o"), commands=(*SOLVING, "prepare"))
     overwrite: bool = option(False, "Write into a folder that is not empty.", commands=(*SOLVING, "prepare"))
-    resume: bool = option(False, "Continue an interrupted run.", commands=("morph",))
+    resume: bool = option(False, "Continue an interrupted run.", commands=BARYCENTERS)
     dry_run: bool = option(
-        False, "Print how it would be solved, the memory and the time; do not solve.", commands=("morph",)
+        False, "Print how it would be solved, the memory and the time; do not solve.", commands=BARYCENTERS
     )
     body: Sequence[str] = option(
         (),

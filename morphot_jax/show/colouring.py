@@ -11,7 +11,7 @@ from morphot_jax.maps.volume import Grid, Volume
 from morphot_jax.morphing.field import displacement_field, moving, starts_and_displacements
 from morphot_jax.morphing.progress import ProgressReport
 from morphot_jax.morphing.settings import Settings
-from morphot_jax.morphing.trajectory import locate
+from morphot_jax.morphing.times import locate
 from morphot_jax.show.scene import Scene, shares_of
 from morphot_jax.system.reporting import silent
 

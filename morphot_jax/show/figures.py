@@ -136,13 +136,13 @@ def along_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def movie_frame(surface: Picture, camera: Camera, time: float) -> UInt8[np.ndarray, "up across 3"]:
-    """A picture of a surface with t and a scale bar, in the pixels of the camera."""
+def movie_frame(surface: Picture, camera: Camera, label: str) -> UInt8[np.ndarray, "up across 3"]:
+    """A picture of a surface with a label and a scale bar, in the pixels of the camera."""
     figure = Figure(figsize=(camera.pixels / 100, camera.pixels / 100), dpi=100)
     panel = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     panel.imshow(surface, extent=(0.0, camera.width, 0.0, camera.width), interpolation="none")
     panel.axis("off")
-    panel.text(0.04, 0.95, f"t = {time:.2f}", transform=panel.transAxes, va="top", fontsize=14, color=INK)
+    panel.text(0.04, 0.95, label, transform=panel.transAxes, va="top", fontsize=14, color=INK)
     scale_bar(panel)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -176,7 +176,7 @@ def convergence_figure(trajectory: Trajectory) -> Figure | None:
     panel.set_xlabel("iteration")
     panel.set_ylabel("marginal error (unit mass)")
     panel.spines[["top", "right"]].set_visible(False)
-    if len(solved) > 1:
+    if len(solved) > 1 and trajectory.settings.weights is None:
         scale = ScalarMappable(Normalize(0, 1), colours)
         figure.colorbar(scale, ax=panel, label="t", pad=0.02)
     return figure
@@ -410,7 +410,7 @@ def _bare(panel: Axes) -> None:
 
 def _entitle(row: Iterable[Axes], trajectory: Trajectory, shown: Sequence[int]) -> None:
     for panel, index in zip(row, shown, strict=True):
-        panel.set_title(f"t = {trajectory.frames[index].time:.3g}", color=INK, fontsize=10)
+        panel.set_title(trajectory.labels[index], color=INK, fontsize=10)
 
 
 def _window(densities: Float[np.ndarray, "t z y x"]) -> Window:
@@ -448,7 +448,7 @@ def all_figures(
         FRAMES: lambda: frames_figure(trajectory),
         SLICES: lambda: slices_figure(trajectory),
         SURFACES: lambda: surfaces_figure(trajectory, scene),
-        ALONG: lambda: along_figure(rows),
+        ALONG: lambda: along_figure(rows) if trajectory.settings.weights is None else None,
         CONVERGENCE: lambda: convergence_figure(trajectory),
         DOUBT: lambda: doubt_figure(maps, doubts),
         FADING: lambda: fading_figure(trajectory.faded),

@@ -45,19 +45,16 @@ def writer_for(output: Path) -> Callable[[Sequence[Still], Path, int], None]:
     return _write_mp4
 
 
-def pictures(scene: Scene, view: View, size: int, report: Report) -> list[Still]:
-    """The picture of every frame; its size is even, as MP4 needs."""
+def pictures(scene: Scene, labels: Sequence[str], view: View, size: int, report: Report) -> list[Still]:
+    """The picture of every frame with its label; its size is even, as MP4 needs."""
     camera = Camera.on(scene, VIEWS[view], size - size % 2)
-    count = len(scene.times)
+    count = len(labels)
     drawn: list[Still] = []
     for start in range(0, count, AT_ONCE):
         report(start, count)
         indices = range(start, min(start + AT_ONCE, count))
         surfaces = side_by_side(lambda index: surface_picture(scene, index, camera), indices)
-        drawn += [
-            movie_frame(surface, camera, float(scene.times[i]))
-            for i, surface in zip(indices, surfaces, strict=True)
-        ]
+        drawn += [movie_frame(surface, camera, labels[i]) for i, surface in zip(indices, surfaces, strict=True)]
     return drawn
 
 

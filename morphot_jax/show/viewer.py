@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from morphot_jax.morphing.field import Displacement
 from morphot_jax.morphing.sharpness import FREQUENCIES
+from morphot_jax.morphing.times import labels_of
 from morphot_jax.morphing.trajectory import ENDED_WELL
 from morphot_jax.show.colours import BLUE, FADING_PALETTE, INK, PALETTE, packed, rgb
 from morphot_jax.show.scene import FACTORS, Scene
@@ -39,13 +40,16 @@ POLICY = (
 class Details:
     """The text of the panel: a title, facts as names and values, notes, and a row for each frame.
 
-    A row holds t, level, resolution, power kept, error and status, as text.
+    - A row holds t, level, resolution, power kept, error and status, as text.
+    - ``labels``: of the frames; their times, where there are none. ``cyclic``: after the last comes the first.
     """
 
     title: str
     facts: Sequence[tuple[str, str]]
     notes: Sequence[str] = ()
     rows: Sequence[tuple[str, ...]] = ()
+    labels: Sequence[str] = ()
+    cyclic: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,18 +146,21 @@ def run_details(content: Mapping[str, Any], measured: Sequence[Mapping[str, Any]
     notes = [str(note) for note in (*content["warnings"], *content.get("actions", ()))]
     if scene.coarsened > 1:
         notes.append(f"shown coarser than the files: each voxel is the mean of {scene.coarsened}^3 voxels")
+    labels = labels_of([frame["time"] for frame in content["frames"]], settings.get("weights"))
     rows = [
         (
-            f"{frame['time']:.3g}",
+            label.removeprefix("t = "),
             f"{float(row['level']):.3g}",
             *_sharpness(row),
             _short(frame["marginal_error"]),
             str(frame["status"]),
         )
-        for frame, row in zip(content["frames"], measured, strict=True)
+        for label, frame, row in zip(labels, content["frames"], measured, strict=True)
     ]
     names = [_last_part(str(item["path"])) for item in content["inputs"]]
-    return Details(" → ".join(names), facts, notes, rows)
+    cyclic = bool(settings.get("loop"))
+    joint = " → " if settings.get("weights") is None else ", "
+    return Details(joint.join(names + names[:cyclic]), facts, notes, rows, labels, cyclic)
 
 
 def field_details(names: Sequence[str], displacement: Displacement) -> Details:
@@ -194,7 +201,9 @@ def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[
         "notes": [printable(note) for note in details.notes],
         "rows": [list(row) for row in details.rows],
         "good": [str(status) for status in ENDED_WELL],
-        "times": scene.times.tolist(),
+        "labels": list(details.labels) or labels_of(scene.times, None),
+        "naming": "t" if not details.labels or details.labels[0].startswith("t") else "weights",
+        "cyclic": details.cyclic,
         "levels": scene.levels.tolist(),
         "contours": scene.contours.tolist(),
         "factors": FACTORS.tolist(),

@@ -10,7 +10,7 @@ text (``cli.options``), the entry in reports, and the table in the documentation
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from math import isfinite
 from numbers import Integral, Real
@@ -73,11 +73,15 @@ class Option:
 
 @dataclass(frozen=True)
 class Kind:
-    """The values that an annotation allows: ``words``, one number, ``many`` numbers, a flag, other ``classes``."""
+    """The values that an annotation allows: ``words``, one number, ``many`` numbers, a flag, other ``classes``.
+
+    ``rows``: several rows of numbers, each typed with a flag of its own.
+    """
 
     words: tuple[str, ...] = ()
     number: type | None = None
     many: type | None = None
+    rows: type | None = None
     flag: bool = False
     optional: bool = False
     classes: tuple[Any, ...] = ()
@@ -107,7 +111,7 @@ class Declared:
     def spelled(self) -> bool:
         """Whether its text on the command line may be something other than one number or one word."""
         words = self.kind.words or self.option.none
-        return self.kind.many in (int, float) or bool(words and self.kind.number)
+        return bool(self.kind.rows or self.kind.many in (int, float) or (words and self.kind.number))
 
 
 def option(default: Any = MISSING, help: str = "", **declared: Any) -> Any:
@@ -164,19 +168,23 @@ def checked(declared: Declared, value: Any) -> Any:
         return value
     elif kind.number and (number := _plain(value, kind.number)) is not None and declared.option.allows(number):
         return number
-    elif kind.many and isinstance(value, Iterable) and not isinstance(value, NO_SEQUENCES):
-        return _several(declared, value, kind.many)
+    elif (kind.many or kind.rows) and _is_sequence(value):
+        return _several(declared, value, kind.many) if kind.many else _rows(declared, value, kind.rows)
     elif (instance := _of_class(value, kind.classes)) is not None:
         return instance
     raise InputError(refusal(declared, value))
 
 
-def read(declared: Declared, text: str) -> Any:
+def read(declared: Declared, text: str | Sequence[str]) -> Any:
     """Parse the text of an option on the command line; InputError if it is not a value of the option.
 
-    Bounds are checked later, by the dataclass.
+    An option of several rows has a text for each. Bounds are checked later, by the dataclass.
     """
     kind = declared.kind
+    if kind.rows:
+        row = replace(declared, kind=Kind(many=kind.rows))
+        return tuple(read(row, one) for one in text)
+    assert isinstance(text, str)
     if declared.option.none == text:
         return None
     if text in kind.words or str in kind.classes:
@@ -208,6 +216,8 @@ def wanted(declared: Declared, *, typed: bool) -> list[str]:
     """Describe what an option allows besides its words, as in 'a number above 0'."""
     kind, bounds = declared.kind, declared.option.bounds
     within = f" of {bounds}" if bounds.startswith("at ") else f" {bounds}" if bounds else ""
+    if kind.rows:
+        return [f"numbers{within}, separated by commas" if typed else f"rows of numbers{within}"]
     if kind.number or kind.many in (int, float):
         one = f"a whole number{within}" if kind.number is int else f"a number{within}"
         several = f"numbers{within}, separated by commas" if typed else f"numbers{within}"
@@ -241,14 +251,20 @@ def kind_of(annotation: Any) -> Kind:
     members = get_args(annotation) if union else (annotation,)
     single = {member for member in members if get_origin(member) is None}
     items = [get_args(member)[0] for member in members if get_origin(member) in (Sequence, tuple)]
+    rows = [get_args(item)[0] for item in items if get_origin(item) in (Sequence, tuple)]
     return Kind(
         words=tuple(word for member in members if get_origin(member) is Literal for word in get_args(member)),
         number=next((number for number in (int, float) if number in single), None),
         many=next((item for item in items if item in (int, float, str)), None),
+        rows=next((item for item in rows if item in (int, float)), None),
         flag=bool in single,
         optional=type(None) in single,
         classes=tuple(one for one in members if one in (str, Path) or isinstance(one, ForwardRef)),
     )
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, NO_SEQUENCES)
 
 
 def _item(value: Any) -> Any:
@@ -282,6 +298,14 @@ def _several(declared: Declared, values: Iterable[Any], kind: type) -> tuple[Any
         allowed = _listed(wanted(declared, typed=False))
         raise InputError(f"{declared.label} holds {received}: give {allowed}{declared.option.advice}")
     return tuple(number for _, number in pairs)
+
+
+def _rows(declared: Declared, values: Iterable[Any], kind: type | None) -> tuple[tuple[Any, ...], ...]:
+    """Return rows of numbers as tuples; InputError quotes what cannot be used."""
+    rows = tuple(values)
+    if kind is None or not rows or not all(map(_is_sequence, rows)):
+        raise InputError(refusal(declared, rows))
+    return tuple(_several(declared, row, kind) for row in rows)
 
 
 def _of_class(value: Any, classes: tuple[Any, ...]) -> Any:

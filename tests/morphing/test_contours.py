@@ -66,7 +66,7 @@ def test_volumes_go_evenly_from_map_to_map(method):
     levels = [level_of_mass(volume.data) for volume in prepared.volumes]
     times = np.array([frame.time for frame in trajectory.frames])
     data = [volume.data for volume in prepared.volumes]
-    found, targets = frame_levels(trajectory.densities, times, data, levels)
+    found, targets = frame_levels(trajectory.densities, trajectory.weights(3), data, levels)
     volumes = [enclosed(density, level) for density, level in zip(trajectory.densities, found, strict=True)]
     np.testing.assert_allclose(volumes, targets, atol=0.51)
     own = [enclosed(d, level) for d, level in zip(data, levels, strict=True)]
@@ -82,8 +82,7 @@ def test_volumes_of_the_samples_are_within_a_hundredth(name):
     prepared = prepare_maps([sample_volume(f"{name}-open"), sample_volume(f"{name}-closed")])
     trajectory = morph(prepared, Settings(frames=25))
     levels = [level_of_mass(volume.data) for volume in prepared.volumes]
-    times = np.array([frame.time for frame in trajectory.frames])
     data = [volume.data for volume in prepared.volumes]
-    found, targets = frame_levels(trajectory.densities, times, data, levels)
+    found, targets = frame_levels(trajectory.densities, trajectory.weights(2), data, levels)
     volumes = np.array([enclosed(d, level) for d, level in zip(trajectory.densities, found, strict=True)])
     assert abs(volumes / targets - 1.0).max() < 0.01

@@ -1,4 +1,4 @@
-"""Commands that solve: ``morph``, ``demo``, ``order``, ``field``, ``bodies``. Each imports heavy modules late."""
+"""Commands that solve: ``morph``, ``barycenter``, ``order`` and their kin. Each imports heavy modules late."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -13,6 +13,7 @@ from morphot_jax.runs.request import Request
 DEMO = ("sample:mmcpn-open", "sample:mmcpn-closed")
 ONE_PLAN = Settings(method="displacement")
 RIGID = Settings(method="rigid")
+MEAN = Settings(method="barycenter")
 MovingMap = Annotated[
     str, typer.Argument(metavar="MAP", help="The map whose mass moves.", autocompletion=complete_map)
 ]
@@ -31,6 +32,15 @@ def morph(*, settings: Settings, request: Request, quiet: Quiet = False, verbose
 def demo(*, settings: Settings, request: Request, quiet: Quiet = False, verbose: Verbose = False) -> int:
     """Morph the built-in maps of the chaperonin Mm-cpn from open to closed (the paper's Figure 1)."""
     return _run(replace(request, maps=DEMO), settings, quiet, verbose)
+
+
+@with_options
+def barycenter(
+    *, settings: Settings = MEAN, request: Request, quiet: Quiet = False, verbose: Verbose = False
+) -> int:
+    """Make barycenters of two or more maps at once: a map for each row of weights, a report and pictures."""
+    settings = settings if settings.weights else replace(settings, weights=[[1.0] * len(request.maps)])
+    return _run(request, settings, quiet, verbose)
 
 
 @with_options

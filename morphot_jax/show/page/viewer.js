@@ -6,7 +6,7 @@ const arrows = Object.values(world.ObjectsListJson).find((item) => item.type ===
 const content = surface.custom_data;
 const shape = surface.scalar_field.shape;
 const voxels = shape[0] * shape[1] * shape[2];
-const count = content.times.length;
+const count = content.labels.length;
 const ROUND = [1, 2, 5];
 
 // The value of each half-precision number, by its bits.
@@ -70,7 +70,7 @@ async function draw() {
 
 function describe(index) {
   byId("time").value = index;
-  byId("now").textContent = `t = ${content.times[index].toFixed(3)} (${index + 1}/${count})`;
+  byId("now").textContent = `${content.labels[index]} (${index + 1}/${count})`;
   const level = content.levels[index] * contour(index, state.factor);
   byId("level-now").textContent = `${level.toPrecision(3)} (${state.factor.toFixed(2)} ×)`;
   document.querySelectorAll("#frames tr").forEach((row, place) => row.classList.toggle("now", place === index));
@@ -89,9 +89,9 @@ async function play(on) {
   byId("play").textContent = on ? "❚❚" : "▶";
   while (state.playing) {
     const started = performance.now();
-    if (state.frame === count - 1) state.forward = false;
+    if (state.frame === count - 1) state.forward = content.cyclic;
     if (state.frame === 0) state.forward = true;
-    await go(state.frame + (state.forward ? 1 : -1));
+    await go((state.frame + (state.forward ? 1 : -1)) % count);
     const left = 1000 / Number(byId("speed").value) - (performance.now() - started);
     await new Promise((resolve) => { setTimeout(resolve, Math.max(0, left)); });
   }
@@ -153,6 +153,7 @@ function fillPanel() {
     if (!content.good.includes(values[values.length - 1])) row.lastChild.className = "bad";
     row.addEventListener("click", () => { play(false); go(index); });
   });
+  byId("naming").textContent = content.naming;
   byId("time").max = count - 1;
   byId("colours").hidden = values === null;
   byId("arrows").hidden = arrows === undefined;
