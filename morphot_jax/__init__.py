@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from morphot_jax.maps import metrics
     from morphot_jax.maps.mrc import read_volume, write_volume
     from morphot_jax.maps.volume import Volume
+    from morphot_jax.morphing.coordinates import place_maps
     from morphot_jax.morphing.field import displacement_field
     from morphot_jax.morphing.order import order_maps
     from morphot_jax.morphing.rigid import find_bodies
@@ -44,6 +45,7 @@ _HOMES = {
     "Volume": "maps.volume",
     "morph": "morphing.trajectory",
     "order_maps": "morphing.order",
+    "place_maps": "morphing.coordinates",
     "prepare_maps": "prepare.prepared",
     "read_volume": "maps.mrc",
     "solve_barycenter": "transport.barycenter",
@@ -75,6 +77,7 @@ __all__ = [
     "metrics",
     "morph",
     "order_maps",
+    "place_maps",
     "prepare_maps",
     "read_volume",
     "sinkhorn_divergence",

@@ -40,6 +40,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "morphot order a.mrc b.mrc c.mrc --between closed.mrc open.mrc -o out",
         ),
     ),
+    "place": (
+        (
+            "how much of three states is in each of two maps",
+            "morphot place x.mrc y.mrc --among a.mrc --among b.mrc --among c.mrc -o out --grid 32",
+        ),
+    ),
     "bodies": (
         ("the parts that move as rigid bodies, as masks", "morphot bodies closed.mrc open.mrc -o out"),
         ("of noisy maps, by coarser features", "morphot bodies closed.mrc open.mrc -o out --sigma 2"),

@@ -34,6 +34,7 @@ for command in (
     solve.demo,
     solve.barycenter,
     solve.order,
+    solve.place,
     solve.field,
     solve.bodies,
     look.view,

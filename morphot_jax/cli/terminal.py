@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.field import Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
@@ -252,6 +253,21 @@ class Terminal:
             table.add_row(str(rank), escape(str(names[i])), f"{ordering.places[i]:.3f}", f"{least:.3f}", far)
         self._show(table)
         self._times(seconds)
+
+    def coordinates(self, found: Coordinates, names: Sequence[str], references: Sequence[str]) -> None:
+        """Show a table of the weights of each map."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for title in ("map", *(f"weight {k}" for k in range(1, len(references) + 1)), "residual", ""):
+            table.add_column(title, justify="left" if title in ("map", "") else "right", overflow="fold")
+        for name, weights, spread, residual, far in zip(
+            names, found.weights, found.deviations, found.residuals, found.far, strict=True
+        ):
+            values = (f"{weight:.3f} ± {one:.3f}" for weight, one in zip(weights, spread, strict=True))
+            table.add_row(escape(str(name)), *values, f"{residual:.3f}", "far" if far else "")
+        self._show(table)
+        for k, reference in enumerate(references, 1):
+            self.say(f"weight {k}: {reference}")
+        self._times({"compile": found.clock.compile, "solve": found.clock.solve})
 
     def domains(self, domains: Sequence[Domain]) -> None:
         """Show a table of how each domain moves."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -30,6 +30,12 @@ class Progress:
 
 
 ProgressReport = Callable[[Progress], None]
+
+
+def shifted(report: ProgressReport, passed: int, total: int) -> ProgressReport:
+    """Reports progress of a part as progress of all ``total`` lanes, of which ``passed`` came before it."""
+    return lambda progress: report(replace(progress, done=progress.done + passed, lanes=total))
+
 
 COMPILING = (  # JAX's events before it computes; those of tracing count inner functions twice, and are left out
     "/jax/core/compile/jaxpr_to_mlir_module_duration",

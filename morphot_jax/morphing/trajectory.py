@@ -33,7 +33,7 @@ from morphot_jax.morphing.detail import UNKNOWN, Signals
 from morphot_jax.morphing.fading import Fading, about_fading, shares_of_fading
 from morphot_jax.morphing.pair import Transport, frames_between, solve_pair
 from morphot_jax.morphing.plan import Plan, plan_for, solve_window
-from morphot_jax.morphing.progress import Clock, Progress, ProgressReport
+from morphot_jax.morphing.progress import Clock, Progress, ProgressReport, shifted
 from morphot_jax.morphing.rigid import (
     AUTO,
     TOO_LOOSE,
@@ -458,7 +458,7 @@ class _Run:
         for before, indices in sorted(groups.items()):
             wanted = np.array([index not in self.known for index in indices])
             if wanted.any() or self.settings.method == "rigid" or self.settings.unbalanced is not None:
-                maps, report = slice(before, before + together), _shifted(self.report, passed, len(times))
+                maps, report = slice(before, before + together), shifted(self.report, passed, len(times))
                 yield _Segment.of(prepared, maps, indices, weights, wanted=wanted, report=report)
             passed += len(indices)
 
@@ -686,8 +686,3 @@ def _between(keys: list[Frame], index: int, time: float, density: Float[np.ndarr
     used = [key for key, weight in ((keys[before], 1.0 - share), (keys[before + 1], share)) if weight > 0]
     worst = max(used, key=lambda key: (key.status != Status.CONVERGED, key.marginal_error))
     return replace(worst, index=index, time=time, mass=mass_of(density))
-
-
-def _shifted(report: ProgressReport, passed: int, total: int) -> ProgressReport:
-    """Reports progress of a segment as progress of all ``total`` frames, of which ``passed`` came before it."""
-    return lambda progress: report(replace(progress, done=progress.done + passed, lanes=total))

@@ -16,7 +16,7 @@ Match = Literal["none", "mass", "density", "spectrum"]
 Place = Literal["header", "centre"]
 
 MAPS = "Preparing the maps"  # a group of options
-PREPARING = ("morph", "barycenter", "order", "field", "bodies", "prepare")  # commands that prepare maps
+PREPARING = ("morph", "barycenter", "order", "place", "field", "bodies", "prepare")  # commands that prepare maps
 
 
 @declares_options

@@ -1,4 +1,4 @@
-"""Runs of ``morphot order``, ``prepare``, ``align`` and ``field``: each writes a folder of results."""
+"""Runs of ``morphot order``, ``place``, ``prepare``, ``align`` and ``field``: each writes a folder of results."""
 
 import re
 import time
@@ -13,6 +13,7 @@ from morphot_jax.maps import databanks
 from morphot_jax.maps.load import SAMPLE, file_of
 from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import resample_onto
+from morphot_jax.morphing.coordinates import Coordinates, place_maps
 from morphot_jax.morphing.field import Displacement, arrows, displacement_between, field_maps, moving
 from morphot_jax.morphing.order import Ordering, order_maps
 from morphot_jax.morphing.settings import Settings
@@ -89,6 +90,48 @@ def run_order(request: Request, settings: Settings, reporter: Reporter) -> Order
         f"{report.ORDER}, {report.DISTANCES}, {figures.ORDER}.png and {report.REPORT} are in {request.output}"
     )
     return ordering
+
+
+def run_place(request: Request, settings: Settings, reporter: Reporter, among: int) -> Coordinates:
+    """Find the weights of maps among references, the first ``among`` maps of the request, and write them."""
+    seconds = dict[str, float]()
+    if not 2 <= among < len(request.maps):
+        raise InputError(
+            f"{among} references and {len(request.maps) - among} maps were given: "
+            "name two or more with --among, and one or more to place"
+        )
+    pictures = figures.file_names(figures.COORDINATES)
+    folder = OutputFolder.of(request, (report.COORDINATES, report.PLACED, *pictures, LOG))
+    folder.check()
+    device = device_of(request, reporter)
+    inputs, prepared = prepared_maps(request, reporter, seconds)
+    settings = with_memory(settings, device)
+    references, names = request.maps[:among], request.maps[among:]
+    with folder:
+        with jax.default_device(device), reporter.solving() as report_progress:
+            found = place_maps(prepared, among, settings, report=report_progress)
+        for warning in found.warnings:
+            if warning not in prepared.warnings:  # reported before the solve
+                reporter.warn(warning)
+        for index in np.flatnonzero(found.far).tolist():
+            reporter.warn(
+                f"{names[index]} lies {found.residuals[index]:.2f} from the nearest barycenter, and the "
+                f"references lie up to {found.span:.2f} apart: it may not belong among them"
+            )
+        folder.begin()
+        keep_log(request, reporter, device)
+        files.write_text(request.output / report.COORDINATES, report.coordinates_table(found, names))
+        picture = figures.coordinates_figure(
+            found, [Path(n).name for n in names], [Path(n).name for n in references]
+        )
+        for name, content in figures.both(figures.COORDINATES, picture).items():
+            files.write_bytes(request.output / name, content)
+        content = report.compose_placed(request, inputs, prepared, found)
+        files.write_text(request.output / report.PLACED, report.to_json(content))
+        folder.finish()
+    reporter.coordinates(found, names, references)
+    reporter.say(f"{report.COORDINATES}, {figures.COORDINATES}.png and {report.PLACED} are in {request.output}")
+    return found
 
 
 def run_prepare(request: Request, reporter: Reporter) -> Prepared:

@@ -16,6 +16,7 @@ from morphot_jax.maps.load import Input
 from morphot_jax.maps.resample import voxel_volume
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import bounding_box
+from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.fading import Fading
 from morphot_jax.morphing.field import Displacement, Domain
 from morphot_jax.morphing.order import Ordering
@@ -39,6 +40,7 @@ METRICS = "metrics.csv"
 CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE, ROUNDS, FADING = "convergence.csv", "rounds.csv", "fading.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
+COORDINATES, PLACED = "coordinates.csv", "place.json"
 FIELD, DOMAINS = "field.json", "domains.csv"
 MODEL = "model.cif"  # the atoms along the trajectory
 BODIES, BODIES_TABLE = "bodies.json", "bodies.csv"
@@ -249,6 +251,56 @@ def compose_field(
     return _solved(request, inputs, prepared, settings, displacement.warnings) | {
         "domains": [dict(zip(DOMAIN_COLUMNS, _domain_row(one), strict=True)) for one in displacement.domains],
     }
+
+
+def compose_placed(
+    request: Request, inputs: Sequence[Input], prepared: Prepared, found: Coordinates
+) -> dict[str, Any]:
+    """The content of place.json: inputs, settings, and the solve of the barycenter nearest to each map."""
+    entries = [
+        {
+            "map": item.name,
+            "weights": weights.tolist(),
+            "deviations": spread.tolist(),
+            "residual": float(residual),
+            "marginal_error": _number(lane.marginal_error),
+            "iterations": lane.iterations,
+            "status": str(lane.status),
+            "limit": str(lane.stop.limit),
+            "reason": lane.stop.reason,
+        }
+        for item, weights, spread, residual, lane in zip(
+            inputs[found.references :], found.weights, found.deviations, found.residuals, found.lanes, strict=True
+        )
+    ]
+    return _solved(request, inputs, prepared, found.settings, found.warnings[len(prepared.warnings) :]) | {
+        "references": [item.name for item in inputs[: found.references]],
+        "nodes": len(found.settings.weights or ()),
+        "span": found.span,
+        "interpolation": found.interpolation,
+        "maps": entries,
+        "seconds": {"compile": found.clock.compile, "solve": found.clock.solve},
+    }
+
+
+def coordinates_table(found: Coordinates, names: Sequence[str]) -> str:
+    """One line for each map: its weights among the references, and how near their barycenter is."""
+    k = found.references
+    columns = ["map", *(f"weight_{j}" for j in range(1, k + 1)), *(f"deviation_{j}" for j in range(1, k + 1))]
+    rows = [
+        [name, *weights.tolist(), *spread.tolist(), float(residual), bool(far), float(blur), str(lane.status)]
+        for name, weights, spread, residual, far, blur, lane in zip(
+            names,
+            found.weights,
+            found.deviations,
+            found.residuals,
+            found.far,
+            found.blurs,
+            found.lanes,
+            strict=True,
+        )
+    ]
+    return to_csv([*columns, "residual", "far", "blur_sigma", "status"], rows)
 
 
 def compose_bodies(

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.field import Domain
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
@@ -63,6 +64,10 @@ class Reporter(Protocol):
 
     def ordering(self, ordering: Ordering, names: Sequence[str], seconds: dict[str, float]) -> None:
         """The maps in their order, and the times of the parts."""
+        ...
+
+    def coordinates(self, found: Coordinates, names: Sequence[str], references: Sequence[str]) -> None:
+        """The weights of each map among the references."""
         ...
 
     def domains(self, domains: Sequence[Domain]) -> None:

@@ -10,7 +10,16 @@ from morphot_jax.system.errors import InputError, quoted
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
-SOLVING = ("morph", "demo", "barycenter", "order", "field", "bodies", "align")  # commands that compute on a device
+SOLVING = (
+    "morph",
+    "demo",
+    "barycenter",
+    "order",
+    "place",
+    "field",
+    "bodies",
+    "align",
+)  # commands that compute on a device
 
 
 @declares_options
@@ -26,7 +35,7 @@ class Request:
         "Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY.",
         argument=True,
         maps=True,
-        commands=("morph", "barycenter", "order", "prepare"),
+        commands=("morph", "barycenter", "order", "place", "prepare"),
     )
     output: Path = option(help="Folder for the results.", flags=("--output", "-o"), commands=(*SOLVING, "prepare"))
     overwrite: bool = option(False, "Write into a folder that is not empty.", commands=(*SOLVING, "prepare"))

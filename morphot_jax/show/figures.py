@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box
+from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.fading import Fading
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody, both_ways
@@ -34,7 +35,7 @@ Doubts = Mapping[int, tuple[Volume, Volume]]  # of two neighbouring maps, by the
 
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT, BODIES = "convergence", "order", "displacement", "bodies"
-DOUBT, FADING = "doubt", "fading"
+DOUBT, FADING, COORDINATES = "doubt", "fading", "coordinates"
 OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE, DOUBT, FADING)
 COLUMNS = 7  # of frames in a figure
 PANEL = 150  # pixels of a surface in the contact sheet
@@ -222,6 +223,30 @@ def order_figure(ordering: Ordering, names: Sequence[str]) -> Figure:
     panel.set_xlabel("t of the frame")
     panel.text(1.01, -0.7, "place", transform=panel.get_yaxis_transform(), va="bottom", fontsize=8)
     figure.colorbar(picture, ax=panel, label="relative L2 distance", pad=0.09)
+    return figure
+
+
+def coordinates_figure(found: Coordinates, names: Sequence[str], references: Sequence[str]) -> Figure:
+    """The weights of each map as a bar in the colours of the references, with its residual beside."""
+    figure = Figure(figsize=(7.2, 0.34 * len(names) + 1.5), layout="constrained")
+    panel = figure.subplots()
+    rows, left = np.arange(len(names)), np.zeros(len(names))
+    for k, (reference, colour) in enumerate(zip(references, cycle(PARTS))):
+        share, spread = found.weights[:, k], found.deviations[:, k]
+        panel.barh(rows, share, left=left, height=0.72, color=colour, label=escaped(reference), edgecolor="white")
+        left = left + share
+        if k < len(references) - 1:
+            panel.errorbar(left, rows, xerr=spread, fmt="none", ecolor="black", elinewidth=1.0, capsize=2.0)
+    for row, (residual, far) in enumerate(zip(found.residuals, found.far, strict=True)):
+        text = f"{residual:.3f}" + (" far" if far else "")
+        panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center", fontsize=8)
+    panel.text(1.02, -0.75, "residual", transform=panel.get_yaxis_transform(), va="bottom", fontsize=8)
+    panel.set_yticks(rows, [escaped(name) for name in names])
+    panel.set(
+        xlim=(0.0, 1.0), ylim=(len(names) - 0.4, -0.6), xlabel="weight; the lines are one deviation each way"
+    )
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=min(4, len(references)), frameon=False, fontsize=8)
     return figure
 
 

@@ -7,7 +7,7 @@ import typer
 
 from morphot_jax.cli.completion import complete_map
 from morphot_jax.cli.options import Quiet, Verbose, command_line, with_options
-from morphot_jax.morphing.settings import ORDERING, Settings
+from morphot_jax.morphing.settings import ORDERING, PLACING, Settings
 from morphot_jax.runs.request import Request
 
 DEMO = ("sample:mmcpn-open", "sample:mmcpn-closed")
@@ -63,6 +63,27 @@ def order(
     with Terminal(quiet=quiet, verbose=verbose) as terminal:
         ordering = run_order(request, settings, terminal)
     return 0 if ordering.trajectory.complete else 1
+
+
+@with_options
+def place(
+    *,
+    settings: Settings = PLACING,
+    among: Annotated[
+        list[str],
+        typer.Option(help="A map to place the others among; repeat for each.", autocompletion=complete_map),
+    ],
+    request: Request,
+    quiet: Quiet = False,
+) -> int:
+    """Place maps among others: the weights whose barycenter is nearest to each, with deviations and a picture."""
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.runs.other_runs import run_place
+
+    request = replace(request, maps=(*among, *request.maps), command=command_line())
+    with Terminal(quiet=quiet) as terminal:
+        found = run_place(request, settings, terminal, len(among))
+    return 0 if found.complete else 1
 
 
 @with_options
