@@ -67,6 +67,8 @@ def texts(one):
         found[f"{low + 0.25}"] = low + 0.25
     if kind.many is float:
         found["0.25,0.75"] = (0.25, 0.75)
+    if kind.rows is float:
+        found["0.25,0.75"] = ((0.25, 0.75),)
     if str in kind.classes:
         words = WORDS.get(one.name, "some words")
         found[words] = words
@@ -117,7 +119,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(command, one, tmp_path):
     if not words or command == "field":  # whose usage has arguments of its own
         return
     arguments = ["a.mrc", "b.mrc"] if command != "demo" else []
-    arguments += ["--between", "a.mrc", "b.mrc"] if command == "order" else []
+    arguments += {"order": ["--between", "a.mrc", "b.mrc"], "place": ["--among", "a.mrc"]}.get(command, [])
     done = morphot(command, *arguments, "-o", tmp_path / "out", one.flags[0], f"{words[0]}x")
     assert done.code == 2
     assert done.err.count("\n") == 1

@@ -774,7 +774,7 @@ def test_first_steps_are_shown_where_no_command_is_given_and_are_commands():
 def test_examples_of_morph_do_what_they_say(maps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = {"closed.mrc": "b", "open.mrc": "c", "a.map.gz": "b", "b.map.gz": "c", "a.mrc": "b", "b.mrc": "c"}
-    files |= {"a1.mrc": "b", "a2.mrc": "c", "b1.mrc": "b", "b2.mrc": "c"}
+    files |= {"c.mrc": "b", "a1.mrc": "b", "a2.mrc": "c", "b1.mrc": "b", "b2.mrc": "c"}
     for name, given in files.items():
         write_volume(read_volume(maps[given]), name)
     for _, typed in EXAMPLES["morph"]:
