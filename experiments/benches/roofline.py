@@ -107,7 +107,7 @@ class Agreement:
             solutions = {name: self._solve(name, maps) for name in self.kinds}
         sound = [name for name, (_, row) in solutions.items() if row["status"] in SOUND]
         differences = differing({name: value for name, (value, _) in solutions.items()}, sound)
-        shared = {"distance": gap(pair[0] > 0, pair[1] > 0, (self.sigma,) * 3)}
+        shared = {"distance": gap([pair[0] > 0, pair[1] > 0], (self.sigma,) * 3)}
         return [
             key | solutions[key["kernel"]][1] | shared | {"difference": differences[key["kernel"]]}
             for key in self.about()

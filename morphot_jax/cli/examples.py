@@ -46,6 +46,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "morphot place x.mrc y.mrc --among a.mrc --among b.mrc --among c.mrc -o out --grid 32",
         ),
     ),
+    "landscape": (
+        (
+            "order the maps of a folder, and a morph through five of them",
+            "morphot landscape maps -o out --grid 64",
+        ),
+        ("the same, after adding maps", "morphot landscape maps -o out --grid 64 --resume"),
+    ),
     "bodies": (
         ("the parts that move as rigid bodies, as masks", "morphot bodies closed.mrc open.mrc -o out"),
         ("of noisy maps, by coarser features", "morphot bodies closed.mrc open.mrc -o out --sigma 2"),

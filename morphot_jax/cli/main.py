@@ -35,6 +35,7 @@ for command in (
     solve.barycenter,
     solve.order,
     solve.place,
+    solve.landscape,
     solve.field,
     solve.bodies,
     look.view,

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +28,7 @@ from rich.text import Text
 
 from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.field import Domain
+from morphot_jax.morphing.landscape import Landscape
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Progress as Step
@@ -268,6 +269,21 @@ class Terminal:
         for k, reference in enumerate(references, 1):
             self.say(f"weight {k}: {reference}")
         self._times({"compile": found.clock.compile, "solve": found.clock.solve})
+
+    def landscape(self, found: Landscape, names: Sequence[str], seconds: dict[str, float]) -> None:
+        """Show a table of the maps in their order, and the times of the parts."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for title in ("rank", "map", "Å from the one before", "on the path"):
+            table.add_column(
+                title, justify="left" if title in ("map", "on the path") else "right", overflow="fold"
+            )
+        order = found.order.indices.tolist()
+        steps = ["", *(f"{found.distances[a, b]:.3g}" for a, b in pairwise(order))]
+        for rank, (k, step) in enumerate(zip(order, steps, strict=True), start=1):
+            table.add_row(str(rank), escape(str(names[k])), step, "yes" if k in found.path else "")
+        self._show(table)
+        self.say(f"{percent(found.order.agreement)} of the triples of maps agree with this order")
+        self._times(seconds)
 
     def domains(self, domains: Sequence[Domain]) -> None:
         """Show a table of how each domain moves."""

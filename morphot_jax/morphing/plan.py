@@ -1,8 +1,9 @@
 """The plan of a morph: every automatic choice for a set of maps, made in one place, with its reason."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 from math import prod
 
 import jax
@@ -21,6 +22,7 @@ from morphot_jax.morphing.settings import (
     Settings,
     keyframes_between,
     on_all_voxels,
+    solved_together,
     with_method,
 )
 from morphot_jax.morphing.times import frame_times
@@ -105,8 +107,14 @@ def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
     return replace(plan, reasons={"method": why} | plan.reasons)
 
 
-def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Plan:
-    """Resolve the settings for maps on one grid and ``lanes`` solves between neighbouring maps."""
+def make_plan(
+    volumes: tuple[Volume, ...], lanes: int, settings: Settings, *, together: bool | None = None
+) -> Plan:
+    """Resolve the settings for maps on one grid and ``lanes`` solves between neighbouring maps.
+
+    ``together``: between any of the maps instead; None: where weights are given.
+    """
+    together = settings.weights is not None if together is None else together
     sigma, sigma_reason = _sigma(settings, volumes[0])
     if min(sigma) < SMALLEST_SIGMA:
         raise InputError(
@@ -115,17 +123,17 @@ def make_plan(volumes: tuple[Volume, ...], lanes: int, settings: Settings) -> Pl
         )
     precision, precision_reason = _precision(settings)
     dtype = dtype_of(precision)
-    groups = list(pairwise(volumes)) if settings.weights is None else [volumes]  # maps that are solved together
-    distance = max(gap(a.data > 0, b.data > 0, sigma) for maps in groups for a, b in combinations(maps, 2))
+    groups = [volumes] if together else list(pairwise(volumes))
+    distance = max(gap([volume.data > 0 for volume in maps], sigma) for maps in groups)
     kernel, fallback, kernel_reason = _kernel(settings, distance, dtype)
     boxes = [solve_window(np.stack([volume.data for volume in maps]), sigma, kernel) for maps in groups]
     extent = max(map(window_shape, boxes), key=prod)
     width = float(np.mean([spread(volume.data, sigma) for volume in volumes]))
     relaxation, relaxation_reason = _relaxation(settings, kernel, width)
     stride, stride_reason = _stride(settings, kernel, sigma, extent)
-    together = len(groups[0])
-    lane = lane_bytes(extent, together, dtype, relaxation, debias=settings.debias)
-    shared = anchor_bytes(extent, lanes, relaxation, debias=settings.debias, maps=together)
+    joined = solved_together(settings)
+    lane = lane_bytes(extent, joined, dtype, relaxation, debias=settings.debias)
+    shared = anchor_bytes(extent, lanes, relaxation, debias=settings.debias, maps=joined)
     batch, batch_reason = _batch(settings, lanes, lane, shared)
     return Plan(
         sigma=sigma,
@@ -158,16 +166,18 @@ def dtype_of(precision: str) -> np.dtype:
     return np.dtype(np.float64 if precision == "double" else np.float32)
 
 
-def gap(first: Bool[np.ndarray, "z y x"], second: Bool[np.ndarray, "z y x"], sigma) -> float:
-    """max( max_{x in first} d(x, second), max_{y in second} d(y, first) ), in units of sigma (Hausdorff)."""
-    window = bounding_box(first | second)
-    first, second = first[window], second[window]
-    if np.array_equal(first, second):
-        return 0.0
+def gap(supports: Sequence[Bool[np.ndarray, "z y x"]], sigma) -> float:
+    """The largest distance of a voxel of one support from another support, in units of sigma (Hausdorff)."""
+    union = np.any(supports, axis=0)
+    window = bounding_box(union)
+    union, inner = union[window], [support[window] for support in supports]
     spacing = [1.0 / s for s in sigma]
-    to_second = np.asarray(distance_transform_edt(~second, sampling=spacing))
-    to_first = np.asarray(distance_transform_edt(~first, sampling=spacing))
-    return float(max(to_second[first].max(), to_first[second].max()))
+    return max(0.0 if np.array_equal(union, support) else _farthest(union, support, spacing) for support in inner)
+
+
+def _farthest(union: Bool[np.ndarray, "z y x"], support: Bool[np.ndarray, "z y x"], spacing: list[float]) -> float:
+    """The largest distance of a voxel of ``union`` from ``support``."""
+    return float(np.asarray(distance_transform_edt(~support, sampling=spacing))[union].max())
 
 
 def spread(density: Float[np.ndarray, "z y x"], sigma: tuple[float, float, float]) -> float:

@@ -30,7 +30,7 @@ ITERATIONS = 500  # by default
 MOST_ITERATIONS = 1_000_000  # the history stores three numbers for each
 MOST_FRAMES = 10_000  # each is a file
 BARYCENTERS = ("morph", "barycenter")  # commands that solve barycenters
-WITH_SIGMA = (*BARYCENTERS, "order", "place", "field", "bodies")
+WITH_SIGMA = (*BARYCENTERS, "order", "place", "landscape", "field", "bodies")
 TRAJECTORY, SOLVE = "Trajectory", "Solve"  # groups of options
 
 
@@ -347,3 +347,5 @@ def on_all_voxels(settings: Settings) -> str | None:
 ORDERING = Settings(method="displacement", frames=101)
 # The default of ``place_maps``: barycenters that are compared with maps need no more.
 PLACING = Settings(method="barycenter", tolerance=1e-5)
+# The default of ``landscape``: values are right to the square of the error.
+LANDSCAPE = Settings(method="barycenter", tolerance=1e-3)

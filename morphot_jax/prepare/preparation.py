@@ -16,7 +16,8 @@ Match = Literal["none", "mass", "density", "spectrum"]
 Place = Literal["header", "centre"]
 
 MAPS = "Preparing the maps"  # a group of options
-PREPARING = ("morph", "barycenter", "order", "place", "field", "bodies", "prepare")  # commands that prepare maps
+# Commands that prepare maps.
+PREPARING = ("morph", "barycenter", "order", "place", "landscape", "field", "bodies", "prepare")
 
 
 @declares_options

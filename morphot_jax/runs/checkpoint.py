@@ -38,17 +38,27 @@ RECORD = r"[0-9]{3,}"  # the names of records, without their ending
 
 def fingerprint(prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS) -> str:
     """A checksum of all that the frames depend on: not of the setting ``memory``, which changes no frame."""
-    chosen = {name: value for name, value in asdict(settings).items() if name != "memory"}
-    versions = {"morphot_jax": __version__, "jax": jax.__version__}
-    checksum = hashlib.sha256(json.dumps([chosen, versions], sort_keys=True).encode())
+    checksum = hashlib.sha256(settings_text(settings).encode())
     for signal in prepared.signals:
         checksum.update(b"none" if signal is None else np.stack([signal.frequency, signal.share]).tobytes())
     masks = {name: masks_of(mask) for name, mask in bodies.items()}
     checksum.update(repr([(name, len(given)) for name, given in masks.items()]).encode())
     for volume in (*prepared.volumes, *(mask for given in masks.values() for mask in given)):
-        checksum.update(repr((volume.shape, volume.data.dtype.str, volume.voxel_size, volume.origin)).encode())
-        checksum.update(np.ascontiguousarray(volume.data).data)
+        checksum.update(content_of(volume))
     return checksum.hexdigest()
+
+
+def settings_text(settings: Settings) -> str:
+    """The settings and the versions as text, without ``memory``, which changes no result."""
+    chosen = {name: value for name, value in asdict(settings).items() if name != "memory"}
+    versions = {"morphot_jax": __version__, "jax": jax.__version__}
+    return json.dumps([chosen, versions], sort_keys=True)
+
+
+def content_of(volume: Volume) -> bytes:
+    """The grid and the densities of a map as bytes, for checksums."""
+    grid = repr((volume.shape, volume.data.dtype.str, volume.voxel_size, volume.origin))
+    return grid.encode() + np.ascontiguousarray(volume.data).tobytes()
 
 
 class Checkpoint:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from morphot_jax.maps.window import bounding_box
 from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.fading import Fading
 from morphot_jax.morphing.field import Displacement, Domain
+from morphot_jax.morphing.landscape import Landscape
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody, RigidMorph, both_ways
 from morphot_jax.morphing.settings import Settings
@@ -40,6 +42,7 @@ METRICS = "metrics.csv"
 CERTIFICATE = "certificate"  # the key of report.json
 CONVERGENCE, ROUNDS, FADING = "convergence.csv", "rounds.csv", "fading.csv"
 ORDER, DISTANCES = "order.csv", "distances.csv"
+LANDSCAPE, LANDSCAPE_TABLE = "landscape.json", "landscape.csv"
 COORDINATES, PLACED = "coordinates.csv", "place.json"
 FIELD, DOMAINS = "field.json", "domains.csv"
 MODEL = "model.cif"  # the atoms along the trajectory
@@ -280,6 +283,47 @@ def compose_placed(
         "interpolation": found.interpolation,
         "maps": entries,
         "seconds": {"compile": found.clock.compile, "solve": found.clock.solve},
+    }
+
+
+def compose_landscape(
+    request: Request,
+    inputs: Sequence[Input],
+    prepared: Prepared,
+    found: Landscape,
+    seconds: dict[str, float],
+    peak_memory_bytes: int | None,
+) -> dict[str, Any]:
+    """The content of landscape.json: inputs, settings, the order, the path, and how the plans were solved."""
+    pairs = found.pairs.values()
+    names = [item.name for item in inputs]
+    return _solved(request, inputs, prepared, found.settings, found.warnings[len(prepared.warnings) :]) | {
+        "kernel": found.plan.kernel,
+        "sigma_voxels_zyx": list(found.plan.sigma),
+        "order": [names[k] for k in found.order.indices],
+        "agreement": found.order.agreement,
+        "path": [names[k] for k in found.path],
+        "shares": found.shares.tolist(),
+        "plans": len(pairs),
+        "iterations": max(pair.iterations for pair in pairs),
+        "marginal_error": _number(max(pair.marginal_error for pair in pairs)),
+        "statuses": {str(status): n for status, n in Counter(pair.status for pair in pairs).items()},
+        "seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def landscape_tables(found: Landscape, names: Sequence[str]) -> dict[str, str]:
+    """File names and texts: the maps in their order, with their coordinates; the distances between all."""
+    rows, before = [], None
+    for rank, k in enumerate(found.order.indices.tolist(), start=1):
+        step = "" if before is None else float(found.distances[before, k])
+        rows.append([rank, names[k], *found.coordinates[k].tolist(), step, k in found.path])
+        before = k
+    matrix = [[name, *row.tolist()] for name, row in zip(names, found.distances, strict=True)]
+    return {
+        LANDSCAPE_TABLE: to_csv(["rank", "map", "axis_1", "axis_2", "axis_3", "from_previous", "on_path"], rows),
+        DISTANCES: to_csv(["map", *names], matrix),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.field import Domain
+from morphot_jax.morphing.landscape import Landscape
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Progress
@@ -68,6 +69,10 @@ class Reporter(Protocol):
 
     def coordinates(self, found: Coordinates, names: Sequence[str], references: Sequence[str]) -> None:
         """The weights of each map among the references."""
+        ...
+
+    def landscape(self, found: Landscape, names: Sequence[str], seconds: dict[str, float]) -> None:
+        """The maps in their order, and the times of the parts."""
         ...
 
     def domains(self, domains: Sequence[Domain]) -> None:

@@ -10,16 +10,8 @@ from morphot_jax.system.errors import InputError, quoted
 from morphot_jax.system.options import check_options, declares_options, option
 from morphot_jax.system.words import Device
 
-SOLVING = (
-    "morph",
-    "demo",
-    "barycenter",
-    "order",
-    "place",
-    "field",
-    "bodies",
-    "align",
-)  # commands that compute on a device
+# Commands that compute on a device.
+SOLVING = ("morph", "demo", "barycenter", "order", "place", "landscape", "field", "bodies", "align")
 
 
 @declares_options
@@ -35,11 +27,11 @@ class Request:
         "Maps in order: .mrc .map .ccp4, .gz .bz2; sample:NAME, emdb:ENTRY or pdb:ENTRY.",
         argument=True,
         maps=True,
-        commands=("morph", "barycenter", "order", "place", "prepare"),
+        commands=("morph", "barycenter", "order", "place", "landscape", "prepare"),
     )
     output: Path = option(help="Folder for the results.", flags=("--output", "-o"), commands=(*SOLVING, "prepare"))
     overwrite: bool = option(False, "Write into a folder that is not empty.", commands=(*SOLVING, "prepare"))
-    resume: bool = option(False, "Continue an interrupted run.", commands=BARYCENTERS)
+    resume: bool = option(False, "Continue an interrupted run.", commands=(*BARYCENTERS, "landscape"))
     dry_run: bool = option(
         False, "Print how it would be solved, the memory and the time; do not solve.", commands=BARYCENTERS
     )

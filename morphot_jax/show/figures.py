@@ -20,6 +20,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window, bounding_box
 from morphot_jax.morphing.coordinates import Coordinates
 from morphot_jax.morphing.fading import Fading
+from morphot_jax.morphing.landscape import Landscape
 from morphot_jax.morphing.order import Ordering
 from morphot_jax.morphing.rigid import RigidBody, both_ways
 from morphot_jax.morphing.trajectory import Trajectory
@@ -36,8 +37,10 @@ Doubts = Mapping[int, tuple[Volume, Volume]]  # of two neighbouring maps, by the
 FRAMES, SLICES, SURFACES, ALONG = "frames", "slices", "surfaces", "along"
 CONVERGENCE, ORDER, DISPLACEMENT, BODIES = "convergence", "order", "displacement", "bodies"
 DOUBT, FADING, COORDINATES = "doubt", "fading", "coordinates"
+LANDSCAPE = "landscape"
 OF_A_RUN = (FRAMES, SLICES, SURFACES, ALONG, CONVERGENCE, DOUBT, FADING)
 COLUMNS = 7  # of frames in a figure
+MOST_NAMES, MOST_NUMBERS = 30, 20  # of maps in the figure of a landscape
 PANEL = 150  # pixels of a surface in the contact sheet
 AXES = ((0, "x", "y"), (1, "x", "z"), (2, "y", "z"))  # array axis summed over, then across and up
 VISIBLE = 0.02  # of a frame's maximum: density above it has to be in the picture
@@ -247,6 +250,34 @@ def coordinates_figure(found: Coordinates, names: Sequence[str], references: Seq
     )
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(4, len(references)), frameon=False, fontsize=8)
+    return figure
+
+
+def landscape_figure(found: Landscape, names: Sequence[str]) -> Figure:
+    """The maps in the plane of the first two axes, dark to light in their order, with the path; and all distances.
+
+    Maps are numbered in their order; where they are few, their names stand beside the distances.
+    """
+    order, count = found.order.indices, len(names)
+    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
+    plane, matrix = figure.subplots(1, 2)
+    way = found.coordinates[list(found.path)]
+    plane.plot(way[:, 0], way[:, 1], color=MARK, linewidth=1.2, zorder=1)
+    spots = found.coordinates[order]
+    plane.scatter(spots[:, 0], spots[:, 1], c=np.arange(count), cmap="cividis", s=46, edgecolor="white", zorder=2)
+    for rank in spread(count, MOST_NUMBERS):
+        plane.annotate(f"{rank + 1}", spots[rank, :2], xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for axis, name in enumerate(("x", "y")):
+        label = f"axis {axis + 1} (Å): {percent(found.shares[axis])} of the squared distances"
+        plane.set(**{f"{name}label": label})
+    plane.set_aspect("equal", adjustable="datalim")
+    plane.spines[["top", "right"]].set_visible(False)
+    picture = matrix.imshow(found.distances[np.ix_(order, order)], cmap="cividis", interpolation="nearest")
+    shown = range(count) if count <= MOST_NAMES else spread(count, MOST_NUMBERS)
+    texts = [f"{escaped(names[int(order[k])])}  {k + 1}" if count <= MOST_NAMES else f"{k + 1}" for k in shown]
+    matrix.set_yticks(list(shown), texts, fontsize=8)
+    matrix.set_xticks(list(shown), [f"{k + 1}" for k in shown], fontsize=8)
+    figure.colorbar(picture, ax=matrix, label="distance (Å)")
     return figure
 
 

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Float
 
 from morphot_jax.morphing.field import Displacement
+from morphot_jax.morphing.landscape import Landscape
 from morphot_jax.morphing.sharpness import FREQUENCIES
 from morphot_jax.morphing.times import labels_of
 from morphot_jax.morphing.trajectory import ENDED_WELL
 from morphot_jax.show.colours import BLUE, FADING_PALETTE, INK, PALETTE, packed, rgb
 from morphot_jax.show.scene import FACTORS, Scene
-from morphot_jax.system.reporting import printable
+from morphot_jax.system.reporting import percent, printable
 
 VIEWER = "viewer.html"
 FOV = 30.0  # degrees
@@ -174,6 +175,18 @@ def field_details(names: Sequence[str], displacement: Displacement) -> Details:
     return Details(title, facts, list(displacement.warnings))
 
 
+def landscape_details(found: Landscape, names: Sequence[str]) -> Details:
+    """The details of a landscape: the maps in their order."""
+    facts = [
+        ("maps", str(len(names))),
+        ("apart", f"up to {found.distances.max():.3g} Å"),
+        ("order", f"{percent(found.order.agreement)} of the triples agree"),
+        ("path", f"through {len(found.path)} maps"),
+    ]
+    labels = [_last_part(names[int(k)]) for k in found.order.indices]
+    return Details("Landscape", facts, list(found.warnings), labels=labels)
+
+
 def _last_part(name: str) -> str:
     """The last part of a path with slashes or backslashes."""
     return name.replace("\\", "/").rsplit("/", 1)[-1]
@@ -201,7 +214,7 @@ def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[
         "notes": [printable(note) for note in details.notes],
         "rows": [list(row) for row in details.rows],
         "good": [str(status) for status in ENDED_WELL],
-        "labels": list(details.labels) or labels_of(scene.times, None),
+        "labels": [printable(label) for label in details.labels] or labels_of(scene.times, None),
         "naming": "t" if not details.labels or details.labels[0].startswith("t") else "weights",
         "cyclic": details.cyclic,
         "levels": scene.levels.tolist(),

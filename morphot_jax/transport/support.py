@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport.fewer_axes import BOX, in_box
 from morphot_jax.transport.kernels import Part, Places, safe_log, slices, whole
@@ -28,7 +28,7 @@ class Side:
 
     __repr__ = one_line
 
-    def __getitem__(self, k: int) -> "Side":
+    def __getitem__(self, k: int | Int[Array, ""]) -> "Side":
         """The k-th of several maps."""
         return Side(replace(self.places, index=self.places.index[k]), self.log_mass[k])
 

@@ -50,8 +50,8 @@ def test_gap_is_the_hausdorff_distance(shape, sigma, share, seed):
     masks = rng.random((2, *shape)) < share
     masks[0].flat[rng.integers(masks[0].size)] = masks[1].flat[rng.integers(masks[1].size)] = True
     expected = hausdorff(*masks, np.array(sigma))
-    assert gap(*masks, sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
-    assert gap(*masks[::-1], sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert gap(masks, sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert gap(masks[::-1], sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_gap_counts_in_sigma_along_each_axis():
@@ -59,7 +59,7 @@ def test_gap_counts_in_sigma_along_each_axis():
     first = points(shape, (0, 0, 0)).data > 0
     for axis, sigma in product(range(3), [(1.0, 2.0, 4.0)]):
         second = np.roll(first, 4, axis=axis)
-        assert gap(first, second, sigma) == pytest.approx(4 / sigma[axis])
+        assert gap([first, second], sigma) == pytest.approx(4 / sigma[axis])
 
 
 def test_distance_of_a_sequence_is_that_of_its_farthest_neighbours():

@@ -7,7 +7,7 @@ import typer
 
 from morphot_jax.cli.completion import complete_map
 from morphot_jax.cli.options import Quiet, Verbose, command_line, with_options
-from morphot_jax.morphing.settings import ORDERING, PLACING, Settings
+from morphot_jax.morphing.settings import LANDSCAPE, ORDERING, PLACING, Settings
 from morphot_jax.runs.request import Request
 
 DEMO = ("sample:mmcpn-open", "sample:mmcpn-closed")
@@ -83,6 +83,26 @@ def place(
     request = replace(request, maps=(*among, *request.maps), command=command_line())
     with Terminal(quiet=quiet) as terminal:
         found = run_place(request, settings, terminal, len(among))
+    return 0 if found.complete else 1
+
+
+@with_options
+def landscape(
+    *,
+    settings: Settings = LANDSCAPE,
+    stops: Annotated[
+        int, typer.Option(min=0, help="Make a morph along the path through at most so many of its maps; 0: none.")
+    ] = 5,
+    request: Request,
+    quiet: Quiet = False,
+) -> int:
+    """Lay out many maps by the distances between all: order, path and a morph along it, with a picture."""
+    from morphot_jax.cli.terminal import Terminal
+    from morphot_jax.runs.landscape_run import run_landscape
+
+    request = replace(request, command=command_line())
+    with Terminal(quiet=quiet) as terminal:
+        found = run_landscape(request, settings, terminal, stops=stops)
     return 0 if found.complete else 1
 
 
