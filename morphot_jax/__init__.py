@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from morphot_jax.maps.volume import Volume
     from morphot_jax.morphing.coordinates import place_maps
     from morphot_jax.morphing.field import displacement_field
+    from morphot_jax.morphing.landscape import landscape
     from morphot_jax.morphing.order import order_maps
     from morphot_jax.morphing.rigid import find_bodies
     from morphot_jax.morphing.settings import Settings
@@ -43,6 +44,7 @@ _HOMES = {
     "Preparation": "prepare.preparation",
     "Settings": "morphing.settings",
     "Volume": "maps.volume",
+    "landscape": "morphing.landscape",
     "morph": "morphing.trajectory",
     "order_maps": "morphing.order",
     "place_maps": "morphing.coordinates",
@@ -74,6 +76,7 @@ __all__ = [
     "displacement_field",
     "find_bodies",
     "kernels",
+    "landscape",
     "metrics",
     "morph",
     "order_maps",

@@ -25,6 +25,8 @@ from morphot_jax.runs.request import Request
 from morphot_jax.system import devices
 from morphot_jax.system.errors import InputError
 
+MOST_ACTIONS = 20  # changes to the maps that are shown; the others are in the log
+
 
 def device_of(request: Request, reporter: Reporter) -> devices.DeviceHandle:
     """The device that the request names; compiled code is kept for later runs, or the reporter told why not."""
@@ -58,8 +60,12 @@ def prepared_maps(request: Request, reporter: Reporter, seconds: dict[str, float
         halves = read_halves(request, reporter)
         options = {"names": names, "half_maps": halves or None, "report": report_progress}
         prepared = prepare_maps(volumes, request.preparation, **options)
-    for action in prepared.actions:
+    for action in prepared.actions[:MOST_ACTIONS]:
         reporter.say(action)
+    if rest := prepared.actions[MOST_ACTIONS:]:
+        reporter.say(f"{len(rest)} more changes to the maps are in {LOG} and in the report")
+        for action in rest:
+            reporter.detail(action)
     for warning in prepared.warnings:
         reporter.warn(warning)
     return inputs, prepared

@@ -15,7 +15,7 @@ from morphot_jax.cli import main
 from morphot_jax.cli.commands import maps, solve
 from morphot_jax.cli.options import with_options
 from morphot_jax.cli.table import declared_in, options_table
-from morphot_jax.morphing.settings import ORDERING, PLACING
+from morphot_jax.morphing.settings import LANDSCAPE, ORDERING, PLACING
 from morphot_jax.runs.request import Request
 
 DECLARED = declared_in(Settings) | declared_in(Request)
@@ -26,6 +26,7 @@ DEFAULTS = {  # where the command line has others than Python
     "field": solve.ONE_PLAN,
     "barycenter": solve.MEAN,
     "place": PLACING,
+    "landscape": LANDSCAPE,
 }
 WORDS = {"symmetry": "D7"}  # of options that do not take any text
 GIVEN = {"output": Path("out"), "maps": ("a.mrc", "b.mrc")}

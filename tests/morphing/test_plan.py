@@ -50,8 +50,8 @@ def test_gap_is_the_hausdorff_distance(shape, sigma, share, seed):
     masks = rng.random((2, *shape)) < share
     masks[0].flat[rng.integers(masks[0].size)] = masks[1].flat[rng.integers(masks[1].size)] = True
     expected = hausdorff(*masks, np.array(sigma))
-    assert gap(masks, sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
-    assert gap(masks[::-1], sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert gap(list(masks), sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert gap(list(masks[::-1]), sigma) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_gap_counts_in_sigma_along_each_axis():
