@@ -39,6 +39,7 @@ QUICK = {  # the experiments that tests run with --quick, and how many pictures 
     "benches.nulls": 1,
     "benches.peers": 1,
     "benches.robustness": 1,
+    "benches.sets": 0,
     "benches.ways": 2,
     "studies.annealing": 1,
     "studies.conventions": 2,

@@ -9,13 +9,15 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import SAMPLE
 
 MAPS = re.compile(r"\.(mrc|map|ccp4)(\.gz|\.bz2)?$")
+NUMBERED = re.compile(r"vol_\d+\.")  # maps of a series, as cryoDRGN and a morph write them beside others
 
 
 def expanded(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names with each folder replaced by the maps in it, and a sentence about each folder.
 
-    Taken are the maps that lie in the folder itself; where there are none, those in the folders in it. Numbers in
-    names count as numbers: vol_2.mrc comes before vol_10.mrc. InputError for a folder without maps.
+    Taken are the maps that lie in the folder itself; where there are none, those in the folders in it. Where some
+    are called vol_0 and so on, those alone are. Numbers in names count as numbers: vol_2.mrc comes before
+    vol_10.mrc. InputError for a folder without maps.
     """
     found, said = [], []
     for name in names:
@@ -36,6 +38,7 @@ def _maps_in(folder: Path) -> list[Path]:
         (path for inner in folder.iterdir() if inner.is_dir() for path in inner.iterdir()),
     ):
         if maps := [path for path in places if MAPS.search(path.name) and path.is_file()]:
+            maps = [path for path in maps if NUMBERED.match(path.name)] or maps
             return sorted(maps, key=lambda path: _natural(str(path.relative_to(folder))))
     return []
 

@@ -33,6 +33,7 @@ from morphot_jax.transport.status import Status
 
 BLURS = (0.0, 0.5, 0.75, 1.0, 1.25)  # widths in sigma of which the best is taken for each map
 TURNS = 2  # of finding weights with a blur, and the blur with the weights
+LEAST_SIGMA = 1.0  # voxels, of the default
 AT_ONCE = 16  # maps that are compared together
 BLOCKS = 8  # along each axis: for the deviations
 INTERPOLATED = 0.05  # relative L2 distance from a solved barycenter: more gets a warning
@@ -93,7 +94,7 @@ def place_maps(
 
     - ``maps``: one or more. ``among``: two or more references; the first gives the grid.
     - ``maps`` may be the result of ``prepare_maps``, the references first; then ``among`` is their number.
-    - ``settings``: of the barycenters. These are not debiased.
+    - ``settings``: of the barycenters, which are not debiased. Sigma: the longest axis / 60, and at least a voxel.
 
     Raises InputError for anything but maps, for maps that cannot be used, and for too few.
     """
@@ -119,7 +120,7 @@ def _placed(prepared: Prepared, count: int, settings: Settings, report: Progress
     """Place all maps after the first ``count`` among these."""
     references, others = prepared.volumes[:count], prepared.volumes[count:]
     nodes = simplex.nodes_of(count, simplex.degree_for(count))
-    settings = replace(settings, weights=nodes.tolist())
+    settings = replace(_with_sigma(settings, references[0]), weights=nodes.tolist())
     plan, clock = make_plan(references, len(nodes), settings), Clock()
     data = np.stack([volume.data for volume in references])
     window = solve_window(data, plan.sigma, plan.kernel)
@@ -163,6 +164,13 @@ def _placed(prepared: Prepared, count: int, settings: Settings, report: Progress
         warnings=warnings,
         clock=clock,
     )
+
+
+def _with_sigma(settings: Settings, volume: Volume) -> Settings:
+    """The settings with a default sigma of a voxel at least: narrower barycenters are interpolated less well."""
+    if settings.sigma is not None or settings.sigma_angstrom is not None:
+        return settings
+    return replace(settings, sigma=max(LEAST_SIGMA, max(volume.shape) / 60.0))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ def test_numbers_in_names_count_as_numbers(tmp_path):
     names = ["vol_2.mrc", "vol_10.mrc", "vol_0.mrc", "vol_1.map"]
     for name in names:
         write_volume(MAP, tmp_path / name)
+    for name in ("doubt_1_to_2.mrc", "mask.mrc"):  # beside a series
+        write_volume(MAP, tmp_path / name)
     (tmp_path / "z_values.txt").write_text("0\n1\n")
     found, said = expanded([str(tmp_path)])
     assert found == [str(tmp_path / name) for name in ("vol_0.mrc", "vol_1.map", "vol_2.mrc", "vol_10.mrc")]
@@ -26,6 +28,13 @@ def test_maps_in_inner_folders_are_taken_where_there_are_no_others(tmp_path):
         write_volume(MAP, tmp_path / state / "volume.mrc")
     found, _ = expanded([str(tmp_path)])
     assert found == [str(tmp_path / state / "volume.mrc") for state in ("state_2", "state_11")]
+
+
+def test_other_names_are_taken_where_none_are_numbered(tmp_path):
+    for name in ("open.mrc", "closed.mrc", "b_2.map.gz", "b_11.map"):
+        write_volume(MAP, tmp_path / name.removesuffix(".gz"))
+    found, _ = expanded([str(tmp_path)])
+    assert found == [str(tmp_path / name) for name in ("b_2.map", "b_11.map", "closed.mrc", "open.mrc")]
 
 
 def test_files_samples_and_entries_stay_as_they_are(tmp_path):

@@ -50,6 +50,8 @@ PLACEHOLDERS = {  # words in commands within sentences, and what is put there
     "TO": "closed.mrc",
     "A B": "open.mrc closed.mrc",
     "MASK": "mask.mrc",
+    "FOLDER": "run",
+    "--among A --among B": "--among open.mrc --among closed.mrc",
 }
 SCRIPT, PYTHON = ("", "sh"), "python"  # languages of fences: commands, and Python
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
