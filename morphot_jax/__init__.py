@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from morphot_jax.maps.volume import Volume
     from morphot_jax.morphing.coordinates import place_maps
     from morphot_jax.morphing.field import displacement_field
+    from morphot_jax.morphing.fit_part import fit_part
     from morphot_jax.morphing.landscape import landscape
     from morphot_jax.morphing.order import order_maps
     from morphot_jax.morphing.rigid import find_bodies
@@ -41,6 +42,7 @@ _HOMES = {
     "certify": "transport.certificate",
     "displacement_field": "morphing.field",
     "find_bodies": "morphing.rigid",
+    "fit_part": "morphing.fit_part",
     "Preparation": "prepare.preparation",
     "Settings": "morphing.settings",
     "Volume": "maps.volume",
@@ -75,6 +77,7 @@ __all__ = [
     "certify",
     "displacement_field",
     "find_bodies",
+    "fit_part",
     "kernels",
     "landscape",
     "metrics",

@@ -83,6 +83,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("move one map onto another", "morphot align closed.mrc open.mrc -o out"),
         ("the same, where the hand of the map is not known", "morphot align closed.mrc open.mrc -o out --mirror"),
         ("from where it lies, without a search", "morphot align closed.mrc open.mrc -o out --local"),
+        ("lay a subunit onto its place in a complex", "morphot align subunit.mrc complex.mrc -o out --part"),
     ),
     "compare": (
         ("how far a frame is from a map", "morphot compare out/vol_012.mrc halfway.mrc"),

@@ -326,6 +326,9 @@ class Terminal:
         self.say(f"correlation {found.before:.4f} before, {found.correlation:.4f} after")
         if found.equal_poses > 1:
             self.say(f"{found.equal_poses} poses fit equally well; this one moves the map least")
+        if (other := found.runner_up) is not None:
+            apart = f"{other.distance:.1f} Å and {other.degrees:.0f}° away"
+            self.say(f"the next best pose, {apart}, has a correlation of {other.correlation:.4f}")
         if found.other_hand is not None:
             used, other = ("mirrored", "as given") if pose.mirrored else ("as given", "mirrored")
             self.say(f"fits better {used}; {other} the correlation is {found.other_hand:.4f} at best")

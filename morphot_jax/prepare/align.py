@@ -14,7 +14,7 @@ The search is global and assumes no symmetry, unless told of one:
    rotation and shift together, on cubic splines of the small cube. Those with the largest overlap on a finer cube
    are refined there.
 4. A symmetric map fits in several poses equally well. Poses whose overlap is that of the best within the accuracy
-   of the overlap are equal (``_equal``). Of these, the one that moves the map least is taken.
+   of the overlap are equal (``equal_overlaps``). Of these, the one that moves the map least is taken.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,6 +49,19 @@ LOOSE = 3.0  # times that before the last refinement
 
 
 @dataclass(frozen=True)
+class RunnerUp:
+    """The best pose that fits less well than the one that was taken.
+
+    - ``degrees``, ``distance``: the angle between the two, and that between their centres in Å.
+    """
+
+    pose: Pose
+    correlation: float
+    degrees: float
+    distance: float
+
+
+@dataclass(frozen=True)
 class Alignment:
     """The best alignment of one map to another.
 
@@ -56,6 +69,7 @@ class Alignment:
     - ``correlation``: the overlap c after the motion, on the fixed map's grid; ``before``: without the motion.
     - ``other_hand``: the best overlap of the hand that is not used; None if it was not tried.
     - ``equal_poses``: how many poses were found that fit equally well; ``pose`` moves the map least of them.
+    - ``runner_up``: of a part in a complex (``fit_part``), the best pose that fits less well; else None.
     """
 
     pose: Pose
@@ -63,6 +77,7 @@ class Alignment:
     before: float
     other_hand: float | None = None
     equal_poses: int = 1
+    runner_up: RunnerUp | None = None
 
 
 class Starts(NamedTuple):
@@ -209,11 +224,13 @@ def _best(
         starts = starts._replace(shifts=starts.shifts * (fine / cubes.SEARCH_VOXELS))
         starts = _refined(moving, fixed, starts, motion, pair.lever, steps=0)
         found = poses(starts)
-        equal = int(np.count_nonzero(_equal(starts.overlaps)))
-        near = min(np.flatnonzero(_equal(starts.overlaps, LOOSE)), key=lambda one: pair.displacement(found[one]))
+        equal = int(np.count_nonzero(equal_overlaps(starts.overlaps)))
+        near = min(
+            np.flatnonzero(equal_overlaps(starts.overlaps, LOOSE)), key=lambda one: pair.displacement(found[one])
+        )
         chosen = sorted({*range(min(FINALISTS, len(found))), int(near)})
         ends = _refined(moving, fixed, _taken(starts, chosen), motion, pair.lever)
-        best = [pose for pose, one in zip(poses(ends), _equal(ends.overlaps), strict=True) if one]
+        best = [pose for pose, one in zip(poses(ends), equal_overlaps(ends.overlaps), strict=True) if one]
         pose = min(best, key=pair.displacement)
         if len(images) > 1:
             turned = [image.after(pose) for image in images]
@@ -224,7 +241,7 @@ def _best(
     return Fit(pose, equal)
 
 
-def _equal(overlaps: Float[np.ndarray, " n"], slack: float = 1.0) -> Bool[np.ndarray, " n"]:
+def equal_overlaps(overlaps: Float[np.ndarray, " n"], slack: float = 1.0) -> Bool[np.ndarray, " n"]:
     """Mark the overlaps that are as large as the largest one, within the accuracy of an overlap."""
     best = overlaps.max()
     return overlaps >= best - slack * (EQUAL + OF_THE_REST * (1.0 - best))

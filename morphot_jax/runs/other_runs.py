@@ -15,6 +15,7 @@ from morphot_jax.maps.mrc import write_volume
 from morphot_jax.maps.resample import resample_onto
 from morphot_jax.morphing.coordinates import Coordinates, place_maps
 from morphot_jax.morphing.field import Displacement, arrows, displacement_between, field_maps, moving
+from morphot_jax.morphing.fit_part import doubts_about, fit_part
 from morphot_jax.morphing.order import Ordering, order_maps
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.prepare.align import Alignment, align_maps
@@ -162,10 +163,17 @@ def run_align(
     mirror: bool = False,
     local: bool = False,
     symmetry: str = "C1",
+    part: bool = False,
 ) -> Alignment:
-    """Align the first map of a request to the second (``align_maps``), and write the moved map and its motion."""
+    """Align the first map of a request to the second, and write the moved map and its motion.
+
+    The maps are aligned as wholes (``align_maps``), or the first as a ``part`` of the second (``fit_part``).
+    """
     symmetry = point_group(symmetry)  # refuses an unknown one before maps are read
-    chosen: dict[str, Any] = {"motion": motion, "mirror": mirror, "local": local, "symmetry": symmetry}
+    if part and motion != "rigid":
+        raise InputError(f"--motion {motion} does not go with --part, which turns the part: leave one of them out")
+    options: dict[str, Any] = {"mirror": mirror, "local": local, "symmetry": symmetry}
+    chosen = {"motion": motion, **options, "part": part}
     folder = OutputFolder.of(request, (ALIGNED_MAP, report.ALIGNED, chimerax.ALIGNMENT, LOG))
     folder.check()
     device = device_of(request, reporter)
@@ -173,13 +181,19 @@ def run_align(
     volume, fixed = (item.volume for item in inputs)
     with folder:
         with jax.default_device(device), reporter.working("aligning") as report_progress:
-            alignment = align_maps(volume, fixed, **chosen, report=report_progress)
+            if part:
+                alignment = fit_part(volume, fixed, **options, report=report_progress)
+            else:
+                alignment = align_maps(volume, fixed, motion=motion, **options, report=report_progress)
+        doubts = doubts_about(alignment) if part else []
+        for warning in doubts:
+            reporter.warn(warning)
         folder.begin()
         keep_log(request, reporter, device)
         with reporter.working("writing"):
             moved = resample_onto(volume, fixed, alignment.pose)
             write_volume(moved, request.output / ALIGNED_MAP, overwrite=True)
-        content = report.compose_alignment(request.command, inputs, chosen, alignment, ALIGNED_MAP)
+        content = report.compose_alignment(request.command, inputs, chosen, alignment, doubts, ALIGNED_MAP)
         files.write_text(request.output / report.ALIGNED, report.to_json(content))
         moving_file, fixed_file = map(file_of, request.maps)
         script = chimerax.alignment_script(ALIGNED_MAP, moving_file, fixed_file, alignment.pose)

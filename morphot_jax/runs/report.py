@@ -224,13 +224,18 @@ def _kept(prepared: Volume, given: Volume, background: float) -> float | None:
 
 
 def compose_alignment(
-    command: str, inputs: Sequence[Input], chosen: dict[str, Any], alignment: Alignment, file: str
+    command: str,
+    inputs: Sequence[Input],
+    chosen: dict[str, Any],
+    alignment: Alignment,
+    warnings: Sequence[str],
+    file: str,
 ) -> dict[str, Any]:
     """The content of align.json: the motion of the first input onto the second, and how well it fits.
 
     ``chosen``: the options of the alignment.
     """
-    pose = alignment.pose
+    pose, other = alignment.pose, alignment.runner_up
     return _heading(command, inputs) | {
         **chosen,
         "file": file,
@@ -244,6 +249,14 @@ def compose_alignment(
         "correlation_before": alignment.before,
         "correlation_other_hand": alignment.other_hand,
         "equal_poses": alignment.equal_poses,
+        "runner_up": other
+        and {
+            "matrix": other.pose.matrix.tolist(),
+            "correlation": other.correlation,
+            "degrees": other.degrees,
+            "distance": other.distance,
+        },
+        "warnings": list(warnings),
     }
 
 

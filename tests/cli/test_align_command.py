@@ -62,9 +62,32 @@ def test_a_morph_aligns_first_where_it_is_asked_to(maps, tmp_path):
     assert np.linalg.norm(first - last) < 0.02 * np.linalg.norm(first)
 
 
+def test_a_part_is_laid_into_a_complex(maps, tmp_path):
+    """The map to move with a second copy of it beside it, from near its place."""
+    near, beside = (
+        Pose(np.eye(3), np.array([1.0, -1.5, 0.5])),
+        np.vstack([BODY, BODY + np.array([0.0, 30.0, 0.0])]),
+    )
+    whole = tmp_path / "complex.mrc"
+    write_volume(balls(near.carried(beside), side=48, origin=(-47.0, -47.0, -47.0)), whole)
+    out = tmp_path / "out"
+    done = morphot("align", maps[0], whole, "-o", out, "--part", "--local")
+    assert done.code == 0, done.err
+    content = json.loads((out / "align.json").read_text(encoding="utf-8"))
+    np.testing.assert_allclose(content["matrix"], near.matrix, atol=0.1)
+    assert content["part"] is True
+    assert content["correlation"] > 0.99 > content["correlation_before"]
+    assert content["warnings"] == []
+    assert read_volume(out / "aligned.mrc").same_grid(read_volume(whole))
+
+
 @pytest.mark.parametrize(
     ("arguments", "quoted"),
     [
+        (
+            ("align", "MOVING", "FIXED", "--part", "--motion", "translation"),
+            "--motion translation does not go with",
+        ),
         (("align", "MOVING", "gone.mrc"), "gone.mrc"),
         (("align", "MOVING", "FIXED", "--motion", "sideways"), "sideways"),
         (("align", "MOVING", "FIXED", "--symmetry", "D"), "the symmetry 'D' is unknown"),

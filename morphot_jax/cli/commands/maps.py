@@ -45,6 +45,10 @@ def align(
     symmetry: Annotated[
         str, typer.Option(metavar="GROUP", help="The symmetry of the map that stays: C3, D8, T, O or I.")
     ] = "C1",
+    part: Annotated[
+        bool,
+        typer.Option("--part", help="MAP is a part of ONTO, as a subunit of a complex: find its place there."),
+    ] = False,
     request: Request,
     quiet: Quiet = False,
 ) -> None:
@@ -54,7 +58,7 @@ def align(
 
     request = replace(request, maps=(moving, fixed), command=command_line())
     with Terminal(quiet=quiet) as terminal:
-        run_align(request, terminal, motion=motion, mirror=mirror, local=local, symmetry=symmetry)
+        run_align(request, terminal, motion=motion, mirror=mirror, local=local, symmetry=symmetry, part=part)
 
 
 def compare(
