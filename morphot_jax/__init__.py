@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from morphot_jax.prepare.preparation import Preparation
     from morphot_jax.prepare.prepared import prepare_maps
     from morphot_jax.system.errors import InputError
-    from morphot_jax.transport import kernels
+    from morphot_jax.transport import costs, kernels, walks
     from morphot_jax.transport.barycenter import solve_barycenter
     from morphot_jax.transport.certificate import Certificate, certify
     from morphot_jax.transport.divergence import sinkhorn_divergence
@@ -61,7 +61,12 @@ _HOMES = {
     "solve_unbalanced_barycenter": "transport.unbalanced_barycenter",
     "write_volume": "maps.mrc",
 }
-_MODULES = {"kernels": "transport.kernels", "metrics": "maps.metrics"}
+_MODULES = {
+    "costs": "transport.costs",
+    "kernels": "transport.kernels",
+    "metrics": "maps.metrics",
+    "walks": "transport.walks",
+}
 
 __all__ = [
     "Certificate",
@@ -75,6 +80,7 @@ __all__ = [
     "align_maps",
     "carried_part",
     "certify",
+    "costs",
     "displacement_field",
     "find_bodies",
     "fit_part",
@@ -91,6 +97,7 @@ __all__ = [
     "solve_sinkhorn",
     "solve_unbalanced",
     "solve_unbalanced_barycenter",
+    "walks",
     "write_volume",
 ]
 

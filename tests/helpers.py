@@ -34,6 +34,7 @@ QUICK = {  # the experiments that tests run with --quick, and how many pictures 
     "benches.accuracy": 1,
     "benches.alignment": 1,
     "benches.certificate": 1,
+    "benches.costs": 1,
     "benches.estimates": 1,
     "benches.fading": 1,
     "benches.nulls": 1,

@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "morphot morph a.mrc b.mrc -o out --half-maps a1.mrc:a2.mrc --half-maps b1.mrc:b2.mrc",
         ),
         ("a loop through three maps", "morphot morph a.mrc b.mrc c.mrc -o out --loop"),
+        ("a way that stays inside a mask", "morphot morph closed.mrc open.mrc -o out --within mask.mrc"),
         ("continue an interrupted run", "morphot morph closed.mrc open.mrc -o out --resume"),
     ),
     "barycenter": (

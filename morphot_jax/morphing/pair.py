@@ -15,8 +15,9 @@ from morphot_jax.morphing.host import Host
 from morphot_jax.morphing.plan import Plan
 from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
+from morphot_jax.morphing.walls import Walls
 from morphot_jax.transport import coarse_start, kernels, unbalanced
-from morphot_jax.transport.bridge import bridge_frames
+from morphot_jax.transport.bridge import bridge_frames, walk_frames
 from morphot_jax.transport.displacement import Paths, displacement_frames, paths_of
 from morphot_jax.transport.kernels import Halving, Kernel
 from morphot_jax.transport.loop import Solution
@@ -48,7 +49,7 @@ class Transport:
     - ``window``: that part. ``solution``: the plan, with its potentials on the window.
     - ``sides``: source and target on their supports in the window; of an unbalanced plan what it moves of them.
     - ``masses``: of both maps, divided by their mean; one each where the plan is balanced.
-    - ``fading``: of an unbalanced plan.
+    - ``fading``: of an unbalanced plan. ``walk``: the kernel of a plan inside walls.
     """
 
     window: Window
@@ -56,6 +57,7 @@ class Transport:
     sides: tuple[Side, Side] = field(repr=False)
     masses: tuple[float, float] = (1.0, 1.0)
     fading: Fading | None = field(default=None, repr=False)
+    walk: Kernel | None = field(default=None, repr=False)
 
     def mass_at(self, share: float) -> float:
         """The mass of the frame at a fraction of the way."""
@@ -82,6 +84,7 @@ def solve_pair(
     report: ProgressReport,
     within: Window | None = None,
     room: int = 0,
+    walls: Walls | None = None,
 ) -> Transport:
     """Solve for the plan between two maps.
 
@@ -89,20 +92,24 @@ def solve_pair(
     evaluated only where there is mass. The potentials are returned on that box and a margin for the bridges.
 
     ``within``: another box around both maps to solve on. ``room``: the least number of voxels to make room for in
-    each map. Pairs with the same two share one compilation.
+    each map. Pairs with the same two share one compilation. ``walls``: mass stays inside, and the box is that of
+    the region.
     """
     inner = within or bounding_box(pair.sum(axis=0) > 0)
     outer = widened(inner, plan.sigma, BRIDGE_SIGMAS, pair.shape[1:])
+    if walls is not None:
+        inner = outer = walls.window
     maps = pair[(slice(None), *inner)].astype(plan.dtype)
     host = Host.of(plan, settings, clock, report)
     with plan.scope():
         if plan.reach is not None:
             return _unbalanced(maps, (inner, outer), host, plan.reach)
-        problem = _problem(maps, host.kernel(maps.shape[1:]), room)
-        guess = _coarse_start(maps, host, room)
+        walk = None if walls is None else walls.kernel(plan.sigma, plan.dtype)
+        problem = _problem(maps, walk or host.kernel(maps.shape[1:]), room)
+        guess = _coarse_start(maps, host, room) if walk is None else None
         solution = host.solve(host.plan_solver(), problem, host.options(), lambda: guess)
         sides = tuple(side_of(data[outer].astype(plan.dtype), room=room) for data in pair)
-        return Transport(outer, _on_outer(solution, inner, outer), (sides[0], sides[1]))
+        return Transport(outer, _on_outer(solution, inner, outer), (sides[0], sides[1]), walk=walk)
 
 
 def frames_between(
@@ -148,6 +155,8 @@ FramesAt = Callable[[Float[Array, " t"]], Float[Array, "t z y x"]]
 
 
 def _bridge(transport: Transport, plan: Plan) -> FramesAt:
+    if (walk := transport.walk) is not None:
+        return lambda times: walk_frames(*transport.solution.potentials, walk, times)
     sigma = jnp.asarray(plan.sigma, plan.dtype)
     return lambda times: bridge_frames(*transport.solution.potentials, sigma, times)
 

@@ -26,6 +26,7 @@ from morphot_jax.morphing.settings import (
     with_method,
 )
 from morphot_jax.morphing.times import frame_times
+from morphot_jax.morphing.walls import Walls
 from morphot_jax.system.errors import InputError
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport import kernels
@@ -57,6 +58,7 @@ class Plan:
       ``guard``: smallest divisor (``solve_barycenter``). ``relaxation``: None for multilevel steps.
     - ``stride``: barycenters are solved on every so many voxels along each axis, and then on all of them.
     - ``reach``: how far mass may move before it fades instead, in sigma; None where it may not fade.
+    - ``steps``: of the walks inside a region; None where there are no walls.
     - ``fallback``: the kernel to use instead where the chosen one does not reach across the maps.
     - ``reasons``: for each automatic choice. ``warnings``: settings that may not suit the maps.
     """
@@ -76,6 +78,7 @@ class Plan:
     reasons: dict[str, str]
     warnings: tuple[str, ...] = ()
     reach: float | None = None
+    steps: int | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -97,13 +100,14 @@ class Plan:
         return replace(self, kernel=self.fallback, fallback=None, stride=stride, reasons=reasons)
 
 
-def plan_for(volumes: tuple[Volume, ...], settings: Settings) -> Plan | None:
-    """The plan to morph these maps by; None for the linear method, which solves nothing."""
+def plan_for(volumes: tuple[Volume, ...], settings: Settings, walls: Walls | None = None) -> Plan | None:
+    """The plan to morph these maps by, inside walls or not; None for the linear method, which solves nothing."""
     settings, why = with_method(settings)
     if settings.method == "linear":
         return None
     solves = {"barycenter": len(frame_times(settings)), "mixed": keyframes_between(len(volumes), settings)}
     plan = make_plan(volumes, solves.get(settings.method, 1), settings)
+    plan = plan if walls is None else _inside(plan, walls)
     return replace(plan, reasons={"method": why} | plan.reasons)
 
 
@@ -159,6 +163,13 @@ def make_plan(
         warnings=_warnings(kernel, distance, dtype),
         reach=_reach(settings, sigma, volumes[0]),
     )
+
+
+def _inside(plan: Plan, walls: Walls) -> Plan:
+    """The plan for walks inside walls."""
+    steps = walls.steps(plan.sigma)
+    reason = f"walks of {steps} steps inside the region, where the longest way has {walls.longest}"
+    return replace(plan, steps=steps, extent=window_shape(walls.window), reasons=plan.reasons | {"kernel": reason})
 
 
 def dtype_of(precision: str) -> np.dtype:

@@ -54,6 +54,7 @@ from morphot_jax.morphing.settings import (
     with_method,
 )
 from morphot_jax.morphing.times import frame_times, labels_of, locate, map_weights
+from morphot_jax.morphing.walls import Walls, enclosed, with_walls
 from morphot_jax.prepare.prepared import Item, Prepared, prepare_maps
 from morphot_jax.prepare.signal import Signal
 from morphot_jax.system.errors import InputError
@@ -131,6 +132,7 @@ class Trajectory:
     - ``clock``: seconds spent on compiling and on solving.
     - ``motions``: by the method 'rigid', for each pair of neighbouring maps that was solved.
     - ``faded``: of an unbalanced morph, what fades and appears between each pair of neighbouring maps.
+    - ``walls``: of a morph inside a region.
     """
 
     densities: Float[np.ndarray, "t z y x"]
@@ -143,6 +145,7 @@ class Trajectory:
     clock: Clock
     motions: tuple[RigidMorph, ...] = ()
     faded: tuple[Fading, ...] = ()
+    walls: Walls | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -212,6 +215,7 @@ def morph(
     keep: Keep = silent,
     known: Mapping[int, Kept] = NONE_KNOWN,
     bodies: Masks = NO_MASKS,
+    region: Volume | Walls | None = None,
 ) -> Trajectory:
     """Interpolate between maps: one frame by ``settings.method`` at every time.
 
@@ -225,6 +229,9 @@ def morph(
       ignore it.
     - ``bodies``: masks, 0 to 1, by name, of parts of the first of two maps that move as rigid bodies, each alone
       or with the mask of the same part in the second map. Only the method 'rigid' has them.
+    - ``region``: a mask, 0 to 1, on any grid, of the region that mass must not leave: its voxels of 0.5 or more.
+      What lies outside of the maps is removed if it is little (``walls.enclosed``). Or the walls around it, where
+      the maps are those inside already. Only the method 'bridge' has one.
 
     Raises InputError for anything but maps, and for maps or settings that cannot be used. A frame that does not
     converge is returned nevertheless; check its ``status``.
@@ -238,10 +245,12 @@ def morph(
         raise InputError(f"{len(prepared.volumes)} map was given: a morph needs two or more")
     prepared = looped(prepared) if settings.loop else prepared
     settings = with_masks(settings, bodies, len(prepared.volumes))
-    plan = plan or plan_for(prepared.volumes, settings)
+    settings = settings if region is None else with_walls(settings)
+    prepared, walls = (prepared, region) if isinstance(region, Walls | None) else enclosed(prepared, region)
+    plan = plan or plan_for(prepared.volumes, settings, walls)
     settings, _ = with_method(settings)
     times = frame_times(settings)
-    run = _Run(prepared, settings, Clock(), report, keep, known, bodies)
+    run = _Run(prepared, settings, Clock(), report, keep, known, bodies, walls)
     if plan is None:
         densities = blend([volume.data for volume in prepared.volumes], times)
         frames = [Frame(i, float(t), mass_of(densities[i])) for i, t in enumerate(times)]
@@ -274,13 +283,13 @@ def morph(
     actions += shares_of_fading(faded)
     warnings += about_fading(faded)
     return Trajectory(
-        densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions, faded
+        densities, tuple(frames), template, settings, plan, actions, warnings, run.clock, motions, faded, walls
     )
 
 
 def looped(prepared: Prepared) -> Prepared:
     """The maps with the first again at the end, unless it is there already."""
-    if prepared.volumes[-1] is prepared.volumes[0]:
+    if np.array_equal(prepared.volumes[-1].data, prepared.volumes[0].data):
         return prepared
 
     def with_first(items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -407,6 +416,7 @@ class _Run:
     keep: Keep
     known: Mapping[int, Kept]
     bodies: Masks
+    walls: Walls | None = None
     motions: list[RigidMorph] = field(default_factory=list)  # of the segments that were solved
     faded: list[Fading] = field(default_factory=list)  # of the segments that were solved
 
@@ -476,7 +486,9 @@ def _barycenters(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentF
 
 def _transported(run: _Run, plan: Plan, segment: _Segment) -> Iterator[_SegmentFrame]:
     """Frames from one plan between the two maps of a segment."""
-    transport = solve_pair(segment.maps, plan, run.settings, clock=run.clock, report=segment.report)
+    transport = solve_pair(
+        segment.maps, plan, run.settings, clock=run.clock, report=segment.report, walls=run.walls
+    )
     shared = _frame_of_plan(transport, plan, run.settings)
     if transport.fading is not None:
         faded = np.zeros(segment.maps.shape)

@@ -25,6 +25,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.morphing.rigid import Masks, masks_of
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.trajectory import NO_MASKS, Frame, Kept
+from morphot_jax.morphing.walls import Walls
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs.folder import FOLDER, OutputFolder, Record
 from morphot_jax.system import files
@@ -36,7 +37,9 @@ WAITING = 4  # maps that may wait for a writer: each takes memory
 RECORD = r"[0-9]{3,}"  # the names of records, without their ending
 
 
-def fingerprint(prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS) -> str:
+def fingerprint(
+    prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS, walls: Walls | None = None
+) -> str:
     """A checksum of all that the frames depend on: not of the setting ``memory``, which changes no frame."""
     checksum = hashlib.sha256(settings_text(settings).encode())
     for signal in prepared.signals:
@@ -45,6 +48,7 @@ def fingerprint(prepared: Prepared, settings: Settings, bodies: Masks = NO_MASKS
     checksum.update(repr([(name, len(given)) for name, given in masks.items()]).encode())
     for volume in (*prepared.volumes, *(mask for given in masks.values() for mask in given)):
         checksum.update(content_of(volume))
+    checksum.update(b"" if walls is None else np.packbits(walls.inside).tobytes())
     return checksum.hexdigest()
 
 

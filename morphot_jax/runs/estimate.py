@@ -51,6 +51,7 @@ RIGID_FRAME = 15  # convolutions that a frame of that method takes as long as
 AMONG = 0.3  # share of the iterations of barycenters that start from others
 COARSE = 0.55  # share of the iterations that remain after a solve on half the grid
 SLOWER = {"dense": 1.0, "heat": 1.0, "truncated": 1.3, "fft": 12.0, "log": 20.0}  # than the dense kernel
+PER_STEP = 1e-9  # seconds for a voxel in a step of a walk
 SHARE = 0.6  # of the rate of matrix products: what convolutions reach
 STARTING = 3.0  # seconds to compile, or to load compiled code
 READING = 0.5  # seconds of a morph without a solve, beside frames and pictures
@@ -126,6 +127,8 @@ def _convolutions(kind: str, plan: Plan, settings: Settings, frames: int, maps: 
 
 def _convolution(plan: Plan) -> float:
     """Seconds for one convolution on this machine."""
+    if plan.steps is not None:
+        return PER_STEP * plan.steps * math.prod(plan.extent)
     operations = 2.0 * math.prod(plan.extent) * sum(plan.extent)
     return operations * SLOWER.get(plan.kernel, 1.0) / (SHARE * _rate())
 

@@ -101,7 +101,8 @@ class OutputFolder:
         """The output folder of a request. ``inputs``: names of maps beside those of the request."""
         mask = request.preparation.mask
         halves = [name for pair in request.halves for name in pair]
-        named = [*request.maps, *halves, *inputs, mask if isinstance(mask, str) else None, request.model]
+        masks = [mask if isinstance(mask, str) else None, request.within, request.avoid]
+        named = [*request.maps, *halves, *inputs, *masks, request.model]
         read = files_among(named)
         return cls(request.output, names, read, overwrite=request.overwrite, resume=request.resume)
 

@@ -34,6 +34,8 @@ from morphot_jax.morphing.trajectory import (
     with_masks,
     with_rigid,
 )
+from morphot_jax.morphing.walls import INSIDE, Walls, enclosed, with_walls
+from morphot_jax.prepare.masks import mask_on
 from morphot_jax.prepare.prepared import Prepared
 from morphot_jax.runs import checkpoint, report
 from morphot_jax.runs.body_runs import body_masks, read_body
@@ -43,7 +45,7 @@ from morphot_jax.runs.folder import OutputFolder, Record
 from morphot_jax.runs.log import LOG
 from morphot_jax.runs.reporter import Reporter
 from morphot_jax.runs.request import Request
-from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, run_details, timed, with_memory
+from morphot_jax.runs.steps import device_of, keep_log, prepared_maps, read_mask, run_details, timed, with_memory
 from morphot_jax.show import chimerax, figures, viewer
 from morphot_jax.show.colouring import fading_along
 from morphot_jax.show.scene import Scene, scene_of
@@ -76,15 +78,15 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
     device = device_of(request, reporter)
     inputs, prepared = _visited(request, settings, reporter, seconds)
     bodies = body_masks(asked, atoms, prepared.volumes[0], reporter)
-    settings = _fitting(settings, request, bodies)
-    folder.fingerprint = checkpoint.fingerprint(prepared, settings, bodies)
+    settings = with_memory(_fitting(settings, request, bodies), device)
+    prepared, walls = _enclosed(request, prepared, reporter)
+    folder.fingerprint = checkpoint.fingerprint(prepared, settings, bodies, walls)
     folder.check()
     if request.resume and _is_finished(folder, reporter) and not _lacks_something(request):
         reporter.say(f"{request.output} holds all {len(times)} frames already: nothing is left to do")
         return None
-    settings = with_memory(settings, device)
     with jax.default_device(device):
-        plan = plan_for(prepared.volumes, settings)
+        plan = plan_for(prepared.volumes, settings, walls)
     expected = estimate(prepared, plan, settings, on_cpu=device.platform == "cpu")
     reporter.outlook(settings, plan, expected, len(times), in_full=request.dry_run)
     if request.dry_run:
@@ -99,8 +101,8 @@ def run_morph(request: Request, settings: Settings, reporter: Reporter) -> Traje
             _interruptible(kept, reporter, report_progress) as report_or_stop,
         ):
             keep = _writer(kept, request, reporter, device)
-            callbacks = {"report": report_or_stop, "keep": keep}
-            trajectory = morph(prepared, settings, plan=plan, known=known, bodies=bodies, **callbacks)
+            given = {"plan": plan, "known": known, "bodies": bodies, "region": walls}
+            trajectory = morph(prepared, settings, **given, report=report_or_stop, keep=keep)
         certificate = _certificate(prepared, device, reporter, seconds) if request.certify else {}
         run = run_details(request, inputs, device, trajectory, prepared, reporter, seconds)
         with timed(seconds, "write"), reporter.working("writing") as report_progress:
@@ -164,7 +166,24 @@ def _fitting(settings: Settings, request: Request, bodies: Masks) -> Settings:
     visited = len(request.maps) + settings.loop
     settings = with_masks(settings, bodies, visited)
     settings = with_rigid(settings, visited, "a model does") if request.model else settings
-    return as_rigid(settings, "half maps do") if request.half_maps else settings
+    settings = as_rigid(settings, "half maps do") if request.half_maps else settings
+    return with_walls(settings) if request.within or request.avoid else settings
+
+
+def _enclosed(request: Request, prepared: Prepared, reporter: Reporter) -> tuple[Prepared, Walls | None]:
+    """The maps inside the region that is asked for, and its walls; the reporter gets what was removed."""
+    first = prepared.volumes[0]
+    inside = np.ones(first.shape, bool)
+    if not (request.within or request.avoid):
+        return prepared, None
+    if request.within:
+        inside &= mask_on(read_mask(request.within, f"--within '{request.within}'", reporter), first) >= INSIDE
+    if request.avoid:
+        inside &= mask_on(read_mask(request.avoid, f"--avoid '{request.avoid}'", reporter), first) < INSIDE
+    cut, walls = enclosed(prepared, first.with_data(inside.astype(np.float32)))
+    for action in cut.actions[len(prepared.actions) :]:
+        reporter.say(action)
+    return cut, walls
 
 
 def _is_finished(folder: OutputFolder, reporter: Reporter) -> bool:

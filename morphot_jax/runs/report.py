@@ -26,6 +26,7 @@ from morphot_jax.morphing.rigid import RigidBody, RigidMorph, both_ways
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.sharpness import Sharpness
 from morphot_jax.morphing.trajectory import Frame, Trajectory
+from morphot_jax.morphing.walls import Walls
 from morphot_jax.prepare.align import Alignment
 from morphot_jax.prepare.levels import enclosed
 from morphot_jax.prepare.prepared import Prepared
@@ -62,6 +63,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
     signals: list[dict[str, Any] | None] = field(default_factory=list)
+    region: dict[str, Any] | None = None
 
 
 def earlier(folder: Path) -> dict[str, Any]:
@@ -109,6 +111,7 @@ def compose(
             "stride": plan.stride,
             "max_iterations": plan.iterations,
             "reach_sigma": plan.reach,
+            "steps": plan.steps,
             "reasons": plan.reasons,
         }
     return _heading(run.command, run.inputs) | {
@@ -116,6 +119,7 @@ def compose(
         "device": run.device,
         "precision": plan.precision if plan else "single",
         "signal": run.signals,
+        "region": run.region,
         "actions": list(trajectory.actions),
         "warnings": list(trajectory.warnings),
         "frames": [_frame_entry(frame, written) for frame in trajectory.frames],
@@ -186,6 +190,16 @@ def certificate_entry(found: Certificate, volume: Volume, seconds: float) -> dic
         "sigma": found.sigma,
         "iterations": found.iterations,
         "seconds": seconds,
+    }
+
+
+def region_entry(request: Request, walls: Walls | None) -> dict[str, Any] | None:
+    """The entry of report.json about the region that mass must not leave; None without one."""
+    return walls and {
+        "within": request.within,
+        "avoid": request.avoid,
+        "voxels": int(np.count_nonzero(walls.inside)),
+        "longest_way": walls.longest,
     }
 
 

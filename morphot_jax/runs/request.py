@@ -55,6 +55,20 @@ class Request:
         group=TRAJECTORY,
         commands=("morph",),
     )
+    within: str | None = option(
+        None,
+        "Mask of the region that mass must not leave. For the method bridge.",
+        maps=True,
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
+    avoid: str | None = option(
+        None,
+        "Mask of what mass must not enter. For the method bridge.",
+        maps=True,
+        group=TRAJECTORY,
+        commands=("morph",),
+    )
     certify: bool = option(
         False,
         "Report bounds of the true transport cost between two maps, without entropy.",
@@ -88,6 +102,8 @@ class Request:
             raise InputError(
                 f"certify is about two maps, and {len(self.maps)} were given: leave it out, or give two"
             )
+        if self.certify and (self.within or self.avoid):
+            raise InputError("certify is about transport without walls, and a region is given: leave out one")
 
     @property
     def halves(self) -> list[tuple[str, str]]:

@@ -117,7 +117,8 @@ def run_details(
         if warning not in prepared.warnings:  # reported before the solve
             reporter.warn(warning)
     preparation, signals = report.preparation_entry(request), report.signal_entries(request, prepared)
-    return Run(request.command, inputs, devices.describe(device), seconds, preparation, signals)
+    region = report.region_entry(request, trajectory.walls)
+    return Run(request.command, inputs, devices.describe(device), seconds, preparation, signals, region)
 
 
 def with_memory(settings: Settings, device: devices.DeviceHandle) -> Settings:

@@ -44,6 +44,11 @@ class FewerAxes:
         return FewerAxes(self.boxed.halved(), self.axes)
 
 
+def on_grid(kernel: Any, axes: int) -> Any:
+    """The kernel of a grid of so many axes, from that of its box."""
+    return kernel if axes == BOX else FewerAxes(kernel, axes)
+
+
 def axes_of(kernel: Any) -> int:
     """The number of axes of a kernel's grid."""
     return kernel.axes if isinstance(kernel, FewerAxes) else BOX
@@ -54,9 +59,9 @@ def boxed(kernel: Any) -> Any:
     return kernel.boxed if isinstance(kernel, FewerAxes) else kernel
 
 
-def shape_in_box(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The shape of a grid's box."""
-    z, y, x = (*(1,) * (BOX - len(shape)), *shape)
+def shape_in_box(shape: tuple[int, ...], *, fill: int = 1) -> tuple[int, int, int]:
+    """The shape of a grid's box; or a step on the grid as one in its box, with a ``fill`` of 0."""
+    z, y, x = (*(fill,) * (BOX - len(shape)), *shape)
     return z, y, x
 
 

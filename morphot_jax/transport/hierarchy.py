@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from morphot_jax.transport.kernels import Kernel, separable
+from morphot_jax.transport.kernels import Kernel, KnowsItsWidth, separable
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
@@ -107,7 +107,9 @@ def hierarchy_of(kernel: Kernel, like: Float[Array, "..."]) -> Hierarchy:
 
 
 def _variances(kernel: Kernel, dtype) -> Float[Array, "3"]:
-    """The kernel's variance along each axis, in voxel^2, seen from the middle of the box."""
+    """The kernel's variance along each axis, in voxel^2: its own word, or seen from the middle of the box."""
+    if isinstance(kernel, KnowsItsWidth):
+        return kernel.variances.astype(dtype)
     shape = kernel.shape
     spike = jnp.zeros(shape, dtype).at[tuple(n // 2 for n in shape)].set(1.0)
     spread = kernel.apply(spike)

@@ -40,7 +40,7 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_word
 from morphot_jax.system.words import KernelKind
 from morphot_jax.transport import fewer_axes
-from morphot_jax.transport.fewer_axes import BOX, FewerAxes
+from morphot_jax.transport.fewer_axes import BOX
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 
@@ -108,6 +108,16 @@ class TurnsBack(Protocol):
 
 
 @runtime_checkable
+class KnowsItsWidth(Protocol):
+    """A kernel whose mean squared step does not say how far mass goes: one with a floor, or with walls."""
+
+    @property
+    def variances(self) -> Float[Array, "3"]:
+        """Of the steps along z, y, x, in voxel^2."""
+        ...
+
+
+@runtime_checkable
 class Halving(Kernel, Protocol):
     """A kernel that can be restricted to every second voxel, with the same cost between voxels."""
 
@@ -136,7 +146,7 @@ class Scaling(Kernel, Protocol):
         if log_values.dtype != jnp.float64:
             return through_boxes(self, log_values, source, target)
         axes_in, axes_out = _field_axes(source), _field_axes(target)
-        top = _finite_maximum(log_values, axis=axes_in)
+        top = finite_maximum(log_values, axis=axes_in)
         smoothed = self.apply_between(jnp.exp(log_values - top), source, target)
         return safe_log(smoothed) + jnp.expand_dims(jnp.squeeze(top, axes_in), axes_out)
 
@@ -151,7 +161,7 @@ class Scaling(Kernel, Protocol):
         if log_values.dtype != jnp.float64:
             return through_logs(self, log_values, log_mass, middle, outer)
         axes = _field_axes(outer)
-        top = _finite_maximum(log_values, axis=axes)
+        top = finite_maximum(log_values, axis=axes)
         values = jnp.exp(log_values - top)
         smoothed = self.apply_between(values, outer, middle)
         mass, reached = jnp.exp(log_mass), smoothed > 0
@@ -203,11 +213,11 @@ class SeparableKernel(Scaling):
         range is exp(-87), too little for real maps, so each line takes out its own maximum before its product.
         """
         if log_field.dtype == jnp.float64:
-            top = _finite_maximum(log_field, axis=(-3, -2, -1))
+            top = finite_maximum(log_field, axis=(-3, -2, -1))
             return safe_log(self.apply(jnp.exp(log_field - top))) + top
         for axis, matrix in ((-1, self.x), (-2, self.y), (-3, self.z)):
             lines = jnp.moveaxis(log_field, axis, -1)
-            top = _finite_maximum(lines, axis=-1)
+            top = finite_maximum(lines, axis=-1)
             lines = safe_log(product(jnp.exp(lines - top), matrix)) + top
             log_field = jnp.moveaxis(lines, -1, axis)
         return log_field
@@ -283,30 +293,31 @@ class FourierKernel:
         return jnp.where(smoothed > noise, smoothed, 0.0)
 
     def log_apply(self, log_field: Float[Array, "*batch z y x"]) -> Float[Array, "*batch z y x"]:
-        top = _finite_maximum(log_field, axis=(-3, -2, -1))
+        top = finite_maximum(log_field, axis=(-3, -2, -1))
         return safe_log(self.apply(jnp.exp(log_field - top))) + top
 
 
-def _compiled(maker: Callable[..., Kernel]) -> Callable[..., Any]:
+def compiled(maker: Callable[..., Kernel]) -> Callable[..., Any]:
     """The maker of a kernel, compiled once for each shape; shape and sigma are checked before.
 
     A shape of one or two axes gives the kernel of its box, as one of ``FewerAxes``.
     """
     static = [name for name in ("shape", "dtype", "padding") if name in signature(maker).parameters]
-    compiled = jax.jit(maker, static_argnames=static)
+    made = jax.jit(maker, static_argnames=static)
 
     @wraps(maker)
     def make_checked(shape, sigma, dtype=None, **options):
-        _check(maker.__name__, shape, sigma)
+        check_shape(shape)
+        check_sigma(maker.__name__, shape, sigma)
         axes, empty = len(shape), 0.0 if maker.__name__ == "heat" else 1.0
         width = fewer_axes.width_in_box(sigma, axes, empty, dtype)
-        kernel = compiled(fewer_axes.shape_in_box(tuple(shape)), width, dtype, **options)
-        return kernel if axes == BOX else FewerAxes(kernel, axes)
+        kernel = made(fewer_axes.shape_in_box(tuple(shape)), width, dtype, **options)
+        return fewer_axes.on_grid(kernel, axes)
 
     return make_checked
 
 
-@_compiled
+@compiled
 def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """exp(-d^2 / 2 sigma^2) / c along each axis, full support; c normalises the sum over the infinite line to one.
 
@@ -317,13 +328,13 @@ def dense(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     return SeparableKernel(*(jnp.exp(m) for m in _log_matrices(shape, sigma, dtype)))
 
 
-@_compiled
+@compiled
 def log(shape: Shape, sigma: Sigma, dtype=None) -> LogKernel:
     """The values of ``dense``, stored as logs: exact where exp(-d^2 / 2 sigma^2) underflows."""
     return LogKernel(*_log_matrices(shape, sigma, dtype))
 
 
-@_compiled
+@compiled
 def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -> FourierKernel:
     """The values of ``dense``, applied by fast Fourier transforms on a box zero-padded by ``padding`` voxels.
 
@@ -331,7 +342,7 @@ def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -
     smallest safe padding for a known sigma.
     """
     transfers: list[Array] = []
-    for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
+    for n, axis_sigma in zip(shape, per_axis(sigma, dtype), strict=True):
         zeros = n - 1 if padding is None else min(padding, n - 1)
         length = int(np.asarray(next_fast_len(n + zeros, real=True)))
         index = jnp.arange(length)
@@ -343,7 +354,7 @@ def fft(shape: Shape, sigma: Sigma, dtype=None, *, padding: int | None = None) -
     return FourierKernel(transfer, shape=shape, padded=(len(z), len(y), len(x)))
 
 
-@_compiled
+@compiled
 def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The heat kernel of the lattice at time s = sigma^2: H_s[i, j] = exp(-s) I_|i-j|(s) along each axis.
 
@@ -353,10 +364,10 @@ def heat(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     I_d / I_(d-1) = s / (2 d + s I_(d+1) / I_d) are computed by downward recurrence, which keeps every digit of the
     tails.
     """
-    return SeparableKernel(*(_heat_matrix(n, s**2) for n, s in zip(shape, _per_axis(sigma, dtype), strict=True)))
+    return SeparableKernel(*(_heat_matrix(n, s**2) for n, s in zip(shape, per_axis(sigma, dtype), strict=True)))
 
 
-@_compiled
+@compiled
 def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """The original's filter: a Gaussian cut at radius floor(4 sigma + 1/2), unit sum, half-sample reflection.
 
@@ -364,7 +375,7 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
     """
     offsets = np.arange(int(TRUNCATION * max(shape) + 0.5) + 1)
     matrices = []
-    for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True):
+    for n, axis_sigma in zip(shape, per_axis(sigma, dtype), strict=True):
         inside = offsets <= jnp.floor(TRUNCATION * axis_sigma + 0.5)
         half = jnp.where(inside, jnp.exp(-0.5 * (offsets / axis_sigma) ** 2), 0.0)
         weights = half / (2.0 * jnp.sum(half) - half[0])
@@ -379,7 +390,8 @@ def truncated(shape: Shape, sigma: Sigma, dtype=None) -> SeparableKernel:
 def make(kind: str, shape: Grid, sigma: Sigma, dtype=None) -> Kernel:
     """The kernel of a kind in ``KINDS``, compiled once for each box; InputError for any other name."""
     check_word("kernel", kind, KINDS)
-    _check(kind, shape, sigma)
+    check_shape(shape)
+    check_sigma(kind, shape, sigma)
     return _make(kind, shape, jnp.asarray(sigma, dtype or jnp.result_type(float)))
 
 
@@ -588,12 +600,21 @@ def fft_padding(sigma: float, dtype) -> int:
     return int(np.ceil(reach("fft", dtype) * sigma)) + 1
 
 
-def _check(kind: str, shape: Any, sigma: Any) -> None:
-    """Raise InputError for a shape or a sigma that no kernel of this kind can have; traced values go unchecked."""
+def check_shape(shape: Any) -> None:
+    """Raise InputError for what is not the shape of a grid."""
     listed = isinstance(shape, tuple | list) and 1 <= len(shape) <= BOX
     if not (listed and all(isinstance(n, int | np.integer) and n > 0 for n in shape)):
         raise InputError(f"shape is {shape!r}: give the number of voxels along z, y, x; or y, x; or x")
-    if any(isinstance(part, Tracer) for part in jax.tree.leaves(sigma)):
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value, or a part of it, is traced, and has no numbers to check."""
+    return any(isinstance(part, Tracer) for part in jax.tree.leaves(value))
+
+
+def check_sigma(kind: str, shape: Any, sigma: Any) -> None:
+    """Raise InputError for a sigma that no kernel of this kind can have on this shape. Traced ones pass."""
+    if is_traced(sigma):
         return
     try:
         widths = np.asarray("" if isinstance(sigma, str) else sigma, np.float64)
@@ -608,7 +629,8 @@ def _check(kind: str, shape: Any, sigma: Any) -> None:
         )
 
 
-def _per_axis(sigma: Sigma, dtype) -> Float[Array, "3"]:
+def per_axis(sigma: Sigma, dtype) -> Float[Array, "3"]:
+    """Sigma along z, y, x."""
     return jnp.broadcast_to(jnp.asarray(sigma, dtype=dtype or jnp.result_type(float)), (3,))
 
 
@@ -622,7 +644,7 @@ def _log_line(distance, n: int, sigma):
 def _log_matrices(shape: Shape, sigma: Sigma, dtype) -> list[Float[Array, "n n"]]:
     return [
         _log_line(jnp.abs(jnp.arange(n)[:, None] - jnp.arange(n)), n, axis_sigma)
-        for n, axis_sigma in zip(shape, _per_axis(sigma, dtype), strict=True)
+        for n, axis_sigma in zip(shape, per_axis(sigma, dtype), strict=True)
     ]
 
 
@@ -662,7 +684,7 @@ def _field_axes(places: Places | None) -> tuple[int, ...]:
     return (-3, -2, -1) if places is None else (-1,)
 
 
-def _finite_maximum(log_field: Float[Array, "..."], axis) -> Float[Array, "..."]:
+def finite_maximum(log_field: Float[Array, "..."], axis) -> Float[Array, "..."]:
     """The maximum along ``axis``; 0 where all values are -inf, so that subtracting it gives no NaN."""
     top = jax.lax.stop_gradient(jnp.max(log_field, axis=axis, keepdims=True))
     return jnp.where(jnp.isfinite(top), top, 0.0)

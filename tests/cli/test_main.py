@@ -777,11 +777,13 @@ def test_examples_of_morph_do_what_they_say(maps, tmp_path, monkeypatch):
     files |= {"c.mrc": "b", "a1.mrc": "b", "a2.mrc": "c", "b1.mrc": "b", "b2.mrc": "c"}
     for name, given in files.items():
         write_volume(read_volume(maps[given]), name)
+    first = read_volume(maps["b"])
+    write_volume(first.with_data(np.ones_like(first.data)), "mask.mrc")
     for _, typed in EXAMPLES["morph"]:
         done = morphot(*shlex.split(typed)[1:], *([] if "--dry-run" in typed else ["--dry-run"]))
         assert done.code == 0, done.err
         assert "nothing was solved or written" in done.err
-    assert {path.name for path in tmp_path.iterdir()} == set(files)
+    assert {path.name for path in tmp_path.iterdir()} == {*files, "mask.mrc"}
 
 
 def test_commands_of_the_readme_are_commands():
