@@ -13,13 +13,14 @@ from morphot_jax.morphing.plan import ANCHORS, FEW, Plan, anchor_count
 from morphot_jax.morphing.progress import Clock, ProgressReport
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.system.words import KernelKind
-from morphot_jax.transport import barycenter, sinkhorn
+from morphot_jax.transport import barycenter, sinkhorn, unbalanced_barycenter
 from morphot_jax.transport.barycenter import Problem, solver_for
-from morphot_jax.transport.loop import Solution
+from morphot_jax.transport.loop import Solution, Solver
 from morphot_jax.transport.status import Status
 from morphot_jax.transport.stopping import Limit, Stop
 from morphot_jax.transport.strided import StridedBarycenter
 from morphot_jax.transport.support import Side, side_of
+from morphot_jax.transport.unbalanced_barycenter import UnbalancedBarycenter
 
 START_ERROR = 1e-3  # of the plan that barycenters start from; a smaller one saves them no iterations
 FLOOR = 1e-5  # marginal error that single precision reaches with a kernel that suits it
@@ -78,6 +79,9 @@ def solve_lanes(
     with plan.scope():
         inner = bounding_box(maps.sum(axis=0) > 0)
         sides = side_of(maps.astype(plan.dtype), part_of(inner))
+        if plan.reach is not None:
+            masses = maps.sum(axis=(1, 2, 3), dtype=np.float64)
+            sides = sides.of_mass(jnp.asarray(masses / masses.mean(), plan.dtype)[:, None])
     host = Host.of(plan, settings, clock, report, lanes=len(weights), batch=plan.batch)
     solver = _Batches(sides, maps.shape[1:], host)
     count = anchor_count(len(weights), plan.relaxation, debias=settings.debias)
@@ -144,19 +148,28 @@ class _Batches:
 
     def __init__(self, sides: Side, box: tuple[int, ...], host: Host):
         self.sides, self.host = sides, host
-        self.on_all = solver_for(host.plan.relaxation, debias=host.settings.debias, guard=host.plan.guard)
+        self.on_all = self._solver()
         self.solver = StridedBarycenter(host.plan.stride) if host.plan.stride > 1 else self.on_all
         self.anchors: dict[float, Float[Array, "z y x"]] = {}  # log v_1 - log v_0, by their time
         with host.plan.scope():
             self.kernel = host.kernel(box)
+            self.priors = None if host.plan.reach is None else unbalanced_barycenter.priors_of(sides, self.kernel)
             self.rough_plan = self._solve_rough_plan() if self.can_start_warm else None
+
+    def _solver(self) -> Solver:
+        """The solver of barycenters on all voxels."""
+        plan = self.host.plan
+        if plan.reach is not None:
+            return UnbalancedBarycenter()
+        return solver_for(plan.relaxation, debias=self.host.settings.debias, guard=plan.guard)
 
     def solve(self, weights: Float[np.ndarray, "t k"], count: int, *, keep: bool = False) -> list[Lane]:
         """Solve a batch; its first ``count`` lanes. ``keep``: they are anchors."""
         host, plan = self.host, self.host.plan
         with plan.scope():
-            problem = Problem(self.sides, jnp.asarray(weights, plan.dtype), self.kernel)
-            solution = host.solve(self.solver, problem, host.options(), lambda: self._start(problem.weights))
+            rows = jnp.asarray(weights, plan.dtype)
+            problem = self._problem(rows)
+            solution = host.solve(self.solver, problem, host.options(), lambda: self._start(rows))
             lanes, log_v = _lanes(solution, count, host), solution.potentials[1][:count]
             if rough := [i for i, lane in enumerate(lanes) if self._is_rough(lane)]:
                 options = host.options(max(lanes[i].iterations for i in rough))
@@ -171,6 +184,14 @@ class _Batches:
                 self.anchors |= zip(_times(weights[:count]).tolist(), psi, strict=True)
             return lanes
 
+    def _problem(self, rows: Float[Array, "t k"]) -> Problem | unbalanced_barycenter.Problem:
+        """The problem of the barycenters with these weights."""
+        problem, reach = Problem(self.sides, rows, self.kernel), self.host.plan.reach
+        if reach is None or self.priors is None:
+            return problem
+        fading = jnp.asarray(unbalanced_barycenter.fading_of(reach), rows.dtype)
+        return unbalanced_barycenter.Problem(problem, self.priors, fading)
+
     def _is_rough(self, lane: Lane) -> bool:
         """Whether a lane met its criterion on the nodes of a strided solve, but not on all voxels."""
         settings = self.host.settings
@@ -179,12 +200,13 @@ class _Batches:
 
     @property
     def can_start_warm(self) -> bool:
-        """Whether a start from a plan is possible: two maps, a Gaussian kernel and no exact number of iterations.
+        """Whether a start from a plan is possible: balanced, two maps, a Gaussian kernel, no exact iterations.
 
-        An exact number counts from a cold start.
+        An exact number of iterations counts from a cold start.
         """
         settings, plan = self.host.settings, self.host.plan
-        return len(self.sides.log_mass) == 2 and plan.kernel != "truncated" and settings.iterations is None
+        plain = plan.kernel != "truncated" and plan.reach is None and settings.iterations is None
+        return len(self.sides.log_mass) == 2 and plain
 
     def _solve_rough_plan(self) -> tuple[Float[Array, "z y x"], Float[Array, "z y x"]]:
         """Log potentials of a rough plan between the two maps; the same plan in either order."""

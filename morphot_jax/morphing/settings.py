@@ -20,7 +20,7 @@ SINGLE_PLAN = {  # methods whose frames all come from one solve, and the kernels
     "displacement": ("auto", "heat", "dense"),
     "rigid": ("auto", "heat"),
 }
-UNBALANCED = tuple(SINGLE_PLAN)  # methods that let mass fade and appear
+UNBALANCED = (*SINGLE_PLAN, "barycenter")  # methods that let mass fade and appear
 # Options that only the method rigid has, and their values where they are not used.
 RIGID_ONLY = {"bodies": "none", "symmetry": "C1"}
 DEBIASED = ("barycenter", "mixed")  # methods whose frames are barycenters
@@ -162,10 +162,10 @@ class Settings:
     )
     unbalanced: float | None = option(
         None,
-        "Reach in Å: what would have to move farther fades and appears instead. Both maps on one scale.",
+        "Reach in Å: what would have to move farther fades and appears instead. All maps on one scale.",
         above=0,
         group=SOLVE,
-        commands=("morph",),
+        commands=BARYCENTERS,
     )
     mass: Mass = option(
         "interpolated",
@@ -312,6 +312,10 @@ def _check_unbalanced(settings: Settings) -> None:
         raise InputError(
             f"{given} and relaxation is {settings.relaxation:g}, which it does not use: leave out one"
         )
+    if settings.debias:
+        raise InputError(f"{given} and debias is True: unbalanced barycenters have no blur; leave out debias")
+    if settings.kernel == "truncated":
+        raise InputError(f"{given} and the kernel is 'truncated', the original's: give another, or auto")
 
 
 def _check_debias(settings: Settings) -> None:
@@ -333,6 +337,7 @@ def on_all_voxels(settings: Settings) -> str | None:
         "kernel": ("auto", *STRIDED),
         "precision": ("auto", "double"),
         "debias": (False,),
+        "unbalanced": (None,),
         "relaxation": (None,),
         "iterations": (None,),
     }

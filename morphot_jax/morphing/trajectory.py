@@ -661,7 +661,7 @@ def _bad_endings(frames: Sequence[Frame], plan: Plan) -> tuple[str, ...]:
 
 def _scaled(lane: Lane, segment: _Segment, position: int, settings: Settings) -> Float[np.ndarray, "z y x"]:
     """Scaled from unit mass to the mass of ``settings.mass``."""
-    if settings.mass == "original":
+    if settings.mass == "original" or settings.unbalanced is not None:  # then the solve decides on the mass
         return lane.value * (sum(segment.masses) / len(segment.masses))
     return _to_mass(lane.value, segment, position)
 
@@ -684,7 +684,7 @@ def _frame_of_lane(lane: Lane, settings: Settings) -> Frame:
         change_l1=lane.change_l1,
         change_l2=lane.change_l2,
         unreached=lane.unreached,
-        bias=lane.bias if settings.debias else None,
+        bias=lane.bias if settings.debias or settings.unbalanced is not None else None,
         kernel=lane.kernel,
         limit=str(lane.stop.limit),
         reason=lane.stop.reason,

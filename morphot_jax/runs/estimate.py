@@ -96,7 +96,7 @@ def _lanes_bytes(plan: Plan, settings: Settings, frames: int) -> int:
 
 def _kind(settings: Settings) -> str:
     method = with_method(settings)[0].method
-    if settings.debias:
+    if settings.debias or (settings.unbalanced is not None and method == "barycenter"):
         return "debiased"
     return "barycenter" if method == "mixed" else method
 

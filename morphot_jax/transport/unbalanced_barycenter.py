@@ -41,7 +41,7 @@ from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Star
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
 from morphot_jax.transport.relaxation import PLAIN
-from morphot_jax.transport.support import side_of
+from morphot_jax.transport.support import Side, side_of
 from morphot_jax.transport.unbalanced import exp_or_zero, faded, mean_mass, self_potential
 
 
@@ -142,5 +142,16 @@ def problem_of(
     """The problem of these maps, divided by the mean of their masses; ``reach`` in sigma."""
     masses = jnp.sum(densities, axis=(-3, -2, -1)) / mean_mass(densities)
     maps = side_of(densities).of_mass(masses[:, None])
-    priors = jnp.stack([self_potential(maps[k], kernel) for k in range(len(densities))])
-    return Problem(barycenter.Problem(maps, weights, kernel), priors, (reach / 2.0) ** 2)
+    return Problem(
+        barycenter.Problem(maps, weights, kernel), priors_of(maps, kernel), jnp.asarray(fading_of(reach))
+    )
+
+
+def priors_of(maps: Side, kernel: Kernel) -> Float[Array, "k n"]:
+    """Log d_k of several maps, each with its mass."""
+    return jnp.stack([self_potential(maps[k], kernel) for k in range(len(maps.log_mass))])
+
+
+def fading_of(reach: float | Float[Array, ""]) -> float | Float[Array, ""]:
+    """R, for a reach in sigma."""
+    return (reach / 2.0) ** 2

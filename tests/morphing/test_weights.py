@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from morphot_jax import kernels, solve_barycenter
+from morphot_jax import kernels, solve_barycenter, solve_unbalanced_barycenter
 from morphot_jax.morphing.plan import make_plan
 from morphot_jax.morphing.settings import Settings
 from morphot_jax.morphing.times import frame_times, labels_of, map_weights
@@ -90,7 +90,7 @@ def test_the_plan_sees_all_maps_at_once(maps, settings):
 
 
 def test_labels_are_weights_or_times():
-    assert labels_of([0.0, 1.0], [(2, 1, 1), (0.1, 0.2, 0.7)]) == ["0.5 : 0.25 : 0.25", "0.1 : 0.2 : 0.7"]
+    assert labels_of([0.0, 1.0], [(2.0, 1.0, 1.0), (0.1, 0.2, 0.7)]) == ["0.5 : 0.25 : 0.25", "0.1 : 0.2 : 0.7"]
     assert labels_of([0.25], None) == ["t = 0.25"]
 
 
@@ -148,3 +148,37 @@ def test_weights_of_a_loop_return_to_the_first_map():
     weights = map_weights(settings, frame_times(settings), 4)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
     np.testing.assert_allclose(weights[5], [0, 0, 0.5, 0.5], atol=1e-12)
+
+
+def test_unbalanced_barycenters_are_those_of_the_solver(maps):
+    """Also with resumed frames; their masses are what the solve makes of those of the maps."""
+    reach = 8.0  # Å, in voxels of 2 Å: four sigma
+    found = morph(maps, Settings(weights=ROWS, sigma=1.0, unbalanced=reach))
+    assert found.complete
+    with found.plan.scope():
+        kernel = kernels.make(found.plan.kernel, SHAPE, 1.0, found.plan.dtype)
+        densities = jnp.asarray(np.stack([volume.data for volume in maps]), found.plan.dtype)
+        direct = np.asarray(solve_unbalanced_barycenter(densities, jnp.asarray(SHARES), kernel, reach=4.0).value)
+    np.testing.assert_allclose(found.densities, direct * MASSES.mean(), atol=3e-6 * found.densities.max())
+    np.testing.assert_allclose(found.densities[2], maps[2].data, atol=1e-3 * maps[2].data.max())  # alone
+    known = {0: Kept(found.frames[0], found.densities[0])}
+    again = morph(maps, Settings(weights=ROWS, sigma=1.0, unbalanced=reach), known=known)
+    assert np.array_equal(again.densities, found.densities)
+
+
+def test_what_one_of_two_maps_lacks_counts_with_the_square_of_its_weight(maps):
+    """This geometry blends the square roots of densities."""
+    with_part = maps[0].data + 0.5 * blob(SHAPE, (8.0, 9.0, 11.0), 1.1, 1e-5).astype(np.float32)
+    pair = [maps[0], maps[0].with_data(with_part)]
+    found = morph(pair, Settings(method="barycenter", times=(0.25, 0.5), sigma=1.0, unbalanced=8.0))
+    extra = [density.sum() - maps[0].mass for density in found.densities]
+    np.testing.assert_allclose(np.array(extra) / (pair[1].mass - pair[0].mass), [0.0625, 0.25], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [({"debias": True}, "leave out debias"), ({"kernel": "truncated"}, "give another, or auto")],
+)
+def test_what_unbalanced_barycenters_do_not_have_is_refused(options, end):
+    with pytest.raises(InputError, match=end):
+        Settings(method="barycenter", unbalanced=8.0, **options)
