@@ -20,7 +20,7 @@ from morphot_jax.maps.volume import Volume
 from morphot_jax.maps.window import Window
 from morphot_jax.morphing.batches import Lane, solve_lanes
 from morphot_jax.morphing.order import FAR, distances_between
-from morphot_jax.morphing.plan import Plan, make_plan, solve_window
+from morphot_jax.morphing.plan import DEFAULT_MEMORY, Plan, make_plan, solve_window
 from morphot_jax.morphing.progress import Clock, ProgressReport, shifted
 from morphot_jax.morphing.settings import PLACING, Settings
 from morphot_jax.prepare.prepared import Prepared, prepare_maps
@@ -28,13 +28,13 @@ from morphot_jax.system.errors import InputError
 from morphot_jax.system.options import check_is
 from morphot_jax.system.reporting import percent, silent
 from morphot_jax.transport import kernels, simplex
-from morphot_jax.transport.simplex import Lattice
+from morphot_jax.transport.simplex import Comparison, Lattice
 from morphot_jax.transport.status import Status
 
 BLURS = (0.0, 0.5, 0.75, 1.0, 1.25)  # widths in sigma of which the best is taken for each map
 TURNS = 2  # of finding weights with a blur, and the blur with the weights
 LEAST_SIGMA = 1.0  # voxels, of the default
-AT_ONCE = 16  # maps that are compared together
+AT_ONCE, TOGETHER = 16, 2**26  # maps that are compared together, and their voxels: at most
 BLOCKS = 8  # along each axis: for the deviations
 INTERPOLATED = 0.05  # relative L2 distance from a solved barycenter: more gets a warning
 
@@ -125,6 +125,7 @@ def _placed(prepared: Prepared, count: int, settings: Settings, report: Progress
     data = np.stack([volume.data for volume in references])
     window = solve_window(data, plan.sigma, plan.kernel)
     run, data = {"clock": clock}, data[(slice(None), *window)]
+    _check_memory(len(nodes) * data[0].size, settings)
 
     def solved(rows: Float[np.ndarray, "r k"], before: int) -> list[Lane]:
         shown = shifted(report, before, len(nodes) + len(others))
@@ -166,6 +167,16 @@ def _placed(prepared: Prepared, count: int, settings: Settings, report: Progress
     )
 
 
+def _check_memory(values: int, settings: Settings) -> None:
+    """Raise InputError where so many values, and their logs, need more than the memory of the settings."""
+    needed, given = 16 * values, settings.memory or DEFAULT_MEMORY
+    if needed > given:
+        raise InputError(
+            f"the barycenters to compare with need {needed / 2**20:.0f} MiB and {given / 2**20:.0f} MiB may be used: "
+            "give a smaller --grid, or fewer references"
+        )
+
+
 def _with_sigma(settings: Settings, volume: Volume) -> Settings:
     """The settings with a default sigma of a voxel at least: narrower barycenters are interpolated less well."""
     if settings.sigma is not None or settings.sigma_angstrom is not None:
@@ -189,8 +200,8 @@ class _Compared:
     @property
     def chunks(self) -> list[list[int]]:
         """The indices of the maps that are compared together."""
-        count = len(self.maps)
-        return [list(range(first, min(first + AT_ONCE, count))) for first in range(0, count, AT_ONCE)]
+        count, size = len(self.maps), min(AT_ONCE, max(1, TOGETHER // self.maps[0].data.size))
+        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
 
     def first_guess(self, chunk: list[int]) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
         """The nearest weights by interpolation, and which of ``BLURS`` fits best."""
@@ -201,12 +212,10 @@ class _Compared:
         cosines = kernels.product(maps[0], q.T) / jnp.linalg.norm(q, axis=1)
         weights = self.lattice.weights[np.asarray(jnp.argmax(cosines, axis=1))]
         for _ in range(TURNS):
-            given = _of_choice(maps, norms, choice)
-            weights, _ = simplex.nearest_weights(*given, self.lattice, offsets, weights)
-            at = jnp.asarray(weights, offsets.dtype)
-            misfits = [
-                simplex.fits(at, *pair, self.lattice, offsets).misfit for pair in zip(maps, norms, strict=True)
-            ]
+            compared = Comparison(*_of_choice(maps, norms, choice), self.lattice, offsets)
+            weights, _ = simplex.nearest_weights(compared, weights)
+            others = (compared._replace(maps=m, norms=n) for m, n in zip(maps, norms, strict=True))
+            misfits = [simplex.fits(weights, other).misfit for other in others]
             choice = np.argmin(np.stack([np.asarray(misfit) for misfit in misfits]), axis=0)
         return weights, choice
 
@@ -214,14 +223,14 @@ class _Compared:
         self, chunk: list[int], weights: Float[np.ndarray, "m k"], blurs: Int[np.ndarray, " m"], lanes: list[Lane]
     ) -> tuple[np.ndarray, ...]:
         """The nearest weights, F, the deviations, and how far interpolation was off, by what was solved there."""
-        given = _of_choice(*self.blurred(chunk), blurs)
+        maps, norms = _of_choice(*self.blurred(chunk), blurs)
         q = np.stack([lanes[index].value[self.voxels] for index in chunk])
         solved = simplex.log_of(q, self.plan.dtype)
         expected = simplex.log_barycenters(jnp.asarray(weights, self.plan.dtype), self.lattice)
         off = jnp.linalg.norm(jnp.exp(expected) - q, axis=1) / np.linalg.norm(q, axis=1)
-        given = (*given, self.lattice, solved - expected)
-        weights, misfits = simplex.nearest_weights(*given, weights)
-        spread = simplex.deviations(jnp.asarray(weights, self.plan.dtype), *given, self.blocks)
+        compared = Comparison(maps, norms, self.lattice, solved - expected)
+        weights, misfits = simplex.nearest_weights(compared, weights)
+        spread = simplex.deviations(weights, compared, self.blocks)
         return weights, misfits, spread, np.asarray(off)
 
     def blurred(self, chunk: list[int]) -> tuple[Float[Array, "b m n"], Float[Array, "b m"]]:

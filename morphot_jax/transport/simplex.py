@@ -56,6 +56,20 @@ class Lattice(NamedTuple):
         return self.nodes / self.nodes[0].sum()
 
 
+class Comparison(NamedTuple):
+    """Maps that are compared with barycenters on a list of voxels.
+
+    - ``norms``: || m ||^2 of each whole map, of which ``maps`` may be a part.
+    - ``offsets``: added to log q(w), where the barycenter near the weights of a map is known better than by
+      interpolation.
+    """
+
+    maps: Float[Array, "m n"]
+    norms: Float[Array, " m"]
+    lattice: Lattice
+    offsets: Float[Array, "m n"]
+
+
 class Fit(NamedTuple):
     """F of several maps: ``misfit``; minus half its ``slope`` by the weights; half its ``curvature`` (J^T J)."""
 
@@ -97,21 +111,17 @@ def log_barycenters(weights: Float[Array, "m k"], lattice: Lattice) -> Float[Arr
 
 
 def nearest_weights(
-    maps: Float[Array, "m n"],
-    norms: Float[Array, " m"],
-    lattice: Lattice,
-    offsets: Float[Array, "m n"],
-    start: Float[np.ndarray, "m k"],
+    compared: Comparison, start: Float[np.ndarray, "m k"]
 ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
     """The weights on the simplex that make F least for each map, and F there; from ``start``.
 
-    Arguments are those of ``fits``. A step that does not lessen F is halved.
+    A step that does not lessen F is halved.
     """
-    given, weights = (maps, norms, lattice, offsets), start
-    best = _on_host(fits(jnp.asarray(weights, maps.dtype), *given))
+    weights = start
+    best = _on_host(fits(weights, compared))
     tried = _steps(weights, best)
     for _ in range(STEPS):
-        found = _on_host(fits(jnp.asarray(tried, maps.dtype), *given))
+        found = _on_host(fits(tried, compared))
         better = found.misfit < best.misfit
         weights = np.where(better[:, None], tried, weights)
         best = Fit(*(_chosen(better, new, old) for new, old in zip(found, best, strict=True)))
@@ -136,12 +146,7 @@ def _least(w: Float[np.ndarray, " k"], slope: Float[np.ndarray, " k"], curvature
 
 
 def deviations(
-    weights: Float[Array, "m k"],
-    maps: Float[Array, "m n"],
-    norms: Float[Array, " m"],
-    lattice: Lattice,
-    offsets: Float[Array, "m n"],
-    blocks: Int[np.ndarray, " n"],
+    weights: Float[np.ndarray, "m k"], compared: Comparison, blocks: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "m k"]:
     """Standard deviations of the nearest weights, from what is left of each map in blocks of voxels.
 
@@ -149,8 +154,9 @@ def deviations(
     with the slopes g_b of each block and the curvature C, the covariance is C^-1 (sum_b g_b g_b^T) C^-1, for
     changes of the weights that keep their sum. ``blocks``: the block of each voxel.
     """
-    slopes = _block_slopes(weights, maps, norms, lattice, offsets, blocks)
-    fit = _on_host(fits(weights, maps, norms, lattice, offsets))
+    count = int(blocks.max()) + 1
+    slopes = _slopes(compared.lattice.key, *_arrays(weights, compared), jnp.asarray(blocks), count)
+    fit = _on_host(fits(weights, compared))
     k = weights.shape[1]
     keeping = np.linalg.svd(np.ones((1, k)))[2][1:].T  # a basis of the changes that sum to nothing
     found = []
@@ -162,19 +168,14 @@ def deviations(
     return np.stack(found)
 
 
-def fits(
-    weights: Float[Array, "m k"],
-    maps: Float[Array, "m n"],
-    norms: Float[Array, " m"],
-    lattice: Lattice,
-    offsets: Float[Array, "m n"],
-) -> Fit:
-    """F and its derivatives at the weights of each map.
+def fits(weights: Float[np.ndarray, "m k"], compared: Comparison) -> Fit:
+    """F and its derivatives at the weights of each map."""
+    return _fits(compared.lattice.key, *_arrays(weights, compared))
 
-    ``norms``: || m ||^2 of each whole map, of which ``maps`` may be a part. ``offsets``: added to log q(w), where
-    the barycenter near these weights is known better than by interpolation.
-    """
-    return _fits(lattice.key, weights, maps, norms, lattice.log_q, offsets)
+
+def _arrays(weights: Float[np.ndarray, "m k"], compared: Comparison) -> tuple[Array, ...]:
+    maps, norms, lattice, offsets = compared
+    return jnp.asarray(weights, maps.dtype), maps, norms, lattice.log_q, offsets
 
 
 @partial(jax.jit, static_argnums=0)
@@ -187,13 +188,6 @@ def _fits(key, weights, maps, norms, log_q, offsets):
         return Fit(misfit, slope, kernels.product(moved, moved.T) / norm)
 
     return jax.lax.map(lambda one: fit(*one), (weights, maps, norms, offsets))
-
-
-def _block_slopes(weights, maps, norms, lattice: Lattice, offsets, blocks) -> Float[Array, "m k b"]:
-    """J^T r of each map, block by block."""
-    return _slopes(
-        lattice.key, weights, maps, norms, lattice.log_q, offsets, jnp.asarray(blocks), int(blocks.max()) + 1
-    )
 
 
 @partial(jax.jit, static_argnums=(0, 7))

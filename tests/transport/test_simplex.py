@@ -29,7 +29,7 @@ def lattice():
 def arguments(lattice, maps, norms=None):
     maps = jnp.asarray(np.stack(maps))
     norms = jnp.sum(maps**2, axis=1) if norms is None else jnp.asarray(norms)
-    return maps, norms, lattice, jnp.zeros_like(maps)
+    return simplex.Comparison(maps, norms, lattice, jnp.zeros_like(maps))
 
 
 @pytest.mark.parametrize(("maps", "degree"), [(2, 5), (3, 4), (4, 3), (6, 2)])
@@ -65,7 +65,7 @@ def test_gaussians_of_one_width_are_interpolated_exactly(lattice):
 def test_the_nearest_weights_of_a_barycenter_are_its_own(lattice, scale):
     with jax.enable_x64(True):
         given = arguments(lattice, [scale * gaussians(row) for row in TRUE])
-        weights, misfit = simplex.nearest_weights(*given, np.full((4, 3), 1 / 3))
+        weights, misfit = simplex.nearest_weights(given, np.full((4, 3), 1 / 3))
     np.testing.assert_allclose(weights, TRUE, atol=1e-5)
     assert misfit.max() < 1e-9
 
@@ -75,10 +75,9 @@ def test_a_map_outside_the_simplex_gets_the_nearest_edge(lattice):
     beyond = gaussians(np.array([-0.2, 0.6, 0.6]))
     with jax.enable_x64(True):
         given = arguments(lattice, [beyond])
-        weights, misfit = simplex.nearest_weights(*given, np.full((1, 3), 1 / 3))
+        weights, misfit = simplex.nearest_weights(given, np.full((1, 3), 1 / 3))
         others = [
-            simplex.fits(jnp.asarray([row]), *given).misfit[0]
-            for row in np.random.default_rng(0).dirichlet(np.ones(3), 40)
+            simplex.fits(row[None], given).misfit[0] for row in np.random.default_rng(0).dirichlet(np.ones(3), 40)
         ]
     assert weights[0, 0] == 0.0
     assert misfit[0] <= min(map(float, others))
@@ -91,8 +90,8 @@ def test_slope_and_curvature_are_those_of_f(lattice):
     w, way, h = np.array([0.3, 0.3, 0.4]), np.array([0.5, -0.2, -0.3]), 1e-4
     with jax.enable_x64(True):
         given = arguments(lattice, maps, norms=[3.0])
-        fit = simplex.fits(jnp.asarray([w]), *given)
-        up, down = (float(simplex.fits(jnp.asarray([w + s * h * way]), *given).misfit[0]) for s in (1, -1))
+        fit = simplex.fits(w[None], given)
+        up, down = (float(simplex.fits((w + s * h * way)[None], given).misfit[0]) for s in (1, -1))
     assert float(-2.0 * np.asarray(fit.slope[0]) @ way) == pytest.approx((up - down) / (2 * h), rel=1e-5)
     assert np.linalg.eigvalsh(fit.curvature[0]).min() > -1e-12
 
@@ -104,7 +103,7 @@ def test_offsets_stand_for_a_better_known_barycenter(lattice):
         maps, norms, _, _ = arguments(lattice, [gaussians(TRUE[0])])
         offsets = jnp.log(maps) - simplex.log_barycenters(jnp.asarray(TRUE[:1]), wrong)
         start = TRUE[:1] + np.array([0.1, -0.05, -0.05])
-        weights, _ = simplex.nearest_weights(maps, norms, wrong, offsets, start)
+        weights, _ = simplex.nearest_weights(simplex.Comparison(maps, norms, wrong, offsets), start)
     np.testing.assert_allclose(weights, TRUE[:1], atol=1e-5)
 
 
@@ -114,7 +113,7 @@ def test_deviations_are_the_spread_of_the_weights_of_noisy_maps(lattice):
     blocks = np.ravel_multi_index(tuple((GRID // 2).T), (5, 4, 4))
     with jax.enable_x64(True):
         given = arguments(lattice, noisy)
-        weights, _ = simplex.nearest_weights(*given, np.tile(TRUE[0], (60, 1)))
-        spread = simplex.deviations(jnp.asarray(weights), *given, blocks)
+        weights, _ = simplex.nearest_weights(given, np.tile(TRUE[0], (60, 1)))
+        spread = simplex.deviations(weights, given, blocks)
     np.testing.assert_allclose(np.sqrt(np.mean(spread**2, axis=0)), weights.std(axis=0), rtol=0.3)
     np.testing.assert_allclose(weights.mean(axis=0), TRUE[0], atol=0.005)
