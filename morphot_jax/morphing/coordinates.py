@@ -172,8 +172,8 @@ def _check_memory(values: int, settings: Settings) -> None:
     needed, given = 16 * values, settings.memory or DEFAULT_MEMORY
     if needed > given:
         raise InputError(
-            f"the barycenters to compare with need {needed / 2**20:.0f} MiB and {given / 2**20:.0f} MiB may be used: "
-            "give a smaller --grid, or fewer references"
+            f"the barycenters to compare with need {needed / 2**20:.0f} MiB and {given / 2**20:.0f} MiB may be "
+            "used: give a smaller --grid, or fewer references"
         )
 
 

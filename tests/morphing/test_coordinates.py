@@ -93,6 +93,12 @@ def test_prepared_maps_are_placed_as_they_are(references, made, placed):
             replace(PLACING, debias=True),
             "debias is True: maps are placed among plain barycenters; leave it out",
         ),
+        (
+            3,
+            replace(PLACING, memory=2**18),
+            "the barycenters to compare with need 1 MiB and 0 MiB may be used: "
+            "give a smaller --grid, or fewer references",
+        ),
     ],
 )
 def test_what_cannot_be_placed_is_refused(references, made, among, settings, message):
