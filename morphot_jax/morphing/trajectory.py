@@ -319,7 +319,7 @@ def with_rigid(settings: Settings, maps: int, given: str) -> Settings:
     """
     if maps > 2:
         raise InputError(
-            f"{given} not go with more than two maps, and the way leads through {maps}: give two of them"
+            f"{given} not go with more than two maps, and the way leads through {maps} maps: give two of them"
         )
     return as_rigid(settings, given)
 

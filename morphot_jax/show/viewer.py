@@ -147,7 +147,8 @@ def run_details(content: Mapping[str, Any], measured: Sequence[Mapping[str, Any]
     notes = [str(note) for note in (*content["warnings"], *content.get("actions", ()))]
     if scene.coarsened > 1:
         notes.append(f"shown coarser than the files: each voxel is the mean of {scene.coarsened}^3 voxels")
-    labels = labels_of([frame["time"] for frame in content["frames"]], settings.get("weights"))
+    weights = settings.get("weights")
+    labels = labels_of([frame["time"] for frame in content["frames"]], weights)
     rows = [
         (
             label.removeprefix("t = "),
@@ -160,8 +161,9 @@ def run_details(content: Mapping[str, Any], measured: Sequence[Mapping[str, Any]
     ]
     names = [_last_part(str(item["path"])) for item in content["inputs"]]
     cyclic = bool(settings.get("loop"))
-    joint = " → " if settings.get("weights") is None else ", "
-    return Details(joint.join(names + names[:cyclic]), facts, notes, rows, labels, cyclic)
+    joint = " → " if weights is None else ", "
+    own = () if weights is None else labels
+    return Details(joint.join(names + names[:cyclic]), facts, notes, rows, own, cyclic)
 
 
 def field_details(names: Sequence[str], displacement: Displacement) -> Details:
@@ -214,8 +216,8 @@ def _content(scene: Scene, details: Details, coloured: Coloured | None) -> dict[
         "notes": [printable(note) for note in details.notes],
         "rows": [list(row) for row in details.rows],
         "good": [str(status) for status in ENDED_WELL],
-        "labels": [printable(label) for label in details.labels] or labels_of(scene.times, None),
-        "naming": "t" if not details.labels or details.labels[0].startswith("t") else "weights",
+        "labels": [printable(label) for label in details.labels] or [f"t = {time:.3f}" for time in scene.times],
+        "naming": "weights" if details.labels else "t",
         "cyclic": details.cyclic,
         "levels": scene.levels.tolist(),
         "contours": scene.contours.tolist(),
