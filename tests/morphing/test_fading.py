@@ -143,9 +143,9 @@ def test_maps_on_two_scales_are_told_and_brought_to_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "barycenter"}, "the method is 'barycenter'"),
+        ({"method": "mixed"}, "the method is 'mixed'"),
         ({"method": "linear"}, "the method is 'linear'"),
-        ({"kernel": "fft"}, "the method is 'barycenter'"),
+        ({"method": "barycenter", "debias": True}, "unbalanced barycenters have no blur"),
         ({"method": "displacement", "relaxation": 1.5}, "relaxation is 1.5, which it does not use"),
     ],
 )
