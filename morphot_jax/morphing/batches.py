@@ -78,10 +78,8 @@ def solve_lanes(
     """
     with plan.scope():
         inner = bounding_box(maps.sum(axis=0) > 0)
-        sides = side_of(maps.astype(plan.dtype), part_of(inner))
-        if plan.reach is not None:
-            masses = maps.sum(axis=(1, 2, 3), dtype=np.float64)
-            sides = sides.of_mass(jnp.asarray(masses / masses.mean(), plan.dtype)[:, None])
+        sides_of = side_of if plan.reach is None else unbalanced_barycenter.sides_of
+        sides = sides_of(maps.astype(plan.dtype), part_of(inner))
     host = Host.of(plan, settings, clock, report, lanes=len(weights), batch=plan.batch)
     solver = _Batches(sides, maps.shape[1:], host)
     count = anchor_count(len(weights), plan.relaxation, debias=settings.debias)

@@ -119,20 +119,21 @@ def place_maps(
 def _placed(prepared: Prepared, count: int, settings: Settings, report: ProgressReport) -> Coordinates:
     """Place all maps after the first ``count`` among these."""
     references, others = prepared.volumes[:count], prepared.volumes[count:]
-    nodes = simplex.nodes_of(count, simplex.degree_for(count))
+    degree = simplex.degree_for(count)
+    nodes = simplex.nodes_of(count, degree)
     settings = replace(_with_sigma(settings, references[0]), weights=nodes.tolist())
     plan, clock = make_plan(references, len(nodes), settings), Clock()
     data = np.stack([volume.data for volume in references])
     window = solve_window(data, plan.sigma, plan.kernel)
-    run, data = {"clock": clock}, data[(slice(None), *window)]
+    data = data[(slice(None), *window)]
     _check_memory(len(nodes) * data[0].size, settings)
 
     def solved(rows: Float[np.ndarray, "r k"], before: int) -> list[Lane]:
-        shown = shifted(report, before, len(nodes) + len(others))
-        lanes = solve_lanes(data, rows, plan, settings, np.ones(len(rows), bool), report=shown, **run)
+        shown, wanted = shifted(report, before, len(nodes) + len(others)), np.ones(len(rows), bool)
+        lanes = solve_lanes(data, rows, plan, settings, wanted, clock=clock, report=shown)
         return [lane for _, lane in sorted(lanes, key=lambda pair: pair[0])]
 
-    corners = np.stack([lane.value for lane in solved(nodes / nodes.sum(axis=1, keepdims=True), 0)])
+    corners = np.stack([lane.value for lane in solved(nodes / degree, 0)])
     voxels = (corners > simplex.SMALLEST * corners.max(axis=(1, 2, 3), keepdims=True)).any(axis=0)
     with plan.scope(), clock.solving():
         lattice = Lattice(nodes, simplex.log_of(corners[:, voxels], plan.dtype))
@@ -143,7 +144,7 @@ def _placed(prepared: Prepared, count: int, settings: Settings, report: Progress
     with plan.scope(), clock.solving():
         final = [compared.refined(chunk, weights[chunk], blurs[chunk], lanes) for chunk in compared.chunks]
     weights, misfits, spread, off = (np.concatenate(parts) for parts in zip(*final, strict=True))
-    ends = corners[nodes.max(axis=1) == nodes.sum(axis=1)]
+    ends = corners[nodes.max(axis=1) == degree]
     interpolation = float(off.max())
     warnings = prepared.warnings + plan.warnings
     if interpolation > INTERPOLATED:

@@ -57,20 +57,15 @@ CORE = 0.4  # of the maximum of the blurred part: its mask lies above
 LEAST_SPREAD = 0.1  # of the largest standard deviation under the mask: emptier places do not count
 TOGETHER, AT_ONCE = 64, 8  # rotations tried between two reports, and at once
 CANDIDATES = 24
-APART, SAME = (
-    0.6,
-    0.15,
-)  # of the radius of the part: displacement between candidates, and between poses that are one
+APART = 0.6  # of the radius of the part: displacement between candidates
+SAME = 0.15  # of the radius of the part: displacement between poses that are one
 ROUNDS = 16  # of transport
 SIGMA, REACH = (1.5, 1.0), (5.0, 2.0)  # voxels, in the first and in the last round
 AROUND = 3.0  # voxels of the complex around the mask that take part
 EMPTY = 1e-12  # of the part's largest curvature: density without mass that transport may divide by
 TOLERANCE, ITERATIONS = 1e-3, 60  # of a plan
 UNLIKE = 0.5  # local correlation below which the complex may not hold the part
-CLOSE, OF_THE_REST = (
-    0.05,
-    0.5,
-)  # c of two poses are close within this, and within this share of what c lacks to one
+CLOSE, OF_THE_REST = 0.05, 0.5  # c of two poses are close within this, and this share of what c lacks to one
 
 
 class Poses(NamedTuple):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from morphot_jax.maps.series import expanded
 from morphot_jax.maps.volume import Volume
@@ -107,25 +106,12 @@ def _write(request: Request, prepared: Prepared, found: Landscape) -> None:
     volumes = [prepared.volumes[k] for k in found.order.indices]
     levels = prepared.levels or [level_of_mass(volume.data) for volume in prepared.volumes]
     scene = scene_of(
-        _Frames(volumes),
+        [volume.data for volume in volumes],
         np.linspace(0.0, 1.0, len(volumes)),
         np.array([levels[k] for k in found.order.indices]),
         volumes[0],
     )
     files.write_text(request.output / viewer.VIEWER, viewer.page(scene, viewer.landscape_details(found, names)))
-
-
-class _Frames:
-    """Maps as frames to show."""
-
-    def __init__(self, volumes: list[Volume]):
-        self.volumes = volumes
-
-    def __len__(self) -> int:
-        return len(self.volumes)
-
-    def __getitem__(self, index: int, /) -> Float[np.ndarray, "z y x"]:
-        return self.volumes[index].data
 
 
 class _KeptPairs:

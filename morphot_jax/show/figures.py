@@ -267,9 +267,10 @@ def landscape_figure(found: Landscape, names: Sequence[str]) -> Figure:
     plane.scatter(spots[:, 0], spots[:, 1], c=np.arange(count), cmap="cividis", s=46, edgecolor="white", zorder=2)
     for rank in spread(count, MOST_NUMBERS):
         plane.annotate(f"{rank + 1}", spots[rank, :2], xytext=(5, 4), textcoords="offset points", fontsize=8)
-    for axis, name in enumerate(("x", "y")):
-        label = f"axis {axis + 1} (Å): {percent(found.shares[axis])} of the squared distances"
-        plane.set(**{f"{name}label": label})
+    across, up = (
+        f"axis {axis + 1} (Å): {percent(found.shares[axis])} of the squared distances" for axis in (0, 1)
+    )
+    plane.set(xlabel=across, ylabel=up)
     plane.set_aspect("equal", adjustable="datalim")
     plane.spines[["top", "right"]].set_visible(False)
     picture = matrix.imshow(found.distances[np.ix_(order, order)], cmap="cividis", interpolation="nearest")

@@ -319,7 +319,7 @@ def masses_of(source: Field | np.ndarray, target: Field | np.ndarray) -> tuple[F
     return jnp.sum(source) / mean, jnp.sum(target) / mean
 
 
-def mean_mass(densities: Sequence[Field | np.ndarray] | Field) -> Float[Array, ""]:
+def mean_mass(densities: Sequence[Field | np.ndarray] | Field | np.ndarray) -> Float[Array, ""]:
     """The mean of some masses. By empty voxels its derivative is zero."""
     masses = [jnp.sum(jnp.where(density == 0, 0.0, density)) for density in densities]
     return jnp.sum(jnp.stack(masses)) / len(masses)

@@ -22,6 +22,7 @@ has the share alpha^2 in q: this geometry blends the square roots of densities (
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from morphot_jax.transport import barycenter, kernels
@@ -36,7 +37,7 @@ from morphot_jax.transport.barycenter import (
 )
 from morphot_jax.transport.checks import check_reach, check_solve
 from morphot_jax.transport.fewer_axes import axes_of, boxed, in_box, solution_out_of_box
-from morphot_jax.transport.kernels import Kernel, safe_log
+from morphot_jax.transport.kernels import Kernel, Part, safe_log
 from morphot_jax.transport.loop import Ending, Measures, Options, Solution, Start, in_range, solve
 from morphot_jax.transport.printing import one_line
 from morphot_jax.transport.pytree import pytree
@@ -140,11 +141,16 @@ def problem_of(
     densities: Float[Array, "k z y x"], weights: Float[Array, "t k"], kernel: Kernel, reach: Float[Array, ""]
 ) -> Problem:
     """The problem of these maps, divided by the mean of their masses; ``reach`` in sigma."""
-    masses = jnp.sum(densities, axis=(-3, -2, -1)) / mean_mass(densities)
-    maps = side_of(densities).of_mass(masses[:, None])
+    maps = sides_of(densities)
     return Problem(
         barycenter.Problem(maps, weights, kernel), priors_of(maps, kernel), jnp.asarray(fading_of(reach))
     )
+
+
+def sides_of(densities: Float[Array | np.ndarray, "k z y x"], part: Part | None = None) -> Side:
+    """Several maps on their supports, divided by the mean of their masses; ``part``: as of ``side_of``."""
+    masses = densities.sum(axis=(-3, -2, -1)) / mean_mass(densities)
+    return side_of(densities, part).of_mass(masses[:, None])
 
 
 def priors_of(maps: Side, kernel: Kernel) -> Float[Array, "k n"]:
